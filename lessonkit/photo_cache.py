@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['FITS', 'VERSION', 'cache_dir', 'clear_cache', 'DamagedPhoto', 'to_rgb', 'read_photo', 'upright', 'fit_photo',
-           'fingerprint', 'in_order', 'cached_photos', 'check_request', 'open_arrays', 'write_arrays', 'publish',
-           'remove_abandoned']
+           'fingerprint', 'in_order', 'cached_photos']
 
-# %% ../nbs/support/photo_cache.ipynb #9e38e73e
+# %% ../nbs/support/photo_cache.ipynb #337cf41b
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-# %% ../nbs/support/photo_cache.ipynb #7a0279dc
+# %% ../nbs/support/photo_cache.ipynb #3dc37533
 def cache_dir() -> Path:  # made if it is not there, readable by its owner alone
     """The folder for everything that can be made again: `LESSONKIT_CACHE`, or the system's usual place for a user's caches."""
     if os.environ.get("LESSONKIT_CACHE"):
@@ -38,12 +37,12 @@ def cache_dir() -> Path:  # made if it is not there, readable by its owner alone
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
-# %% ../nbs/support/photo_cache.ipynb #3f50ee9b
+# %% ../nbs/support/photo_cache.ipynb #1d5213b3
 def clear_cache() -> None:
     """Remove the decoded photos from the cache. They are made again when they are needed."""
     shutil.rmtree(cache_dir() / "photos", ignore_errors=True)
 
-# %% ../nbs/support/photo_cache.ipynb #932d16b4
+# %% ../nbs/support/photo_cache.ipynb #8b2d726e
 class DamagedPhoto(ValueError):
     """A file that can't be decoded. `path` says which, `reason` why."""
 
@@ -52,7 +51,7 @@ class DamagedPhoto(ValueError):
                          "`images.without_bad()` leaves them out.")
         self.path, self.reason = Path(path), reason
 
-# %% ../nbs/support/photo_cache.ipynb #9eb01c2b
+# %% ../nbs/support/photo_cache.ipynb #9f950d77
 def to_rgb(
     picture: Image.Image,  # of any mode
 ) -> Image.Image:  # mode RGB
@@ -72,7 +71,7 @@ def to_rgb(
         return Image.alpha_composite(white, picture).convert("RGB")
     return picture.convert("RGB")
 
-# %% ../nbs/support/photo_cache.ipynb #8f2e2509
+# %% ../nbs/support/photo_cache.ipynb #3795b20e
 def read_photo(
     path: Path,  # a file of any format that Pillow reads
     shorter: int | None = None,  # the shorter side that is needed, in pixels; None: full size
@@ -90,7 +89,7 @@ def read_photo(
     except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error, DecompressionBombError...
         raise DamagedPhoto(path, " ".join(str(error).split()) or type(error).__name__) from error
 
-# %% ../nbs/support/photo_cache.ipynb #2e347f42
+# %% ../nbs/support/photo_cache.ipynb #bec41b04
 def upright(
     picture: Image.Image,  # loaded
 ) -> Image.Image:  # turned as its orientation tag says
@@ -100,7 +99,7 @@ def upright(
     except Exception:  # a broken tag says nothing about the pixels
         return picture
 
-# %% ../nbs/support/photo_cache.ipynb #bb99698c
+# %% ../nbs/support/photo_cache.ipynb #b6ce2e46
 FITS = ("crop", "squish", "pad")
 
 
@@ -121,7 +120,7 @@ def fit_photo(
         picture = ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR, color="black")
     return np.asarray(picture)
 
-# %% ../nbs/support/photo_cache.ipynb #271392fb
+# %% ../nbs/support/photo_cache.ipynb #758f74bb
 VERSION = 1  # raise it whenever the same request would give other pixels
 
 
@@ -139,7 +138,7 @@ def fingerprint(
         digest.update(os.fsencode(os.path.abspath(path)) + b"\0%d %d\0" % (facts.st_size, facts.st_mtime_ns))
     return digest.hexdigest()[:40]
 
-# %% ../nbs/support/photo_cache.ipynb #6f17c9fb
+# %% ../nbs/support/photo_cache.ipynb #69113feb
 def in_order(
     work: Callable,  # called with each item, in threads
     items: Sequence,  # what to work on
@@ -160,7 +159,7 @@ def in_order(
             for future in waiting:
                 future.cancel()
 
-# %% ../nbs/support/photo_cache.ipynb #577f2282
+# %% ../nbs/support/photo_cache.ipynb #a269bd5d
 def cached_photos(
     paths: Sequence[Path],  # N photos
     size: int,  # side of the squares, in pixels
@@ -171,13 +170,13 @@ def cached_photos(
 
     Raises `DamagedPhoto`, which names the first photo that can't be decoded, and `OSError` when the disk is too full.
     """
-    check_request(paths, size, fit)
+    _check_request(paths, size, fit)
     folder = cache_dir() / "photos"
     folder.mkdir(exist_ok=True, mode=0o700)
     target = folder / fingerprint(paths, size=size, fit=fit)
-    if (found := open_arrays(target, len(paths), size)) is not None:
+    if (found := _open_arrays(target, len(paths), size)) is not None:
         return found
-    remove_abandoned(folder)
+    _remove_abandoned(folder)
     needed, free = len(paths) * size * size * 3, shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(f"The decoded photos need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free: use a "
@@ -185,17 +184,17 @@ def cached_photos(
     making = folder / f"making-{uuid.uuid4().hex}"
     making.mkdir()
     try:
-        write_arrays(making, paths, size, fit, progress)
-        publish(making, target)
+        _write_arrays(making, paths, size, fit, progress)
+        _publish(making, target)
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    arrays = open_arrays(target, len(paths), size)
+    arrays = _open_arrays(target, len(paths), size)
     if arrays is None:
         raise OSError(f"{target} was damaged while it was written: remove it and try again.")
     return arrays
 
-# %% ../nbs/support/photo_cache.ipynb #36e968b7
-def check_request(paths: Sequence[Path], size: int, fit: str) -> None:
+# %% ../nbs/support/photo_cache.ipynb #531a8cd2
+def _check_request(paths: Sequence[Path], size: int, fit: str) -> None:
     """Refuse what can't be decoded into one array, and say what to do."""
     if fit not in FITS:
         raise ValueError(f"fit={fit!r} is not known: use one of {', '.join(map(repr, FITS))}.")
@@ -205,7 +204,7 @@ def check_request(paths: Sequence[Path], size: int, fit: str) -> None:
         raise ValueError("There are no photos to decode.")
 
 
-def open_arrays(target: Path, n: int, size: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _open_arrays(target: Path, n: int, size: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Map finished arrays; None when they are not there or damaged (a damaged one is removed, to be made again)."""
     if not target.exists():
         return None
@@ -220,7 +219,7 @@ def open_arrays(target: Path, n: int, size: int) -> tuple[np.ndarray, np.ndarray
     return None
 
 
-def write_arrays(folder: Path, paths: Sequence[Path], size: int, fit: str, progress: bool) -> None:
+def _write_arrays(folder: Path, paths: Sequence[Path], size: int, fit: str, progress: bool) -> None:
     """Decode in threads and write row after row, so that memory stays flat and a full disk is an error, not a crash."""
 
     def decode_one(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
@@ -241,7 +240,7 @@ def write_arrays(folder: Path, paths: Sequence[Path], size: int, fit: str, progr
     np.save(folder / "sizes.npy", sizes)
 
 
-def publish(making: Path, target: Path) -> None:
+def _publish(making: Path, target: Path) -> None:
     """Give a finished folder its good name; when another process was faster, its equal result stays."""
     try:
         os.rename(making, target)
@@ -250,7 +249,7 @@ def publish(making: Path, target: Path) -> None:
             raise
 
 
-def remove_abandoned(folder: Path, older_than: float = 24 * 3600) -> None:
+def _remove_abandoned(folder: Path, older_than: float = 24 * 3600) -> None:
     """Remove what killed processes left behind a day (in seconds) or more ago."""
     for left in folder.glob("making-*"):
         try:
