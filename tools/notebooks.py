@@ -1,12 +1,12 @@
 """Run, refresh and check the notebooks. `python tools/notebooks.py --help` lists the commands."""
 
 import argparse
-import filecmp
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -14,122 +14,210 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
 PAGES = ROOT / "_lessons"
+CACHE = ROOT / ".cache"
+LESSON_SECONDS = 600  # after so long a lesson is stopped
 
 
 def notebooks(folder: Path = NBS) -> list[Path]:
     """Every notebook of the course, lessons first, then the supporting ones."""
     found = [p for p in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts]
-    return sorted(found, key=lambda p: (len(p.relative_to(folder).parts), p.name))
+    return sorted(found, key=lambda p: (len(p.relative_to(folder).parts), p.name != "index.ipynb", p.name))
 
 
 def lessons() -> list[Path]:
     """The notebooks that a reader goes through, the front page first."""
-    pages = [p for p in notebooks() if p.parent == NBS]
-    return sorted(pages, key=lambda p: (p.name != "index.ipynb", p.name))
+    return [p for p in notebooks() if p.parent == NBS]
 
 
-def execute(path: Path):
+def environment(**more: str) -> dict[str, str]:
+    """Variables for programs that run notebooks: nothing in the home folder is needed, read or changed by Jupyter, IPython
+    and Matplotlib, so a lesson runs the same way for everybody."""
+    folders = {"IPYTHONDIR": "ipython", "JUPYTER_CONFIG_DIR": "jupyter", "JUPYTER_DATA_DIR": "jupyter",
+               "JUPYTER_RUNTIME_DIR": "jupyter/runtime", "MPLCONFIGDIR": "matplotlib"}
+    for folder in folders.values():
+        (CACHE / folder).mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, **{name: str(CACHE / folder) for name, folder in folders.items()}, "PYTHONUTF8": "1", **more}
+    env.pop("MPLBACKEND", None)  # IPython chooses the one that puts figures into the notebook
+    if not any((CACHE / "matplotlib").iterdir()):  # else the first figure would come with a message about the fonts
+        subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=env, stderr=subprocess.DEVNULL)
+    return env
+
+
+def tool(name: str) -> str:
+    """The path of a command that is installed beside this Python."""
+    found = shutil.which(name, path=sysconfig.get_path("scripts"))
+    if not found:
+        raise SystemExit(f'{name} is not installed: run pip install -c constraints.txt -e ".[dev]"')
+    return found
+
+
+def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
     """Run a notebook from top to bottom in a fresh kernel of this Python; return it with its outputs."""
     import nbformat
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    deadline = time.monotonic() + seconds
+    client = NotebookClient(
+        notebook, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+        timeout_func=lambda cell: max(1, round(deadline - time.monotonic())),
+    )
+    client.execute(env=env)
     return notebook
 
 
+# --- pages
+
+def title(notebook) -> str:
+    """The first heading of a notebook."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    found = re.search(r"^# +(.+)$", text, flags=re.MULTILINE)
+    return re.sub(r"[`*]", "", found[1]) if found else ""
+
+
 def write_page(notebook, path: Path) -> None:
-    """Write an executed notebook as one HTML page that asks nothing of any server."""
+    """Write a notebook with its outputs as one HTML page that asks nothing of any server."""
     from nbconvert import HTMLExporter
 
     notebook.metadata.pop("widgets", None)  # sliders need a kernel; their still picture is in the page
-    exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")])
-    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem}})
-    path.write_text(re.sub(r'(href="(?!https?:)[^"#]*)\.ipynb', r"\1.html", page), encoding="utf-8")
+    notebook.metadata["title"] = title(notebook) or path.stem
+    exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)
+    page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem, "path": str(NBS)}})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(re.sub(r'(href="(?![a-z]+:)[^"#]*)\.ipynb', r"\1.html", page), encoding="utf-8")
 
 
 def run_lessons(_) -> int:
     """Run every lesson and write it as a page into _lessons/; a lesson that fails is named, and the others still run."""
-    PAGES.mkdir(exist_ok=True)
-    todo, failed = lessons(), []
+    import nbformat
+
+    shutil.rmtree(PAGES, ignore_errors=True)
+    env, todo, failed, begin = environment(), lessons(), [], time.perf_counter()
+    print(f"Running {len(todo)} lessons; each becomes a page in {PAGES.name}/", flush=True)
     for number, path in enumerate(todo, start=1):
         print(f"[{number}/{len(todo)}] {path.stem:<28}", end="", flush=True)
         start = time.perf_counter()
         try:
-            write_page(execute(path), PAGES / f"{path.stem}.html")
+            write_page(execute(path, env), PAGES / f"{path.stem}.html")
             print(f"ok  {time.perf_counter() - start:5.0f} s", flush=True)
-        except Exception as error:  # whatever a cell raises
+        except Exception as error:  # whatever a cell raises, or the time limit
             failed.append(path.stem)
-            print(f"FAILED\n{error}", flush=True)
-    python = Path(sys.executable)
-    print(f"\nRead the lessons: open {PAGES / 'index.html'} in a browser.")
-    print(f"Work with them:   make lab   (or: {python.parent / 'jupyter-lab'} {NBS / 'index.ipynb'})")
+            print(f"FAILED after {time.perf_counter() - start:.0f} s\n{error}", flush=True)
+    for path in notebooks():  # lessons link to them; shown as they are stored
+        if path.parent != NBS:
+            write_page(nbformat.read(path, as_version=4), PAGES / path.relative_to(NBS).with_suffix(".html"))
+    print(f"\nAll lessons together: {(time.perf_counter() - begin) / 60:.1f} minutes.")
+    print(f"Read them:      open {PAGES / 'index.html'} in a browser.")
+    print(f"Work with them: make lab   (or: {sys.executable} -m jupyterlab {NBS / 'index.ipynb'})")
     if failed:
-        print(f"\n{len(failed)} of {len(todo)} lessons failed: {', '.join(failed)}")
+        print(f"\n{len(failed)} of {len(todo)} lessons FAILED: {', '.join(failed)}. The errors are above.")
     return int(bool(failed))
 
 
-def tool(name: str) -> str:
-    """The path of a command that is installed beside this Python."""
-    return str(Path(sys.executable).parent / name)
-
+# --- notebooks in place
 
 def refresh(args) -> int:
-    """Run notebooks in place, so that their stored outputs are new, and clean them."""
+    """Export the modules, run notebooks in place, so that their stored outputs are new, and clean them."""
     import nbformat
 
+    env = environment()
+    env.pop("LESSONKIT_IMAGES", None)  # stored outputs show the bundled pictures, never somebody's own
+    subprocess.run([tool("nbdev-export")], check=True, cwd=ROOT, env=env)
     for path in [Path(p).resolve() for p in args.paths] or notebooks():
+        print(f"{path.relative_to(ROOT)}: ", end="", flush=True)
         start = time.perf_counter()
-        nbformat.write(execute(path), path)
-        subprocess.run([tool("nbdev-clean"), "--fname", str(path)], check=True, cwd=ROOT)
-        print(f"{path.relative_to(ROOT)}: {time.perf_counter() - start:.0f} s", flush=True)
+        try:
+            notebook = execute(path, env)
+        except Exception as error:  # whatever a cell raises, or the time limit
+            print(f"FAILED, and left as it was\n{error}")
+            return 1
+        nbformat.write(notebook, path)
+        subprocess.run([tool("nbdev-clean"), "--fname", str(path)], check=True, cwd=ROOT, env=env)
+        print(f"{time.perf_counter() - start:.0f} s", flush=True)
     return 0
 
 
-def stale_files() -> list[str]:
-    """Notebooks that aren't clean and modules that differ from what their notebook exports, found on a copy of the tree."""
+# --- checks
+
+def never_tested(folder: Path = NBS) -> list[Path]:
+    """Notebooks that nbdev_test leaves out without a word: hidden ones, those in hidden folders or beside a .notest file."""
+    def left_out(path: Path) -> bool:
+        return any(part[0] in "._" for part in path.relative_to(folder).parts) or (path.parent / ".notest").exists()
+
+    return [path for path in notebooks(folder) if left_out(path)]
+
+
+def stale_files(root: Path = ROOT) -> list[str]:
+    """What is wrong with notebooks and modules, found on a copy of the tree: a notebook that isn't clean, a module that
+    differs from what its notebook exports, a module whose notebook is gone, one that was never exported."""
+    generated = "# AUTOGENERATED! DO NOT EDIT!"
+
+    def modules(folder: Path) -> list[Path]:
+        return [p for p in (folder / "lessonkit").rglob("*.py") if "__pycache__" not in p.parts]
+
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / ROOT.name
-        ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".last_checked")
+        copy = Path(folder).resolve() / "project"
         for name in ("nbs", "lessonkit"):
-            shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+            shutil.copytree(root / name, copy / name,
+                            ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".last_checked"))
         for name in ("pyproject.toml", "settings.ini"):
-            shutil.copy(ROOT / name, copy)
+            shutil.copy(root / name, copy)
+        for path in modules(copy):  # what no notebook exports any more stays away
+            if generated in path.read_text(encoding="utf-8") and path.name != "_modidx.py":
+                path.unlink()
         for command in ("nbdev-clean", "nbdev-export"):
-            subprocess.run([tool(command)], check=True, cwd=copy)
-        made = [*notebooks(copy / "nbs"), *(copy / "lessonkit").rglob("*.py")]
-        names = [p.relative_to(copy) for p in made if "__pycache__" not in p.parts]
-        return [str(n) for n in names if not (ROOT / n).exists() or not filecmp.cmp(copy / n, ROOT / n, shallow=False)]
+            subprocess.run([tool(command)], check=True, cwd=copy, env={**os.environ, "PYTHONUTF8": "1"})
+        faults = []
+        for path in [*notebooks(copy / "nbs"), *modules(copy)]:
+            name = path.relative_to(copy)
+            # read_text: a checkout on Windows may have other line ends
+            if not (root / name).exists():
+                faults.append(f"{name.as_posix()}: not exported yet")
+            elif path.read_text(encoding="utf-8") != (root / name).read_text(encoding="utf-8"):
+                faults.append(f"{name.as_posix()}: " + ("not clean" if path.suffix == ".ipynb" else "not what its notebook exports"))
+        gone = [p.relative_to(root) for p in modules(root) if not (copy / p.relative_to(root)).exists()]
+        return faults + [f"{name.as_posix()}: no notebook exports it" for name in gone]
 
 
-def test_notebooks(flags: str) -> int:
-    """Run `nbdev_test` on all notebooks; return how many it really ran (it reports success even when it found none)."""
+def test_notebooks(flags: str) -> set[str]:
+    """Run `nbdev_test` on all notebooks; return those it really ran (it reports success even when it found none)."""
     cores = os.cpu_count() or 1
     workers = min(cores, 4)
     # Two notebooks side by side with all cores each would fight for them.
-    env = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores // workers)), "PYTHONUTF8": "1"}
+    env = environment(OMP_NUM_THREADS=str(max(1, cores // workers)), PYTHONUNBUFFERED="1")
+    env.pop("LESSONKIT_IMAGES", None)  # the same pictures for everybody
     command = [tool("nbdev_test"), "--do_print", "--timing", "--n_workers", str(workers), "--flags", flags]
-    run = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    ran = 0
-    for line in run.stdout:
-        print(line, end="", flush=True)
-        ran += line.startswith("- Completed")
-    if run.wait():
-        raise SystemExit("nbdev_test failed: see above.")
+    ran = set()
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as run:
+        for line in run.stdout:
+            print(line, end="", flush=True)
+            # More than one can stand in a line: several processes print.
+            ran |= {Path(found).relative_to(NBS).as_posix() for found in re.findall(r"- Completed (.+?\.ipynb)", line)}
+    if run.returncode:
+        raise SystemExit("nbdev_test FAILED: the notebooks and errors are named above.")
     return ran
 
 
 def check(args) -> int:
     """Check that modules are in sync with their notebooks, that notebooks are clean, and that each of them runs."""
-    if stale := stale_files():
-        print("Not clean, or not in sync with its notebook. Run nbdev-clean and nbdev-export, then look at the change:")
-        print("\n".join(f"  {name}" for name in stale))
+    from nbdev.test import nb_test_cells
+
+    if hidden := never_tested():
+        print("nbdev_test would leave these out; rename or move them:", *hidden, sep="\n  ")
         return 1
-    print("Modules are in sync with their notebooks; notebooks are clean.")
-    expected = len(notebooks())
+    if stale := stale_files():
+        print("Not clean or not in sync. Run nbdev-export and nbdev-clean, then look at the change:", *stale, sep="\n  ")
+        return 1
+    print("Modules are in sync with their notebooks; notebooks are clean.", flush=True)
+    expected = {path.relative_to(NBS).as_posix(): path for path in notebooks()}
     ran = test_notebooks(args.flags)
-    print(f"nbdev_test ran {ran} of {expected} notebooks.")
-    return int(ran != expected)
+    cells = {name: len(nb_test_cells(path, [], [])) for name, path in expected.items()}
+    print(f"nbdev_test ran {len(ran)} of {len(expected)} notebooks, {sum(cells[name] for name in ran)} code cells.")
+    if missed := sorted(expected.keys() - ran):
+        print("Not run:", *missed, sep="\n  ")
+    if empty := sorted(name for name in ran if not cells[name]):
+        print("Nothing in these was run:", *empty, sep="\n  ")
+    return int(bool(missed or empty or not expected))
 
 
 def main() -> int:
