@@ -1,0 +1,157 @@
+"""tools/notebooks.py: pages that need no server, and checks that find what they are for."""
+
+import re
+import shutil
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient.exceptions import CellTimeoutError
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import notebooks  # noqa: E402
+
+
+# --- pages
+
+class Page(HTMLParser):
+    """What a page asks for when it is opened, and where its links lead."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.requests, self.links, self.anchors, self.title, self._in = [], [], set(), "", ""
+        text = path.read_text(encoding="utf-8")
+        self.feed(text)
+        self.requests += re.findall(r"(?:@import|url\()\s*[\"']?((?:https?:)?//[^\"')\s]+)", text)
+
+    def handle_starttag(self, tag, attrs):
+        self._in = tag
+        attrs = dict(attrs)
+        self.anchors.add(attrs.get("id"))
+        if tag == "a":
+            self.links.append(attrs.get("href") or "")
+            return
+        for name in ("src", "href", "srcset", "data", "poster", "xlink:href"):
+            if re.match(r"\s*(https?:)?//", attrs.get(name) or ""):
+                self.requests.append(attrs[name])
+
+    def handle_data(self, data):
+        if self._in == "title":
+            self.title += data
+        elif self._in == "script" and re.search(r"(?:import\s*\(?|from|fetch\(|\.src\s*=)\s*[\"'](https?:)?//", data):
+            self.requests.append(data[:200])
+
+    def handle_endtag(self, tag):
+        self._in = ""
+
+
+@pytest.mark.parametrize("path", notebooks.lessons(), ids=lambda path: path.stem)
+def test_page_of_a_lesson_asks_nothing_of_other_servers(path, tmp_path):
+    notebooks.write_page(nbformat.read(path, as_version=4), tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert page.requests == []
+    assert page.title.strip()
+    written = {p.relative_to(notebooks.NBS).with_suffix(".html").as_posix() for p in notebooks.notebooks()}
+    for link in page.links:
+        target, _, anchor = link.partition("#")
+        if not target:
+            assert not anchor or anchor in page.anchors, link
+        elif not re.match(r"[a-z]+:", target):  # pages lie in _lessons/ as notebooks do in nbs/
+            assert target in written or (notebooks.NBS / target).exists(), link
+
+
+def test_page_of_a_notebook_with_all_that_could_ask(tmp_path):
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "a1"}, "text/plain": "IntSlider()"}
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("# A *title* with `code`\n\nSee [the next](01_next.ipynb#part), [the web](https://example.org/a.ipynb)."),
+            new_markdown_cell("```mermaid\ngraph TD; A-->B\n```\n\nInline $x^2$."),
+            new_code_cell("slider", outputs=[new_output("display_data", data=widget)]),
+        ],
+        metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}},
+    )
+    notebooks.write_page(notebook, tmp_path / "deep" / "page.html")
+    page = Page(tmp_path / "deep" / "page.html")
+    assert page.requests == []
+    assert page.title == "A title with code"
+    assert {"01_next.html#part", "https://example.org/a.ipynb"} <= set(page.links)
+
+
+# --- running
+
+def test_lesson_that_runs_too_long_is_stopped(tmp_path):
+    path = tmp_path / "long.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("import time"), new_code_cell("time.sleep(60)")]), path)
+    start = time.monotonic()
+    with pytest.raises(CellTimeoutError):
+        notebooks.execute(path, notebooks.environment(), seconds=2)
+    assert time.monotonic() - start < 40
+
+
+def test_lesson_needs_nothing_of_the_home_folder(tmp_path):
+    path = tmp_path / "home.ipynb"
+    code = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nprint(open('here.txt').read())"
+    nbformat.write(new_notebook(cells=[new_code_cell(code)]), path)
+    (tmp_path / "here.txt").write_text("the notebook's own folder")
+    home = tmp_path / "home"
+    home.mkdir()
+    done = notebooks.execute(path, {**notebooks.environment(), "HOME": str(home), "USERPROFILE": str(home)})
+    outputs = done.cells[0].outputs
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert any(output.get("text", "").startswith("the notebook's own folder") for output in outputs)
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert not list(home.iterdir())
+
+
+# --- checks
+
+@pytest.fixture
+def project(tmp_path):
+    """A small project with one notebook, in sync and clean."""
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "lessonkit").mkdir()
+    (tmp_path / "lessonkit" / "__init__.py").write_text("")
+    for name in ("pyproject.toml", "settings.ini"):
+        shutil.copy(ROOT / name, tmp_path)
+    cells = [new_markdown_cell("# Title"), new_code_cell("#| default_exp thing"), new_code_cell("#| export\ndef thing():\n    return 'ä'")]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "nbs" / "00_thing.ipynb")
+    for command in ("nbdev-clean", "nbdev-export"):
+        notebooks.subprocess.run([notebooks.tool(command)], check=True, cwd=tmp_path, env={**notebooks.os.environ, "PYTHONUTF8": "1"})
+    assert notebooks.stale_files(tmp_path) == []
+    return tmp_path
+
+
+def test_stale_files_are_found(project):
+    module, notebook = project / "lessonkit" / "thing.py", project / "nbs" / "00_thing.ipynb"
+    good = module.read_text(encoding="utf-8")
+
+    module.write_text(good.replace("'ä'", "'b'"), encoding="utf-8")
+    assert notebooks.stale_files(project) == ["lessonkit/thing.py: not what its notebook exports"]
+    module.unlink()
+    assert notebooks.stale_files(project) == ["lessonkit/thing.py: not exported yet"]
+    module.write_text(good, encoding="utf-8")
+
+    (project / "lessonkit" / "orphan.py").write_text(good.replace("thing", "orphan"), encoding="utf-8")
+    assert notebooks.stale_files(project) == ["lessonkit/orphan.py: no notebook exports it"]
+    (project / "lessonkit" / "orphan.py").unlink()
+
+    content = nbformat.read(notebook, as_version=4)
+    content.cells[1].metadata["scrolled"] = True
+    nbformat.write(content, notebook)
+    assert notebooks.stale_files(project) == ["nbs/00_thing.ipynb: not clean"]
+
+
+def test_notebooks_that_would_be_left_out_are_found(tmp_path):
+    for name in ("00_a.ipynb", "_draft.ipynb", "_old/01_b.ipynb", "support/c.ipynb", "support/.ipynb_checkpoints/c.ipynb"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in notebooks.never_tested(tmp_path)) == ["_draft.ipynb", "_old/01_b.ipynb"]
+    (tmp_path / "support" / ".notest").touch()
+    assert "c.ipynb" in [p.name for p in notebooks.never_tested(tmp_path)]
+    assert notebooks.never_tested() == []

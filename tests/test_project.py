@@ -1,0 +1,281 @@
+"""What holds for the project as a whole: quick imports, one direction of dependencies, documented names, clean notebooks, and
+a README that tells the truth."""
+
+import ast
+import io
+import json
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "lessonkit"
+MODULES = sorted(path for path in PACKAGE.glob("*.py") if not path.name.startswith("_"))
+NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+LESSONS = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.name)]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+config = ConfigParser(delimiters=["="])
+config.read(ROOT / "settings.ini", encoding="utf-8")
+SETTINGS = config["DEFAULT"]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def text(path: Path, kind: str = "markdown") -> str:
+    return "\n\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == kind)
+
+
+def tracked_files() -> list[Path]:
+    run = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    if run.returncode:
+        pytest.skip("this is no git checkout")
+    return [ROOT / name for name in run.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+modules = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+# --- imports
+
+def test_import_is_quick_and_light():
+    code = """
+import sys, time
+before = set(sys.modules)
+start = time.perf_counter()
+import lessonkit
+print(time.perf_counter() - start, *sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+"""
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() for _ in range(3)]
+    loaded = set(runs[0][1:])
+    assert "lessonkit" in loaded
+    assert not loaded & {"torch", "torchvision", "fastai", "numpy", "pandas", "matplotlib", "sklearn", "scipy", "PIL"}
+    assert min(float(run[0]) for run in runs) < 0.5
+
+
+def imported_lessonkit_modules(path: Path) -> set[str]:
+    """The modules of lessonkit that a module imports anywhere in its code."""
+    names = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").split(".")[0] == "lessonkit"):
+            module = (node.module or "").removeprefix("lessonkit").removeprefix(".")
+            names |= {module.split(".")[0]} if module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lessonkit.")}
+    return names & {path.stem for path in MODULES}
+
+
+BASICS = {"bundled", "photo_cache", "batch_transforms", "models", "plots", "calibration", "quiz", "comparison"}
+TECHNIQUES = {"normalization", "progressive_resizing", "tta", "mixup", "label_smoothing", "subset_selection"}
+EVERYTHING = {path.stem for path in MODULES}
+MAY_IMPORT = {
+    **dict.fromkeys(BASICS, BASICS),
+    "images": BASICS,
+    **dict.fromkeys(TECHNIQUES, BASICS | {"images"}),
+    "trials": BASICS | {"images"},
+    "report": BASICS | {"images", "trials"},
+    "ablation": EVERYTHING - {"cli"},
+    "cli": EVERYTHING,
+}
+
+
+@modules
+def test_dependencies_point_one_way(path):
+    assert path.stem in MAY_IMPORT, f"say in {name_of(Path(__file__))} what {path.stem} may import"
+    assert imported_lessonkit_modules(path) <= MAY_IMPORT[path.stem] - {path.stem}
+
+
+def test_no_module_needs_itself():
+    needs = {path.stem: imported_lessonkit_modules(path) for path in MODULES}
+    while free := {name for name, others in needs.items() if not others & needs.keys()}:
+        needs = {name: others for name, others in needs.items() if name not in free}
+    assert not needs, f"these need each other in a circle: {sorted(needs)}"
+
+
+@modules
+def test_a_module_imports_by_name_and_only_what_it_uses(path):
+    code = tree(path)
+    imported = {}
+    for node in ast.walk(code):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                assert alias.name != "*", f"line {node.lineno}: star import"
+                if getattr(node, "module", "") != "__future__":
+                    imported[(alias.asname or alias.name).split(".")[0]] = node.lineno
+    used = {node.id for node in ast.walk(code) if isinstance(node, ast.Name)}
+    unused = {name: line for name, line in imported.items() if name not in used}
+    assert not unused, f"imported and not used (name: line): {unused}"
+    assert "nbdev" not in imported
+
+
+# --- documentation
+
+def exported(path: Path) -> list[ast.FunctionDef | ast.ClassDef]:
+    """The functions and classes in a module's `__all__`."""
+    code = tree(path)
+    names = next((ast.literal_eval(node.value) for node in code.body
+                  if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"), [])
+    return [node for node in code.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names]
+
+
+def undocumented(function: ast.FunctionDef, comments: set[int], alone: set[int], where: str) -> list[str]:
+    """What a function lacks: type hints, and a comment for each parameter, on its line or alone on the line before."""
+    spec, faults = function.args, []
+    positional = spec.posonlyargs + spec.args
+    ends = {id(arg): default.end_lineno for arg, default in zip(reversed(positional), reversed(spec.defaults))}
+    ends |= {id(arg): default.end_lineno for arg, default in zip(spec.kwonlyargs, spec.kw_defaults) if default}
+    for arg in [*positional, *filter(None, [spec.vararg]), *spec.kwonlyargs, *filter(None, [spec.kwarg])]:
+        if arg.arg in ("self", "cls"):
+            continue
+        if not arg.annotation and arg not in (spec.vararg, spec.kwarg):
+            faults.append(f"{where}({arg.arg}): no type")
+        if not comments & set(range(arg.lineno, ends.get(id(arg), arg.end_lineno) + 1)) and arg.lineno - 1 not in alone:
+            faults.append(f"{where}({arg.arg}): no comment")
+    if function.returns is None and function.name != "__init__":
+        faults.append(f"{where}: no return type")
+    return faults
+
+
+@modules
+def test_public_names_are_documented(path):
+    source = path.read_text(encoding="utf-8")
+    tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT]
+    comments = {t.start[0] for t in tokens}
+    alone = {t.start[0] for t in tokens if not t.line[: t.start[1]].strip()}
+    faults = [] if exported(path) or path.stem == "cli" else ["exports nothing"]
+    for node in exported(path):
+        if not ast.get_docstring(node):
+            faults.append(f"{node.name}: no docstring")
+        functions = [node] if isinstance(node, ast.FunctionDef) else [
+            n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+        for function in functions:
+            faults += undocumented(function, comments, alone, node.name)
+    assert not faults, "\n".join(faults)
+
+
+def test_every_module_comes_from_the_notebook_of_its_name():
+    sources = {}
+    for path in NOTEBOOKS:
+        for name in re.findall(r"^#\| *default_exp (\S+)", text(path, "code"), flags=re.MULTILINE):
+            assert re.sub(r"^\d\d_", "", path.stem) == name
+            sources[name] = path
+    assert sources.keys() == {path.stem for path in MODULES}
+
+
+# --- notebooks
+
+@notebooks
+def test_notebook_is_ready_to_read(path):
+    assert path.stat().st_size < 3e6
+    outputs = [output for cell in cells(path) if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert outputs, "no output is stored: make refresh"
+    assert not [o["evalue"] for o in outputs if o["output_type"] == "error"]
+    assert not ["".join(o["text"])[:300] for o in outputs if o.get("name") == "stderr"], "warnings or progress bars are stored"
+
+
+@notebooks
+def test_notebook_begins_with_title_and_claim(path):
+    first = cells(path)[0]
+    assert first["cell_type"] == "markdown"
+    assert re.match(r"# \S.*\n\n> \S", "".join(first["source"]))
+
+
+def minutes(path: Path) -> tuple[str, ...]:
+    """Minutes to run and to read, as a lesson states them in its first cell."""
+    found = re.search(r"\*\*Minutes:\*\* (\d+) to run on a two-core laptop, (\d+) to read\.", "".join(cells(path)[0]["source"]))
+    assert found, "the first cell must say: **Minutes:** 2 to run on a two-core laptop, 25 to read."
+    return found.groups()
+
+
+@lessons
+def test_lesson_states_its_minutes(path):
+    minutes(path)
+
+
+@notebooks
+def test_links_lead_to_files_and_pictures_are_inside(path):
+    source = text(path)
+    for image in re.findall(r"!\[[^\]]*\]\(([^)\s]+)", source) + re.findall(r"<img[^>]+src=[\"']([^\"']+)", source):
+        assert not re.match(r"(https?:)?//", image), f"{image} needs a network"
+    for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)", source):
+        if not re.match(r"[a-z]+:|#", link):
+            assert (path.parent / link.split("#")[0]).exists(), link
+
+
+def test_front_page_shows_the_lessons_that_exist():
+    table = json.dumps([cell["outputs"] for cell in cells(ROOT / "nbs" / "index.ipynb") if cell["cell_type"] == "code"])
+    shown = set(re.findall(r"\]\((\d\d_\w+\.ipynb)\)", table))
+    assert shown == {path.name for path in LESSONS}, "run: python tools/notebooks.py refresh nbs/index.ipynb"
+
+
+# --- README and metadata
+
+def test_readme_names_commands_that_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^ +|`)make ([a-z]+)", README, flags=re.MULTILINE))
+    assert {"lessons", "test", "lab"} <= named <= targets
+    for command in re.findall(r"python3? (tools/\S+\.py) ([a-z]+)", README):
+        assert f'add_parser("{command[1]}"' in (ROOT / command[0]).read_text(encoding="utf-8")
+
+
+def test_readme_links_lead_to_files():
+    for link in re.findall(r"\]\(([^)\s]+)\)", README):
+        if not link.startswith(("../../actions/", "#")):
+            assert (ROOT / link.split("#")[0]).exists(), link
+
+
+def test_readme_lists_the_lessons_and_their_minutes():
+    rows = dict(re.findall(r"^\| \[[^\]]+\]\(nbs/(\d\d_\w+\.ipynb)\) \|(.+)\|$", README, flags=re.MULTILINE))
+    assert rows.keys() == {path.name for path in LESSONS}
+    for path in LESSONS:
+        assert tuple(cell.strip() for cell in rows[path.name].split("|")[-2:]) == minutes(path), path.name
+
+
+def test_metadata_stands_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == SETTINGS["lib_name"]
+    assert project["requires-python"] == f">={SETTINGS['min_python']}"
+    address = re.sub(r"^https?://", "", SETTINGS["git_url"])
+    holders = [name_of(p) for p in tracked_files() if address.encode() in p.read_bytes()]
+    assert holders == ["settings.ini"]
+
+
+def test_constraints_pin_every_requirement():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert list(pins) == sorted(pins)
+    assert not [name for name in pins if name.startswith(("nvidia-", "cuda-", "triton"))]
+    for key in (key for key in SETTINGS if key.endswith("requirements")):
+        for line in filter(None, SETTINGS[key].split("\n")):
+            requirement = Requirement(line)
+            pin = pins.get(canonicalize_name(requirement.name))
+            assert pin, f"{line} is not in constraints.txt: make constraints"
+            assert requirement.specifier.contains(Version(pin)), f"{line}, but constraints.txt has {pin}"
+
+
+def test_no_place_of_a_machine_in_the_files():
+    places = re.compile(rb"/(?:root|work|home/\w+|Users/\w+)/|[A-Z]:\\+Users|/tmp/tmp\w+|/var/folders/|pyenv|site-packages")
+    found = {name_of(p): m[0] for p in tracked_files() if (m := places.search(p.read_bytes())) and p != Path(__file__).resolve()}
+    assert not found
