@@ -6,7 +6,7 @@ device the batch is; each photo still gets its own random crop and its own coin 
 # %% auto #0
 __all__ = ['TRIES', 'resize_batch', 'flip', 'Crops', 'Augment', 'random_crops', 'random_resized_crop', 'resize_weights']
 
-# %% ../nbs/support/batch_transforms.ipynb #96fe47ca
+# %% ../nbs/support/batch_transforms.ipynb #344a9721
 import math
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../nbs/support/batch_transforms.ipynb #d73edef0
+# %% ../nbs/support/batch_transforms.ipynb #711756b8
 def resize_batch(
     x: Tensor,  # images, (N, C, H, W), uint8 or float
     size: int,  # the shorter side that comes out, in pixels
@@ -31,7 +31,7 @@ def resize_batch(
     new = [size if side == min(height, width) else max(size, round(side * scale)) for side in (height, width)]
     return _interpolate(x, new)
 
-# %% ../nbs/support/batch_transforms.ipynb #abbcd16f
+# %% ../nbs/support/batch_transforms.ipynb #40426795
 def _check_batch(x: Tensor) -> None:
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"Expected a batch of images, (N, C, H, W) with nothing empty; got shape {tuple(x.shape)}.")
@@ -43,7 +43,7 @@ def _interpolate(x: Tensor, size: list[int]) -> Tensor:
         return F.interpolate(x, size, mode="bilinear", antialias=True)
     return F.interpolate(x.float(), size, mode="bilinear", antialias=True).round().to(x.dtype)
 
-# %% ../nbs/support/batch_transforms.ipynb #96bd930c
+# %% ../nbs/support/batch_transforms.ipynb #43f47dda
 def flip(
     x: Tensor,  # images, (N, C, H, W)
     which: Tensor,  # which of them to mirror, (N,), bool
@@ -51,7 +51,7 @@ def flip(
     """Mirror some images of a batch, left to right."""
     return torch.where(which.to(x.device)[:, None, None, None], x.flip(-1), x)
 
-# %% ../nbs/support/batch_transforms.ipynb #5a2d70ea
+# %% ../nbs/support/batch_transforms.ipynb #33696b98
 class Crops(NamedTuple):
     """One choice for each photo of a batch; the four fractions are of the photo's height and width, 0 to 1."""
 
@@ -61,7 +61,7 @@ class Crops(NamedTuple):
     width: Tensor  # (N,)
     flipped: Tensor  # (N,), bool
 
-# %% ../nbs/support/batch_transforms.ipynb #2a3919aa
+# %% ../nbs/support/batch_transforms.ipynb #8f721236
 class Augment(NamedTuple):
     """How strongly to vary the training photos."""
 
@@ -69,7 +69,7 @@ class Augment(NamedTuple):
     max_ratio: float = 4 / 3  # a crop's width over height lies between 1/max_ratio and max_ratio
     flip: float = 0.5  # probability that a photo is mirrored
 
-# %% ../nbs/support/batch_transforms.ipynb #1d1f0c67
+# %% ../nbs/support/batch_transforms.ipynb #80e5f5e1
 TRIES = 10  # as in torchvision: a crop that doesn't fit the photo is drawn anew, this often at most
 
 
@@ -78,9 +78,10 @@ def random_crops(
     augment: Augment,  # how strongly to vary
     generator: torch.Generator,  # where the randomness comes from, on the CPU
 ) -> Crops:  # one choice a photo
-    """Draw a part of each photo, and whether to mirror it (the rule of torchvision's `RandomResizedCrop`).
+    """Draw a part of each photo, and whether to mirror it.
 
-    A photo too long for any crop of an allowed shape gives the largest centred one. Always draws the same number of
+    The rule is that of torchvision's `RandomResizedCrop` but for photos too long for a crop of the drawn area and an
+    allowed shape: they give the largest one, anywhere along the photo (torchvision's stays in the centre). Always draws the same number of
     random numbers for a batch, so later draws don't depend on earlier ones.
     Source: Szegedy et al. 2015, Going Deeper with Convolutions, section 6.
     """
@@ -98,11 +99,9 @@ def random_crops(
     nearest = photo[:, 0].clamp(1 / augment.max_ratio, augment.max_ratio) / photo[:, 0]
     height = torch.where(fits.any(1), height, (1 / nearest).clamp(max=1))
     width = torch.where(fits.any(1), width, nearest.clamp(max=1))
-    centred = ~fits.any(1)
-    top, left = ((1 - side) * torch.where(centred, 0.5, at) for side, at in zip((height, width), place))
-    return Crops(top, left, height, width, flipped)
+    return Crops((1 - height) * place[0], (1 - width) * place[1], height, width, flipped)
 
-# %% ../nbs/support/batch_transforms.ipynb #16c0dc3b
+# %% ../nbs/support/batch_transforms.ipynb #49f69c23
 def random_resized_crop(
     x: Tensor,  # whole photos, each squeezed into the same shape, (N, C, H, W), uint8 or float
     crops: Crops,  # which part of each, from `random_crops`; rounded to whole pixels of x
@@ -113,20 +112,24 @@ def random_resized_crop(
     top, height = _whole_pixels(crops.top, crops.height, x.shape[-2])
     left, width = _whole_pixels(crops.left, crops.width, x.shape[-1])
     if x.dtype == torch.uint8 and x.device.type == "cpu":
-        boxes = zip(top.tolist(), left.tolist(), height.tolist(), width.tolist())
-        parts = [_interpolate(photo[None, :, t : t + h, l : l + w], [size, size]) for photo, (t, l, h, w) in zip(x, boxes)]
-        return flip(torch.cat(parts), crops.flipped)
+        boxes = zip(top.tolist(), left.tolist(), height.tolist(), width.tolist(), crops.flipped.tolist())
+        return torch.cat([_cut(x[i : i + 1], *box, size) for i, box in enumerate(boxes)])
     rows = resize_weights(top, height, x.shape[-2], size).to(x.device)
     columns = resize_weights(left, width, x.shape[-1], size).to(x.device)
     pixels = x if x.dtype.is_floating_point else x.float()
     out = rows.to(pixels.dtype)[:, None] @ pixels @ columns.to(pixels.dtype)[:, None].transpose(-1, -2)
     return flip(out if x.dtype.is_floating_point else out.round().to(x.dtype), crops.flipped)
 
-# %% ../nbs/support/batch_transforms.ipynb #f0e71a48
+# %% ../nbs/support/batch_transforms.ipynb #6185c8bf
 def _whole_pixels(start: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Turn fractions of a side into whole pixels: at least one, and inside."""
     length = (length * side).round().clamp(1, side).long()
     return torch.minimum((start * side).round().long(), side - length), length
+
+
+def _cut(photo: Tensor, top: int, left: int, height: int, width: int, flipped: bool, size: int) -> Tensor:
+    part = _interpolate(photo[..., top : top + height, left : left + width], [size, size])
+    return part.flip(-1) if flipped else part
 
 
 def resize_weights(
