@@ -45,6 +45,11 @@ def text(path: Path, kind: str = "markdown") -> str:
     return "\n\n".join("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == kind)
 
 
+def first_text(path: Path) -> str:
+    """A notebook's first cell of text, where title, claim and minutes stand."""
+    return next(("".join(cell["source"]) for cell in cells(path) if cell["cell_type"] == "markdown"), "")
+
+
 def tracked_files() -> list[Path]:
     run = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     if run.returncode:
@@ -140,7 +145,8 @@ def exported(path: Path) -> list[ast.FunctionDef | ast.ClassDef]:
 
 
 def undocumented(function: ast.FunctionDef, comments: set[int], alone: set[int], where: str) -> list[str]:
-    """What a function lacks: type hints, and a comment for each parameter, on its line or alone on the line before."""
+    """What a function lacks: type hints, and, where it has one parameter a line, a comment for each of them, on its line or
+    alone on the line before."""
     spec, faults = function.args, []
     positional = spec.posonlyargs + spec.args
     ends = {id(arg): default.end_lineno for arg, default in zip(reversed(positional), reversed(spec.defaults))}
@@ -150,7 +156,8 @@ def undocumented(function: ast.FunctionDef, comments: set[int], alone: set[int],
             continue
         if not arg.annotation and arg not in (spec.vararg, spec.kwarg):
             faults.append(f"{where}({arg.arg}): no type")
-        if not comments & set(range(arg.lineno, ends.get(id(arg), arg.end_lineno) + 1)) and arg.lineno - 1 not in alone:
+        short = function.body[0].lineno - function.lineno <= 1  # all in one line: the docstring says it
+        if not short and not comments & set(range(arg.lineno, ends.get(id(arg), arg.end_lineno) + 1)) and arg.lineno - 1 not in alone:
             faults.append(f"{where}({arg.arg}): no comment")
     if function.returns is None and function.name != "__init__":
         faults.append(f"{where}: no return type")
@@ -196,14 +203,12 @@ def test_notebook_is_ready_to_read(path):
 
 @notebooks
 def test_notebook_begins_with_title_and_claim(path):
-    first = cells(path)[0]
-    assert first["cell_type"] == "markdown"
-    assert re.match(r"# \S.*\n\n> \S", "".join(first["source"]))
+    assert re.match(r"# \S.*\n\n> \S", first_text(path))
 
 
 def minutes(path: Path) -> tuple[str, ...]:
-    """Minutes to run and to read, as a lesson states them in its first cell."""
-    found = re.search(r"\*\*Minutes:\*\* (\d+) to run on a two-core laptop, (\d+) to read\.", "".join(cells(path)[0]["source"]))
+    """Minutes to run and to read, as a lesson states them at its top."""
+    found = re.search(r"\*\*Minutes:\*\* (\d+) to run on a two-core laptop, (\d+) to read\.", first_text(path))
     assert found, "the first cell must say: **Minutes:** 2 to run on a two-core laptop, 25 to read."
     return found.groups()
 
@@ -251,6 +256,29 @@ def test_readme_lists_the_lessons_and_their_minutes():
     assert rows.keys() == {path.name for path in LESSONS}
     for path in LESSONS:
         assert tuple(cell.strip() for cell in rows[path.name].split("|")[-2:]) == minutes(path), path.name
+
+
+def test_readme_examples_run():
+    torch = pytest.importorskip("torch")
+    from fastai.data.core import DataLoaders, TfmdDL
+    from fastai.torch_core import TensorCategory, TensorImage
+
+    generator = torch.Generator().manual_seed(0)
+    pictures, labels = torch.rand(12, 3, 8, 8, generator=generator), torch.arange(12) % 3
+    items = [(TensorImage(picture), TensorCategory(label)) for picture, label in zip(pictures, labels)]
+    names = {
+        "dls": DataLoaders(TfmdDL(items, bs=4), TfmdDL(items, bs=4)),
+        "train_loader": torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pictures, labels), batch_size=5),
+        "model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3)),
+        "loss_function": torch.nn.functional.cross_entropy,
+    }
+    examples = re.findall(r"^```python\n(.+?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, names)
+    seen = torch.cat([batch[0] for batch in names["dls"].valid])
+    assert seen.mean((0, 2, 3)).abs().max() < 1e-4 and (seen.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+    assert names["loss"].isfinite()
 
 
 def test_metadata_stands_in_one_place():
