@@ -28,7 +28,7 @@ test: $(INSTALLED) ## check that modules and notebooks agree, run every notebook
 	@$(VENV_PYTHON) -m pytest
 
 lab: $(INSTALLED) ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
-	@$(VENV_PYTHON) -m jupyterlab $(LAB_OPTIONS) nbs/index.ipynb
+	@$(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
 
 bench: $(INSTALLED) ## measure the speed of the data loading, side by side with fastai's own
 	@$(VENV_PYTHON) benchmarks/run.py

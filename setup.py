@@ -11,7 +11,7 @@ settings = config["DEFAULT"]
 
 
 def requirements(key: str) -> list[str]:
-    return settings[key].split("\n")[1:]
+    return [line.strip() for line in settings[key].splitlines() if line.strip()]
 
 
 extras = {name: requirements(f"{name}_requirements") for name in ("lessons", "pretrained", "dev")}

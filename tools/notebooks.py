@@ -66,6 +66,11 @@ def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
     return notebook
 
 
+def readable(error: Exception) -> str:
+    """What went wrong; without colours where they would show as codes, as in a file."""
+    return str(error) if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+
+
 # --- pages
 
 def title(notebook) -> str:
@@ -102,13 +107,13 @@ def run_lessons(_) -> int:
             print(f"ok  {time.perf_counter() - start:5.0f} s", flush=True)
         except Exception as error:  # whatever a cell raises, or the time limit
             failed.append(path.stem)
-            print(f"FAILED after {time.perf_counter() - start:.0f} s\n{error}", flush=True)
+            print(f"FAILED after {time.perf_counter() - start:.0f} s\n{readable(error)}", flush=True)
     for path in notebooks():  # lessons link to them; shown as they are stored
         if path.parent != NBS:
             write_page(nbformat.read(path, as_version=4), PAGES / path.relative_to(NBS).with_suffix(".html"))
     print(f"\nAll lessons together: {(time.perf_counter() - begin) / 60:.1f} minutes.")
     print(f"Read them:      open {PAGES / 'index.html'} in a browser.")
-    print(f"Work with them: make lab   (or: {sys.executable} -m jupyterlab {NBS / 'index.ipynb'})")
+    print(f"Work with them: make lab   (or: {sys.executable} -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb)")
     if failed:
         print(f"\n{len(failed)} of {len(todo)} lessons FAILED: {', '.join(failed)}. The errors are above.")
     return int(bool(failed))
@@ -129,7 +134,7 @@ def refresh(args) -> int:
         try:
             notebook = execute(path, env)
         except Exception as error:  # whatever a cell raises, or the time limit
-            print(f"FAILED, and left as it was\n{error}")
+            print(f"FAILED, and left as it was\n{readable(error)}")
             return 1
         nbformat.write(notebook, path)
         subprocess.run([tool("nbdev-clean"), "--fname", str(path)], check=True, cwd=ROOT, env=env)
