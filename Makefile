@@ -9,42 +9,46 @@ else
 VENV_PYTHON := $(VENV)/bin/python
 endif
 INSTALLED := $(VENV)/.installed
+MADE_FROM := constraints.txt settings.ini setup.py pyproject.toml
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons test lab bench refresh constraints clean
+.PHONY: help lessons test lab bench refresh constraints clean environment install
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-lessons: $(INSTALLED) ## run every lesson from top to bottom and write the pages into _lessons/
+lessons: environment ## run every lesson from top to bottom and write the pages into _lessons/
 	@$(VENV_PYTHON) tools/notebooks.py lessons
 
-test: $(INSTALLED) ## check that modules and notebooks agree, run every notebook with nbdev_test, then pytest
+test: environment ## check that modules and notebooks agree, run every notebook with nbdev_test, then pytest
 	@$(VENV_PYTHON) tools/notebooks.py check
 	@$(VENV_PYTHON) -m pytest
 
-lab: $(INSTALLED) ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
+lab: environment ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
 	@$(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
 
-bench: $(INSTALLED) ## measure the speed of the data loading, side by side with fastai's own
+bench: environment ## measure the speed of the data loading, side by side with fastai's own
 	@$(VENV_PYTHON) benchmarks/run.py
 
-refresh: $(INSTALLED) ## after editing notebooks: export the modules, run all notebooks in place, clean them
+refresh: environment ## after editing notebooks: export the modules, run all notebooks in place, clean them
 	@$(VENV_PYTHON) tools/notebooks.py refresh
 
-constraints: $(INSTALLED) ## pin what is installed now in constraints.txt
+constraints: environment ## pin what is installed now in constraints.txt
 	@$(VENV_PYTHON) tools/constraints.py
 
 clean: ## remove what these commands made, but for the environment in .venv
 	rm -rf _lessons build dist *.egg-info .pytest_cache .hypothesis .cache
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print | xargs rm -rf
 
-# The environment. It is made once, and again only when one of these files has changed.
-$(INSTALLED): constraints.txt settings.ini setup.py pyproject.toml
+# The environment. It is made once, and again only when what one of these files says has changed.
+environment:
+	@cat $(MADE_FROM) | cmp -s - $(INSTALLED) || $(MAKE) --no-print-directory install
+
+install:
 	@$(PYTHON) -c "$(NEW_ENOUGH)" || { \
 	    echo "lessonkit needs Python 3.11 or newer, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
 	    echo "Name another one, for example: make lessons PYTHON=python3.12"; exit 1; }
@@ -53,4 +57,4 @@ $(INSTALLED): constraints.txt settings.ini setup.py pyproject.toml
 	    rm -rf $(VENV); exit 1; }
 	@echo "Installing PyTorch, fastai, JupyterLab and what else is needed into $(VENV): some minutes, once."
 	$(VENV_PYTHON) -m pip install -c constraints.txt -e ".[dev]"
-	@touch $@
+	@cat $(MADE_FROM) > $(INSTALLED)
