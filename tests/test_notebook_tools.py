@@ -52,8 +52,9 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("path", notebooks.lessons(), ids=lambda path: path.stem)
 def test_page_of_a_lesson_asks_nothing_of_other_servers(path, tmp_path):
-    notebooks.write_page(nbformat.read(path, as_version=4), tmp_path / "page.html")
+    notebooks.write_page(nbformat.read(path, as_version=4), tmp_path / "page.html", notebooks.navigation(path))
     page = Page(tmp_path / "page.html")
+    assert path.stem == "index" or page.links.count("index.html") >= 2, "no way back to the front page"
     assert page.requests == []
     assert page.title.strip()
     written = {p.relative_to(notebooks.NBS).with_suffix(".html").as_posix() for p in notebooks.notebooks()}

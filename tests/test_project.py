@@ -2,6 +2,7 @@
 a README that tells the truth."""
 
 import ast
+import builtins
 import io
 import json
 import re
@@ -144,9 +145,18 @@ def exported(path: Path) -> list[ast.FunctionDef | ast.ClassDef]:
     return [node for node in code.body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in names]
 
 
+SAYS_IT_ALL = {"seed", "epochs", "batch_size", "title", "confidence"}
+NEEDS_WORDS = {"Tensor", "ndarray", "DataFrame", "Series", "Mapping", "Sequence", "Iterable", "Callable", "Any", *dir(builtins)}
+
+
+def speaks_for_itself(arg: ast.arg) -> bool:
+    """A parameter needs no comment when its name is one of a few, or its type is one thing, such as ImageSet or Learner."""
+    return arg.arg in SAYS_IT_ALL or isinstance(arg.annotation, ast.Name) and arg.annotation.id not in NEEDS_WORDS
+
+
 def undocumented(function: ast.FunctionDef, comments: set[int], alone: set[int], where: str) -> list[str]:
-    """What a function lacks: type hints, and, where it has one parameter a line, a comment for each of them, on its line or
-    alone on the line before."""
+    """What a function lacks: type hints, and, where it has one parameter a line, a comment for each that doesn't speak for
+    itself, on its line or alone on the line before."""
     spec, faults = function.args, []
     positional = spec.posonlyargs + spec.args
     ends = {id(arg): default.end_lineno for arg, default in zip(reversed(positional), reversed(spec.defaults))}
@@ -157,7 +167,7 @@ def undocumented(function: ast.FunctionDef, comments: set[int], alone: set[int],
         if not arg.annotation and arg not in (spec.vararg, spec.kwarg):
             faults.append(f"{where}({arg.arg}): no type")
         short = function.body[0].lineno - function.lineno <= 1  # all in one line: the docstring says it
-        if not short and not comments & set(range(arg.lineno, ends.get(id(arg), arg.end_lineno) + 1)) and arg.lineno - 1 not in alone:
+        if not short and not speaks_for_itself(arg) and not comments & set(range(arg.lineno, ends.get(id(arg), arg.end_lineno) + 1)) and arg.lineno - 1 not in alone:
             faults.append(f"{where}({arg.arg}): no comment")
     if function.returns is None and function.name != "__init__":
         faults.append(f"{where}: no return type")

@@ -80,14 +80,29 @@ def title(notebook) -> str:
     return re.sub(r"[`*]", "", found[1]) if found else ""
 
 
-def write_page(notebook, path: Path) -> None:
-    """Write a notebook with its outputs as one HTML page that asks nothing of any server."""
+def navigation(path: Path) -> str:
+    """Links from the page of a notebook to the front page and to the lessons beside it, as HTML."""
+    if path.parent != NBS:
+        return f'<a href="{"../" * len(path.relative_to(NBS).parts[1:])}index.html">Front page</a>'
+    course = lessons()
+    place = course.index(path)
+    links = [("index", "Front page")] if place else []
+    links += [(other.stem, f"Previous: {other.stem}") for other in course[max(1, place - 1) : place]]
+    links += [(other.stem, f"Next: {other.stem}") for other in course[place + 1 : place + 2]]
+    return " · ".join(f'<a href="{name}.html">{text}</a>' for name, text in links)
+
+
+def write_page(notebook, path: Path, links: str = "") -> None:
+    """Write a notebook with its outputs as one HTML page that asks nothing of any server; `links` go to its top and end."""
     from nbconvert import HTMLExporter
 
     notebook.metadata.pop("widgets", None)  # sliders need a kernel; their still picture is in the page
     notebook.metadata["title"] = title(notebook) or path.stem
     exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem, "path": str(NBS)}})
+    if links:
+        links = f'<nav style="padding: 1em 3em; font-family: sans-serif">{links}</nav>'
+        page = re.sub(r"(<main>)(.*)(</main>)", lambda m: m[1] + links + m[2] + links + m[3], page, count=1, flags=re.DOTALL)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(re.sub(r'(href="(?![a-z]+:)[^"#]*)\.ipynb', r"\1.html", page), encoding="utf-8")
 
@@ -103,14 +118,15 @@ def run_lessons(_) -> int:
         print(f"[{number}/{len(todo)}] {path.stem:<28}", end="", flush=True)
         start = time.perf_counter()
         try:
-            write_page(execute(path, env), PAGES / f"{path.stem}.html")
+            write_page(execute(path, env), PAGES / f"{path.stem}.html", navigation(path))
             print(f"ok  {time.perf_counter() - start:5.0f} s", flush=True)
         except Exception as error:  # whatever a cell raises, or the time limit
             failed.append(path.stem)
             print(f"FAILED after {time.perf_counter() - start:.0f} s\n{readable(error)}", flush=True)
     for path in notebooks():  # lessons link to them; shown as they are stored
         if path.parent != NBS:
-            write_page(nbformat.read(path, as_version=4), PAGES / path.relative_to(NBS).with_suffix(".html"))
+            page = PAGES / path.relative_to(NBS).with_suffix(".html")
+            write_page(nbformat.read(path, as_version=4), page, navigation(path))
     print(f"\nAll lessons together: {(time.perf_counter() - begin) / 60:.1f} minutes.")
     print(f"Read them:      open {PAGES / 'index.html'} in a browser.")
     print(f"Work with them: make lab   (or: {sys.executable} -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb)")
