@@ -29,7 +29,7 @@ test: environment ## check that modules and notebooks agree, run every notebook 
 	@$(VENV_PYTHON) -m pytest
 
 lab: environment ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
-	@$(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
+	@PYTHONWARNINGS=ignore::FutureWarning:torch.jit._script $(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
 
 bench: environment ## measure the speed of the data loading, side by side with fastai's own
 	@$(VENV_PYTHON) benchmarks/run.py

@@ -72,6 +72,7 @@ def test_page_of_a_notebook_with_all_that_could_ask(tmp_path):
         cells=[
             new_markdown_cell("# A *title* with `code`\n\nSee [the next](01_next.ipynb#part), [the web](https://example.org/a.ipynb)."),
             new_markdown_cell("```mermaid\ngraph TD; A-->B\n```\n\nInline $x^2$."),
+            new_code_cell("#| hide\nimport secret"),
             new_code_cell("slider", outputs=[new_output("display_data", data=widget)]),
         ],
         metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}},
@@ -80,6 +81,7 @@ def test_page_of_a_notebook_with_all_that_could_ask(tmp_path):
     page = Page(tmp_path / "deep" / "page.html")
     assert page.requests == []
     assert page.title == "A title with code"
+    assert "secret" not in (tmp_path / "deep" / "page.html").read_text(encoding="utf-8")
     assert {"01_next.html#part", "https://example.org/a.ipynb"} <= set(page.links)
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
 PAGES = ROOT / "_lessons"
 CACHE = ROOT / ".cache"
+WARNINGS = "ignore::FutureWarning:torch.jit._script"  # fastai's use of torch.jit, of which no reader can do anything
 LESSON_SECONDS = 600  # after so long a lesson is stopped
 
 
@@ -36,7 +37,8 @@ def environment(**more: str) -> dict[str, str]:
                "JUPYTER_RUNTIME_DIR": "jupyter/runtime", "MPLCONFIGDIR": "matplotlib"}
     for folder in folders.values():
         (CACHE / folder).mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, **{name: str(CACHE / folder) for name, folder in folders.items()}, "PYTHONUTF8": "1", **more}
+    env = {**os.environ, **{name: str(CACHE / folder) for name, folder in folders.items()}, "PYTHONUTF8": "1",
+           "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), WARNINGS])), **more}
     env.pop("MPLBACKEND", None)  # IPython chooses the one that puts figures into the notebook
     if not any((CACHE / "matplotlib").iterdir()):  # else the first figure would come with a message about the fonts
         subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=env, stderr=subprocess.DEVNULL)
@@ -54,12 +56,16 @@ def tool(name: str) -> str:
 def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
     """Run a notebook from top to bottom in a fresh kernel of this Python; return it with its outputs."""
     import nbformat
+    import zmq
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     notebook = nbformat.read(path, as_version=4)
+    # Without encryption the kernel warns that it has none.
+    config = Config({"KernelManager": {"transport_encryption": "auto"}} if zmq.has("curve") else {})
     deadline = time.monotonic() + seconds
     client = NotebookClient(
-        notebook, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+        notebook, config=config, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
         timeout_func=lambda cell: max(1, round(deadline - time.monotonic())),
     )
     client.execute(env=env)
@@ -98,10 +104,11 @@ def write_page(notebook, path: Path, links: str = "") -> None:
 
     notebook.metadata.pop("widgets", None)  # sliders need a kernel; their still picture is in the page
     notebook.metadata["title"] = title(notebook) or path.stem
+    notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem, "path": str(NBS)}})
     if links:
-        links = f'<nav style="padding: 1em 3em; font-family: sans-serif">{links}</nav>'
+        links = f'<nav class="jp-RenderedHTMLCommon" style="padding: 1em 3em">{links}</nav>'
         page = re.sub(r"(<main>)(.*)(</main>)", lambda m: m[1] + links + m[2] + links + m[3], page, count=1, flags=re.DOTALL)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(re.sub(r'(href="(?![a-z]+:)[^"#]*)\.ipynb', r"\1.html", page), encoding="utf-8")
