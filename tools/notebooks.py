@@ -259,6 +259,7 @@ def main() -> int:
     one.add_argument("--flags", default="", help="nbdev test flags to run that are normally left out")
     one.set_defaults(do=check)
     args = parser.parse_args()
+    os.environ.update(environment())
     return args.do(args)
 
 
