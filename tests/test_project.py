@@ -135,6 +135,26 @@ def test_a_module_imports_by_name_and_only_what_it_uses(path):
     assert "nbdev" not in imported
 
 
+PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow"}
+OF_FASTAI = {"fastcore", "fasttransform", "fastprogress", "fastdownload"}  # fastai chooses their versions
+
+
+@modules
+def test_what_a_module_needs_is_a_requirement(path):
+    def names(key):
+        return {Requirement(line).name for line in filter(None, SETTINGS[key].split("\n"))}
+
+    code = tree(path)
+    always, sometimes = names("requirements") | OF_FASTAI, names("lessons_requirements") | names("pretrained_requirements") | {"IPython"}
+    for node in ast.walk(code):
+        if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
+            for full in [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]:
+                name = full.split(".")[0]
+                if name not in sys.stdlib_module_names | {"lessonkit"}:
+                    known = always if node in code.body else always | sometimes
+                    assert PACKAGE_OF.get(name, name) in known, f"line {node.lineno} imports {name}: add it to settings.ini"
+
+
 # --- documentation
 
 def exported(path: Path) -> list[ast.FunctionDef | ast.ClassDef]:
