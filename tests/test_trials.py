@@ -1,0 +1,177 @@
+"""Studies that are killed, torn, repeated, changed and doubled."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lessonkit.trials import StudyBusy, StudyMismatch, TrialsFailed, open_study, read_correct, read_trials, run_trials
+
+IDENTITY = {"size": 32, "epochs": 1}
+CHILD = """
+    import sys, time
+    import numpy as np
+    from lessonkit.trials import run_trials
+
+    def run(technique, seed, tick):
+        time.sleep(0.15)
+        right = np.random.default_rng(seed).random(1000) < 0.7
+        return {"size": 32, "epochs": 1, "accuracy": float(right.mean())}, right
+
+    run_trials({"baseline": {}, "mixup": {}}, 50, run, sys.argv[1], {"size": 32, "epochs": 1}, progress=False)
+"""
+
+
+def child(folder: Path) -> subprocess.Popen:
+    """A process that runs a long study."""
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(folder)])
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def make_believe(trained: list, fail=()):
+    """A `run` function that writes down what it is asked for."""
+
+    def run(technique, seed, tick):
+        trained.append((technique, seed))
+        if (technique, seed) in fail:
+            raise RuntimeError("out of luck")
+        right = np.random.default_rng(seed).random(50) < 0.7
+        return {"size": 32, "epochs": 1, "accuracy": float(right.mean())}, right
+
+    return run
+
+
+def study(folder: Path, techniques="ab", seeds=2, identity=IDENTITY, fail=()):
+    trained = []
+    settings = techniques if isinstance(techniques, dict) else dict.fromkeys(techniques, {})
+    table = run_trials(settings, seeds, make_believe(trained, fail), folder, identity, progress=False)
+    return table, trained
+
+
+def test_kill_in_the_middle_costs_the_running_trial_only(tmp_path):
+    process = child(tmp_path)
+    lines = tmp_path / "trials.jsonl"
+    wait_for(lambda: lines.exists() and lines.read_bytes().count(b"\n") >= 5)
+    process.kill()  # SIGKILL: nothing can be tidied up
+    process.wait()
+    before = read_trials(tmp_path)
+    assert len(before) >= 5 and set(read_correct(tmp_path)) >= set(before["id"])
+    trained = []
+    table = run_trials({"baseline": {}, "mixup": {}}, 6, make_believe(trained), tmp_path, IDENTITY, progress=False)
+    assert len(table) == 12
+    kept = table.merge(before, on=["technique", "seed"])
+    assert (kept["accuracy_x"] == kept["accuracy_y"]).all() and len(kept) == len(before)
+    assert len(trained) == 12 - len(before)
+    for row in table.to_dict("records"):
+        assert read_correct(tmp_path)[row["id"]].mean() == pytest.approx(row["accuracy"])
+
+
+def test_a_second_study_is_refused_while_the_first_runs_and_allowed_after_its_death(tmp_path):
+    process = child(tmp_path)
+    try:
+        wait_for((tmp_path / "trials.jsonl").exists)
+        with pytest.raises(StudyBusy, match="right now"):
+            study(tmp_path)
+    finally:
+        os.kill(process.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        process.wait()
+    study(tmp_path, "ab", 1)
+
+
+@pytest.mark.parametrize("torn", [b'{"technique": "b", "se', b"\0" * 20, "{\"technique\": \"ü".encode()[:-1], b"{}"])
+def test_torn_last_line_is_read_past_and_repaired(tmp_path, torn):
+    table, _ = study(tmp_path)
+    with open(tmp_path / "trials.jsonl", "ab") as file:
+        file.write(torn)
+    assert len(read_trials(tmp_path)) == 4
+    again, trained = study(tmp_path, "abc")
+    assert len(again) == 6 and trained == [("c", 0), ("c", 1)]
+    for line in (tmp_path / "trials.jsonl").read_text(encoding="utf-8").splitlines():
+        assert json.loads(line)["technique"] in "abc"
+
+
+def test_only_the_last_line_cut_short_is_trained_again(tmp_path):
+    study(tmp_path)
+    path = tmp_path / "trials.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    _, trained = study(tmp_path)
+    assert trained == [("b", 1)]
+
+
+def test_more_seeds_or_techniques_run_only_what_is_missing(tmp_path):
+    first, trained = study(tmp_path, "ab", 2)
+    assert len(trained) == 4
+    again, trained = study(tmp_path, "ab", 2)
+    assert trained == [] and again.equals(first)
+    _, trained = study(tmp_path, "ab", 3)
+    assert trained == [("a", 2), ("b", 2)]
+    _, trained = study(tmp_path, "abc", 1)
+    assert trained == [("c", 0)]
+    fewer, trained = study(tmp_path, "a", 2)
+    assert trained == [] and len(fewer) == 2
+
+
+def test_changed_settings_never_mix_and_the_message_says_what_changed(tmp_path):
+    study(tmp_path, {"a": {"alpha": 0.4}})
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(StudyMismatch, match="size was 32, now 64.*another folder"):
+        study(tmp_path, identity=IDENTITY | {"size": 64})
+    with pytest.raises(StudyMismatch, match="photos was not set, now"):
+        study(tmp_path, identity=IDENTITY | {"photos": "others"})
+    with pytest.raises(StudyMismatch, match="a: alpha was 0.4, now 1"):
+        study(tmp_path, {"a": {"alpha": 1}})
+    (tmp_path / "study.json").unlink()
+    with pytest.raises(StudyMismatch, match="no study.json"):
+        study(tmp_path)
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_rows_of_another_study_in_the_file_are_not_used(tmp_path):
+    study(tmp_path / "other", identity=IDENTITY | {"size": 64})
+    study(tmp_path / "mine", "a", 1)
+    with open(tmp_path / "mine/trials.jsonl", "ab") as file:
+        file.write((tmp_path / "other/trials.jsonl").read_bytes())
+    _, trained = study(tmp_path / "mine", "ab", 2)
+    assert trained == [("b", 0), ("a", 1), ("b", 1)]
+
+
+def test_a_failing_trial_is_recorded_told_and_tried_again(tmp_path):
+    with pytest.warns(UserWarning, match="1 of 4 trials failed, first b with seed 0: RuntimeError: out of luck"):
+        table, trained = study(tmp_path, fail=[("b", 0)])
+    assert len(table) == 3 and len(trained) == 4
+    assert read_trials(tmp_path, failed=True)["error"].tolist() == ["RuntimeError: out of luck"]
+    table, trained = study(tmp_path)
+    assert len(table) == 4 and trained == [("b", 0)]
+    assert read_trials(tmp_path, failed=True).empty
+
+
+def test_when_everything_fails_that_is_an_error(tmp_path):
+    with pytest.raises(TrialsFailed, match="out of luck"):
+        study(tmp_path, "a", 1, fail=[("a", 0)])
+
+
+def test_correctness_files_hold_no_objects(tmp_path):
+    study(tmp_path, "a", 1)
+    np.save(tmp_path / "correct/a-seed0.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_correct(tmp_path)
+
+
+def test_a_study_with_no_finished_trial_takes_new_settings(tmp_path):
+    with open_study(tmp_path, IDENTITY):
+        pass
+    with open_study(tmp_path, IDENTITY | {"size": 64}):
+        pass
