@@ -275,6 +275,13 @@ def test_readme_names_commands_that_exist():
         assert f'add_parser("{command[1]}"' in (ROOT / command[0]).read_text(encoding="utf-8")
 
 
+def test_readme_names_options_that_exist():
+    command = [sys.executable, "-c", "from lessonkit.cli import main; main()", "ablate", "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    named = set(re.findall(r"--[a-z-]+", "".join(re.findall(r"^ +lessonkit ablate.*$", README, flags=re.MULTILINE))))
+    assert named and named <= set(re.findall(r"--[a-z-]+", run.stdout))
+
+
 def test_readme_links_lead_to_files():
     for link in re.findall(r"\]\(([^)\s]+)\)", README):
         if not link.startswith(("../../actions/", "#")):
