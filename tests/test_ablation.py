@@ -1,0 +1,164 @@
+"""The fair comparison: the same seed is the same luck for every technique, and nothing is trained twice."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from fastai.callback.core import Callback
+from PIL import Image
+from torch import nn
+
+from lessonkit.ablation import (
+    TECHNIQUES, Recipe, Technique, ablation_report, comparisons, make_learner, plot_ablation, run_ablation, train_trial,
+)  # fmt: skip
+from lessonkit.comparison import summarize
+from lessonkit.images import ImageSet
+from lessonkit.trials import StudyMismatch, read_correct, read_trials
+
+QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Forty tiny photos: bright ones and dark ones."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for label, light in (("bright", 150), ("dark", 60)):
+        (root / label).mkdir()
+        for i in range(20):
+            pixels = (light + rng.normal(0, 40, (20, 24, 3))).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(root / label / f"{i}.png")
+    return ImageSet.from_folder(root)
+
+
+class Gambler(Callback):
+    """Draws from every random state that libraries share."""
+
+    def before_batch(self):
+        torch.rand(5), np.random.rand(5), random.random()
+
+
+class Witness(Callback):
+    """Remembers what goes into training."""
+
+    seen: list = []
+
+    def before_batch(self):
+        if self.training:
+            Witness.seen.append((self.dls.train.last_indices.copy(), self.x.clone().as_subclass(torch.Tensor)))
+
+
+TRICKS = {
+    "gambler": Technique("gambler", callbacks=lambda: [Gambler(), Witness()]),
+    "loss": Technique("loss", loss=lambda: nn.CrossEntropyLoss(label_smoothing=0.3), callbacks=lambda: [Witness()]),
+    "plain": Technique("plain", callbacks=lambda: [Witness()]),
+}
+
+
+def witnessed(images, technique, seed):
+    Witness.seen = []
+    train_trial(images, technique, seed, Recipe(16, 2, 8, 4))
+    return Witness.seen
+
+
+@pytest.mark.parametrize("name", ["gambler", "loss"])
+def test_same_seed_gives_every_technique_the_same_batches_and_crops(images, name):
+    plain, other = witnessed(images, TRICKS["plain"], 3), witnessed(images, TRICKS[name], 3)
+    assert len(plain) == len(other) == 8
+    for (rows, x), (other_rows, other_x) in zip(plain, other):
+        assert (rows == other_rows).all() and torch.equal(x, other_x)
+
+
+def test_without_normalization_photos_and_crops_are_the_same_before_it(images):
+    removed = Technique("normalization", data={"normalize": False}, in_baseline=True, callbacks=lambda: [Witness()])
+    plain, without = witnessed(images, TRICKS["plain"], 3), witnessed(images, removed, 3)
+    for (rows, x), (other_rows, other_x) in zip(plain, without):
+        assert (rows == other_rows).all()
+        assert other_x.min() >= 0 and other_x.max() <= 1
+        for channel in range(3):  # equal but for shift and scale
+            correlation = np.corrcoef(x[:, channel].flatten(), other_x[:, channel].flatten())[0, 1]
+            assert correlation > 1 - 1e-5
+
+
+def test_another_seed_gives_other_weights_and_batches(images):
+    first, second = witnessed(images, TRICKS["plain"], 3), witnessed(images, TRICKS["plain"], 4)
+    assert any((a[0] != b[0]).any() for a, b in zip(first, second))
+
+
+def test_same_seed_gives_every_technique_the_same_initial_weights(images):
+    weights = []
+    for technique in (TECHNIQUES["baseline"], TECHNIQUES["normalization"], *TRICKS.values()):
+        torch.manual_seed(5)
+        learn = make_learner(images, technique, 5, Recipe(16, 1, 8, 4))
+        weights.append(torch.cat([p.flatten() for p in learn.model.parameters()]))
+    assert all(torch.equal(weights[0], other) for other in weights[1:])
+
+
+def test_a_repeated_trial_is_equal_and_leaves_random_states_alone(images):
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    (row, correct), (again, correct_again) = (
+        train_trial(images, TECHNIQUES["baseline"], 0, Recipe(16, 1, 8, 4)) for _ in range(2)
+    )
+    assert {k: v for k, v in row.items() if "seconds" not in k} == {k: v for k, v in again.items() if "seconds" not in k}
+    assert (correct == correct_again).all() and correct.mean() == pytest.approx(row["accuracy"])
+    after = torch.rand(1), np.random.rand(), random.random()
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)
+    assert after == (torch.rand(1), np.random.rand(), random.random())
+
+
+def test_baseline_always_runs_and_rerun_trains_nothing(images, tmp_path, monkeypatch):
+    table = run_ablation(images, ["normalization"], seeds=2, out=tmp_path, **QUICK)
+    assert table.groupby("technique").size().to_dict() == {"baseline": 2, "no_normalization": 2}
+    wanted = "technique seed size epochs accuracy balanced_accuracy nll ece train_seconds predict_seconds pixels"
+    assert set(wanted.split()) <= set(table.columns)
+    assert len(run_ablation(images, [], seeds=1, out=tmp_path, **QUICK)) == 1
+    monkeypatch.setattr("lessonkit.ablation.train_trial", lambda *args: pytest.fail("trained again"))
+    again = run_ablation(images, ["normalization"], seeds=2, out=tmp_path, **QUICK)
+    assert again.equals(table)
+    correct = read_correct(tmp_path)
+    assert len(correct) == 4 and all(len(c) == len(images.indices("valid")) for c in correct.values())
+
+
+def test_a_technique_that_changes_nothing_makes_no_difference(images):
+    trials = run_ablation(images, [Technique("idle")], seeds=2, **QUICK)
+    row = summarize(trials).set_index("technique").loc["idle"]
+    assert (row.low, row.difference, row.high, row.verdict) == (0, 0, 0, "no difference beyond 0.01")
+
+
+def test_own_prediction_and_changed_photos(images, tmp_path):
+    certain = Technique("certain", predict=lambda learn: torch.eye(2)[[0] * 4 + [1] * 4])
+    trials = run_ablation(images, [certain], seeds=1, out=tmp_path, **QUICK)
+    assert trials.set_index("technique").accuracy["certain"] == 1
+    with pytest.raises(StudyMismatch, match="photos: train was 32, now 31"):
+        run_ablation(images.take(range(1, 40)), [], seeds=1, out=tmp_path, **QUICK)
+
+
+def test_changed_settings_of_a_technique_are_noticed(images, tmp_path):
+    run_ablation(images, [Technique("trick", settings={"alpha": 1})], seeds=1, out=tmp_path, **QUICK)
+    with pytest.raises(StudyMismatch, match="alpha was 1, now 2"):
+        run_ablation(images, [Technique("trick", settings={"alpha": 2})], seeds=1, out=tmp_path, **QUICK)
+
+
+def test_a_technique_that_fails_doesnt_stop_the_others(images, tmp_path):
+    def broken():
+        raise ValueError("no such loss")
+
+    with pytest.warns(UserWarning, match="1 of 2 trials failed.*no such loss"):
+        trials = run_ablation(images, [Technique("broken", loss=broken)], seeds=1, out=tmp_path, **QUICK)
+    assert trials["technique"].tolist() == ["baseline"]
+    text = ablation_report(images, trials, tmp_path, [Technique("broken")])
+    assert "can't tell" in text and "no such loss" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_bad_settings_are_told_before_anything_is_trained(images, tmp_path):
+    for change, told in [({"size": 0}, "size=0"), ({"epochs": 0}, "epochs=0"), ({"device": "nonsense"}, "can't be used")]:
+        with pytest.raises(ValueError, match=told):
+            run_ablation(images, out=tmp_path, **(QUICK | change))
+    assert read_trials(tmp_path).empty
+
+
+def test_picture_has_a_line_for_each_technique(images):
+    trials = run_ablation(images, ["normalization", Technique("idle")], seeds=2, **QUICK)
+    summary = summarize(trials, pairs=comparisons(["normalization", Technique("idle")]))
+    ax = plot_ablation(summary, margin=0.01)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["normalization", "idle"]

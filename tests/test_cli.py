@@ -1,0 +1,170 @@
+"""The command, as a user runs it: a process of its own on a folder of photos."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lessonkit.cli import main
+
+EVIL, CAT = "<script>alert(1)</script>".replace("/", "∕"), "🐈 & \"friends\""
+QUICK = ["--size", "16", "--epochs", "1", "--batch-size", "8", "--width", "4"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of tiny photos whose class names are hostile."""
+    root, rng = tmp_path_factory.mktemp("cli") / "my photos", np.random.default_rng(0)
+    names = [EVIL, CAT] if os.name != "nt" else ["&amp;", "🐈"]
+    for label, light in zip(names, (150, 60)):
+        (root / label).mkdir(parents=True)
+        for i in range(20):
+            pixels = (light + rng.normal(0, 40, (20, 24, 3))).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(root / label / f"{i} <b>.png" if os.name != "nt" else root / label / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """Run the command in this process, which saves the seconds that imports take: code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*typed) -> tuple[int, str, str]:
+        try:
+            code = main([str(t) for t in typed])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def lessonkit(*typed, cwd: Path) -> subprocess.CompletedProcess:
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [_script(), *map(str, typed)], cwd=cwd, capture_output=True, text=True, encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}, timeout=200,
+    )  # fmt: skip
+
+
+def _script() -> str:
+    name = "lessonkit.exe" if os.name == "nt" else "lessonkit"
+    return str(Path(sys.executable).parent / name)
+
+
+def test_the_folder_alone_is_enough_and_everything_is_written(photos, tmp_path, here):
+    run = lessonkit("ablate", photos, *QUICK, "--seeds", "2", "--techniques", "normalization", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"4 trials to train: about \d+ s", run.stdout)
+    assert run.stdout.index("to train") < run.stdout.index("verdict")  # how long it takes comes first
+    assert re.search(r"^normalization .*%.*%", run.stdout, re.M) and "Traceback" not in run.stderr
+    out = tmp_path / "ablation-my photos"
+    summary = pd.read_csv(out / "summary.csv").set_index("technique")
+    assert summary.loc["normalization", ["recipe", "control"]].tolist() == ["baseline", "no_normalization"]
+    rows = [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {(r["technique"], r["seed"]) for r in rows} == {(t, s) for t in ("baseline", "no_normalization") for s in (0, 1)}
+    assert Image.open(out / "ablation.png").size[0] > 500
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page and "🐈 &amp; &quot;" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)  # one page, nothing else
+    assert "lessonkit ablate" in page and "--techniques normalization" in page
+
+    typed = ["ablate", photos, *QUICK, "--techniques", "normalization"]
+    code, printed, _ = here(*typed, "--seeds", "2")
+    assert code == 0 and "to train" not in printed
+    code, printed, _ = here(*typed, "--seeds", "3")
+    assert code == 0 and "2 trials to train" in printed
+
+
+@pytest.mark.parametrize(
+    "typed, told",
+    [
+        (["nowhere"], "neither a folder"),
+        (["{photos}", "--techniques", "normalisation"], "Did you mean 'normalization'"),
+        (["{photos}", "--techniques", ","], "names none"),
+        (["{photos}", "--seeds", "0"], "at least 1"),
+        (["{photos}", "--device", "nonsense"], "can't be used here"),
+        (["{photos}", "--out", "{photos}/study"], "among the photos"),
+        (["{photos}", "--out", "a file"], "is a file"),
+        (["empty"], "No photos found"),
+        (["damaged"], "2.png can't be decoded"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(photos, tmp_path, here, typed, told):
+    (tmp_path / "a file").touch()
+    (tmp_path / "empty").mkdir()
+    for label in "ab":
+        (tmp_path / "damaged" / label).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (9, 9), "red").save(tmp_path / "damaged" / label / f"{i}.png")
+    (tmp_path / "damaged/a/2.png").write_bytes(b"\x89PNG")
+    code, printed, errors = here("ablate", *[t.format(photos=photos) for t in typed], *QUICK[:2])
+    assert code == 2 and "Traceback" not in errors + printed
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("lessonkit") and told in last
+    assert not list(tmp_path.glob("**/trials.jsonl"))
+
+
+def test_bad_input_in_a_process_of_its_own_leaves_no_traceback(tmp_path):
+    run = lessonkit("ablate", "nowhere", cwd=tmp_path)
+    assert run.returncode == 2 and not run.stdout
+    assert len(run.stderr.splitlines()) == 1 and run.stderr.startswith("lessonkit: 'nowhere' is neither")
+
+
+def test_damaged_photos_are_left_out_by_choice(tmp_path, here):
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(10):
+            Image.effect_noise((20, 20), 50).convert("RGB").save(tmp_path / "photos" / label / f"{i}.png")
+    (tmp_path / "photos/a/2.png").write_bytes(b"\x89PNG")
+    code, printed, _ = here("ablate", "photos", *QUICK, "--seeds", "1", "--skip-damaged")
+    assert code == 0 and "Left out 1 of 20 photos" in printed and "2.png" in printed
+    assert "can't tell" in printed  # one seed says nothing
+
+
+def test_results_never_go_among_the_photos(photos, here, monkeypatch):
+    before = sorted(photos.rglob("*"))
+    monkeypatch.chdir(photos)
+    assert here("ablate", ".", *QUICK, "--seeds", "1")[0] == 0
+    assert (photos.parent / "ablation-my photos/report.html").exists() and sorted(photos.rglob("*")) == before
+
+
+def test_changed_settings_are_refused_with_what_changed(photos, here):
+    typed = ["ablate", photos, *QUICK, "--seeds", "1", "--techniques", "normalization", "--out", "study"]
+    assert here(*typed)[0] == 0
+    code, _, errors = here(*typed, "--epochs", "2")
+    assert code == 2 and "epochs was 1, now 2" in errors and len(errors.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
+def test_ctrl_c_says_what_is_stored_and_how_to_go_on(photos, tmp_path):
+    typed = [_script(), "ablate", str(photos), *QUICK, "--epochs", "3", "--seeds", "500", "--out", "study"]
+    process = subprocess.Popen(typed, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stored = tmp_path / "study/trials.jsonl"
+    end = time.monotonic() + 120
+    while not (stored.exists() and stored.read_bytes().count(b"\n") >= 2):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"Stopped\. \d+ trials are stored in study: the same command goes on", told)
+    assert "Traceback" not in told
+
+
+def test_help_is_quick_and_shows_examples(tmp_path):
+    start = time.perf_counter()
+    run = lessonkit("ablate", "--help", cwd=tmp_path)
+    assert run.returncode == 0 and "examples:" in run.stdout and "lessonkit ablate photos" in run.stdout
+    assert time.perf_counter() - start < 5
+    code = "import sys, lessonkit.cli; print([m for m in ('torch', 'fastai', 'pandas', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
