@@ -16,7 +16,7 @@ NBS = ROOT / "nbs"
 PAGES = ROOT / "_lessons"
 CACHE = ROOT / ".cache"
 WARNINGS = "ignore::FutureWarning:torch.jit._script"  # fastai's use of torch.jit, of which no reader can do anything
-LESSON_SECONDS = 600  # after so long a lesson is stopped
+LESSON_SECONDS = 1200  # after so long a lesson is stopped
 
 
 def notebooks(folder: Path = NBS) -> list[Path]:
