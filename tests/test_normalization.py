@@ -1,4 +1,4 @@
-"""Normalization: equal to NumPy, torchvision and fastai; hostile input; each known fault of such libraries by name."""
+"""Normalization: equal to NumPy, torchvision and fastai; hostile input; each known fault by name."""
 
 import copy
 import pickle
@@ -17,12 +17,22 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, fasterrcnn_mobilenet_v3_large_320_fpn
+from torchvision.models.detection import (
+    FasterRCNN_ResNet50_FPN_Weights,
+    fasterrcnn_mobilenet_v3_large_320_fpn,
+)
 from torchvision.transforms import v2
 
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.normalization import (
-    ChannelStats, Normalize, Stats, channel_stats, denormalize, normalize, pretrained_stats, show_normalized,
+    ChannelStats,
+    Normalize,
+    Stats,
+    channel_stats,
+    denormalize,
+    normalize,
+    pretrained_stats,
+    show_normalized,
 )
 
 MEAN, STD = [0.1, 0.5, 0.7], [0.2, 0.3, 0.4]
@@ -56,13 +66,16 @@ def photo_set(tmp_path):
 
 # ---------------------------------------------------------------- ChannelStats
 
+
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 7), st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_split_into_batches_is_numpys_result(channels, n, side, data):
     seed, scale = data.draw(st.integers(0, 2**16)), data.draw(st.sampled_from([1e-3, 1.0, 255.0, 1e6]))
     shift = data.draw(st.sampled_from([0.0, -3.0, 1e4]))
     x = np.random.default_rng(seed).normal(size=(n, channels, side, side + 1)) * scale + shift
-    cuts = sorted(data.draw(st.lists(st.integers(1, max(1, n - 1)), unique=True, max_size=n))) if n > 1 else []
+    cuts = (
+        sorted(data.draw(st.lists(st.integers(1, max(1, n - 1)), unique=True, max_size=n))) if n > 1 else []
+    )
     parts = [part for part in np.split(x, cuts) if len(part)]
     one_by_one = ChannelStats()
     for part in parts:
@@ -94,7 +107,9 @@ def test_large_batches_are_cut_into_pieces():
     stats = ChannelStats().update(x)
     np.testing.assert_allclose(stats.mean, x.mean((0, 2, 3)) / 255, rtol=1e-12)
     np.testing.assert_allclose(stats.std, x.std((0, 2, 3)) / 255, rtol=1e-12)
-    one = ChannelStats().update(x.transpose(1, 0, 2, 3).reshape(1, 3, 4500, 1400))  # one picture, larger than a piece
+    one = ChannelStats().update(
+        x.transpose(1, 0, 2, 3).reshape(1, 3, 4500, 1400)
+    )  # one picture, larger than a piece
     assert one.count == stats.count and torch.allclose(one.std, stats.std, rtol=1e-12)
 
 
@@ -113,7 +128,12 @@ def test_forms_of_a_batch():
     x = pictures(5, 2, 6, 7)
     whole = ChannelStats().update(x)
     for form in (
-        x.clone().requires_grad_(), TensorImage(x), x.numpy(), x.flip(0), x.numpy()[::-1], x[..., ::1],
+        x.clone().requires_grad_(),
+        TensorImage(x),
+        x.numpy(),
+        x.flip(0),
+        x.numpy()[::-1],
+        x[..., ::1],
         x.movedim(1, -1).contiguous().movedim(-1, 1),
     ):
         assert torch.allclose(ChannelStats().update(form).std, whole.std, atol=1e-12)
@@ -151,23 +171,26 @@ def test_empty_statistics_are_neutral():
     assert "nothing" in repr(ChannelStats()) and "count=256" in repr(a)
 
 
-@pytest.mark.parametrize("bad, error, words", [
-    (torch.zeros(2, 3, 4, 4, dtype=torch.int64), TypeError, "int64"),
-    (torch.zeros(2, 3, 4, 4, dtype=torch.int8), TypeError, "int8"),
-    (np.zeros((2, 3, 4, 4), np.int32), TypeError, "int32"),
-    (torch.zeros(2, 3, 4, 4, dtype=torch.bool), TypeError, "bool"),
-    (torch.zeros(2, 3, 4, 4, dtype=torch.complex64), TypeError, "complex64"),
-    ([[1.0]], TypeError, "list"),
-    (None, TypeError, "NoneType"),
-    (torch.rand(4, 4), ValueError, "dimensions"),
-    (torch.rand(1, 2, 3, 4, 4), ValueError, "(N, C, H, W)"),
-    (torch.rand(0, 3, 4, 4), ValueError, "empty"),
-    (torch.rand(2, 0, 4, 4), ValueError, "empty"),
-    (torch.rand(2, 3, 0, 4), ValueError, "empty"),
-    (torch.rand(2, 4, 4, 4), ValueError, "4 channel(s), the earlier ones had 3"),
-    (torch.tensor(torch.nan).expand(2, 3, 4, 4), ValueError, "2 picture(s) hold NaN"),
-    (torch.tensor(-torch.inf).expand(2, 3, 4, 4), ValueError, "infinity"),
-])
+@pytest.mark.parametrize(
+    "bad, error, words",
+    [
+        (torch.zeros(2, 3, 4, 4, dtype=torch.int64), TypeError, "int64"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.int8), TypeError, "int8"),
+        (np.zeros((2, 3, 4, 4), np.int32), TypeError, "int32"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.bool), TypeError, "bool"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.complex64), TypeError, "complex64"),
+        ([[1.0]], TypeError, "list"),
+        (None, TypeError, "NoneType"),
+        (torch.rand(4, 4), ValueError, "dimensions"),
+        (torch.rand(1, 2, 3, 4, 4), ValueError, "(N, C, H, W)"),
+        (torch.rand(0, 3, 4, 4), ValueError, "empty"),
+        (torch.rand(2, 0, 4, 4), ValueError, "empty"),
+        (torch.rand(2, 3, 0, 4), ValueError, "empty"),
+        (torch.rand(2, 4, 4, 4), ValueError, "4 channel(s), the earlier ones had 3"),
+        (torch.tensor(torch.nan).expand(2, 3, 4, 4), ValueError, "2 picture(s) hold NaN"),
+        (torch.tensor(-torch.inf).expand(2, 3, 4, 4), ValueError, "infinity"),
+    ],
+)
 def test_what_cant_be_counted_is_refused_and_changes_nothing(bad, error, words):
     stats = ChannelStats().update(pictures())
     before = repr(stats)
@@ -204,6 +227,7 @@ def test_stats_can_be_pickled():
 
 # ---------------------------------------------------------------- channel_stats
 
+
 def test_fault_statistics_from_the_validation_photos_too(photo_set):
     train = [np.asarray(Image.open(path)) for path in photo_set.paths[:5]]
     expected = np.stack(train).transpose(0, 3, 1, 2) / 255
@@ -226,7 +250,16 @@ def test_channel_stats_of_batches():
     x, y = pictures(), torch.arange(4)
     expected = repr(ChannelStats().update(x))
     torch_loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=4)
-    for batches in (x, x.numpy(), [x], [(x, y)], iter([[x, y]]), (part for part in [x]), torch_loader, loader()):
+    for batches in (
+        x,
+        x.numpy(),
+        [x],
+        [(x, y)],
+        iter([[x, y]]),
+        (part for part in [x]),
+        torch_loader,
+        loader(),
+    ):
         assert repr(channel_stats(batches)) == expected
 
 
@@ -251,6 +284,7 @@ def test_channel_stats_refusals(photo_set):
 
 
 # ---------------------------------------------------------------- normalize, denormalize, Normalize: the arithmetic
+
 
 @given(st.integers(1, 4), st.integers(0, 2**16), st.sampled_from([(), (1,), (3,), (2, 3)]))
 @settings(max_examples=40, deadline=None)
@@ -309,9 +343,15 @@ def test_many_forms_of_statistics():
     expected = normalize(x, MEAN, STD)
     stats = SimpleNamespace(mean=torch.tensor(MEAN), std=np.array(STD))
     for tfm in (
-        Normalize(MEAN, STD), Normalize(tuple(MEAN), np.array(STD)), Normalize(torch.tensor(MEAN), torch.tensor(STD)),
-        Normalize(torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)), Normalize(Stats(MEAN, STD)),
-        Normalize(stats), Normalize.from_stats(stats), Normalize.from_stats(MEAN, STD), Normalize(mean=MEAN, std=STD),
+        Normalize(MEAN, STD),
+        Normalize(tuple(MEAN), np.array(STD)),
+        Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+        Normalize(torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)),
+        Normalize(Stats(MEAN, STD)),
+        Normalize(stats),
+        Normalize.from_stats(stats),
+        Normalize.from_stats(MEAN, STD),
+        Normalize(mean=MEAN, std=STD),
     ):
         torch.testing.assert_close(tfm(x), expected, atol=1e-5, rtol=1e-5)
     grey = ChannelStats().update(pictures(2, 1, 4, 4))
@@ -351,15 +391,27 @@ def test_targets_are_never_touched(kind, wrap):
 def test_two_pictures_in_a_batch():
     a, b = pictures(), pictures(seed=1)
     (x1, x2), y = Normalize(MEAN, STD)(((TensorImage(a), TensorImage(b)), TensorCategory(torch.arange(4))))
-    assert torch.equal(torch.Tensor(x2), normalize(b, MEAN, STD)) and torch.equal(torch.Tensor(x1), normalize(a, MEAN, STD))
+    assert torch.equal(torch.Tensor(x2), normalize(b, MEAN, STD)) and torch.equal(
+        torch.Tensor(x1), normalize(a, MEAN, STD)
+    )
 
 
-@pytest.mark.parametrize("batch", [
-    {"image": torch.rand(2, 3, 4, 4)}, (), [], None, "x", 3, np.zeros((2, 3, 4, 4)),
-    TensorCategory(torch.arange(4)), (TensorCategory(torch.arange(4)), pictures()),
-    ((pictures(), pictures()), torch.arange(4)),  # plain tensors: which are targets?
-    Image.new("RGB", (4, 4)),
-])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"image": torch.rand(2, 3, 4, 4)},
+        (),
+        [],
+        None,
+        "x",
+        3,
+        np.zeros((2, 3, 4, 4)),
+        TensorCategory(torch.arange(4)),
+        (TensorCategory(torch.arange(4)), pictures()),
+        ((pictures(), pictures()), torch.arange(4)),  # plain tensors: which are targets?
+        Image.new("RGB", (4, 4)),
+    ],
+)
 def test_fault_something_else_passes_through_unnormalized(batch):
     with pytest.raises(TypeError, match="Found no pictures"):
         Normalize(MEAN, STD)(batch)
@@ -382,20 +434,24 @@ def test_fault_training_set_alone():
 
 # ---------------------------------------------------------------- refused at construction and at the call
 
-@pytest.mark.parametrize("mean, std, error, words", [
-    (MEAN, [0.2, 0.0, 0.4], ValueError, "Channel(s) [1] have no spread"),
-    (MEAN, [0.2, 1e-12, 0.4], ValueError, "no spread"),
-    (MEAN, [0.2, -0.1, 0.4], ValueError, "negative"),
-    (MEAN, [0.2, np.nan, 0.4], ValueError, "std holds NaN"),
-    ([np.inf, 0, 0], STD, ValueError, "mean holds NaN or infinity"),
-    (MEAN, STD[:2], ValueError, "3 channel(s) and std has 2"),
-    ([], [], ValueError, "one number for each channel"),
-    (np.zeros((2, 2)), np.ones((2, 2)), ValueError, "one number for each channel"),
-    ("abc", STD, TypeError, "must be numbers"),
-    (None, None, ValueError, "standard deviation is missing"),
-    (MEAN, None, ValueError, "standard deviation is missing"),
-    (torch.tensor(MEAN), None, ValueError, "standard deviation is missing"),
-])
+
+@pytest.mark.parametrize(
+    "mean, std, error, words",
+    [
+        (MEAN, [0.2, 0.0, 0.4], ValueError, "Channel(s) [1] have no spread"),
+        (MEAN, [0.2, 1e-12, 0.4], ValueError, "no spread"),
+        (MEAN, [0.2, -0.1, 0.4], ValueError, "negative"),
+        (MEAN, [0.2, np.nan, 0.4], ValueError, "std holds NaN"),
+        ([np.inf, 0, 0], STD, ValueError, "mean holds NaN or infinity"),
+        (MEAN, STD[:2], ValueError, "3 channel(s) and std has 2"),
+        ([], [], ValueError, "one number for each channel"),
+        (np.zeros((2, 2)), np.ones((2, 2)), ValueError, "one number for each channel"),
+        ("abc", STD, TypeError, "must be numbers"),
+        (None, None, ValueError, "standard deviation is missing"),
+        (MEAN, None, ValueError, "standard deviation is missing"),
+        (torch.tensor(MEAN), None, ValueError, "standard deviation is missing"),
+    ],
+)
 def test_bad_statistics(mean, std, error, words):
     for make in Normalize, lambda *a: normalize(pictures(), *a), lambda *a: denormalize(pictures(), *a):
         with pytest.raises(error) as caught:
@@ -444,6 +500,7 @@ def test_wrong_number_of_dimensions():
 
 # ---------------------------------------------------------------- twice
 
+
 def peer():
     return FastaiNormalize.from_stats(MEAN, STD, cuda=False)
 
@@ -478,7 +535,12 @@ def test_fault_normalized_twice_both_added_later():
         dls.add_tfms([one], "after_batch")
         dls.valid.one_batch()
         dls.add_tfms([two], "after_batch")
-        for use in dls.train.one_batch, dls.valid.one_batch, dls.valid.new, lambda: dls.train.new(shuffle=True).one_batch():
+        for use in (
+            dls.train.one_batch,
+            dls.valid.one_batch,
+            dls.valid.new,
+            lambda: dls.train.new(shuffle=True).one_batch(),
+        ):
             with pytest.raises(ValueError, match="normalizes 2 times"):
                 use()
 
@@ -506,19 +568,25 @@ def test_twice_by_hand_warns():
 
 
 def test_fault_not_normalized_after_the_loaders_were_replaced(photo_set):
-    """Progressive resizing: another size, a new loader, new photos: one Normalize each time, the same numbers."""
+    """Progressive resizing: another size, a new loader, new photos; one Normalize each, the same numbers."""
     stats = channel_stats(photo_set, size=16)
     dls = image_dataloaders(photo_set, size=16, batch_size=5, augment=False, normalize=Normalize(stats))
     plain = image_dataloaders(photo_set, size=16, batch_size=5, augment=False)
     for size in 16, 24:
         dls.train.size = plain.train.size = size
         torch.testing.assert_close(dls.train.one_batch()[0], Normalize(stats)(plain.train.one_batch()[0]))
-    for dl in dls.valid.new(bs=2), dls.train.new(shuffle=False), dls.valid.new(dls.valid.dataset), dls.test_dl(photo_set.paths):
+    for dl in (
+        dls.valid.new(bs=2),
+        dls.train.new(shuffle=False),
+        dls.valid.new(dls.valid.dataset),
+        dls.test_dl(photo_set.paths),
+    ):
         assert len([t for t in dl.after_batch.fs if isinstance(t, Normalize)]) == 1
         assert dl.one_batch()[0].min() < -0.5
 
 
 # ---------------------------------------------------------------- in a loader: device, drawing, pickle, fastai's learner
+
 
 def test_moves_with_the_loader():
     tfm = mine()
@@ -540,7 +608,9 @@ def test_fault_drawn_without_undoing():
         dl = loader(mine(), x=x.to(kind))
         batch = dl.one_batch()
         back = dl.decode(batch)[0]
-        torch.testing.assert_close(back.as_subclass(torch.Tensor), x.to(kind), atol=2 * torch.finfo(kind).eps, rtol=0)
+        torch.testing.assert_close(
+            back.as_subclass(torch.Tensor), x.to(kind), atol=2 * torch.finfo(kind).eps, rtol=0
+        )
         assert back.min() >= 0 and back.max() <= 1  # no "clipping" warnings
 
 
@@ -553,9 +623,13 @@ def test_decode_undoes_anything():
 
 def test_show_batch(photo_set):
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    dls = image_dataloaders(photo_set, size=16, batch_size=5, normalize=Normalize(channel_stats(photo_set, size=16)))
+
+    dls = image_dataloaders(
+        photo_set, size=16, batch_size=5, normalize=Normalize(channel_stats(photo_set, size=16))
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         dls.show_batch()
@@ -566,9 +640,12 @@ def test_show_batch(photo_set):
 
 def test_order_after_augmentation_and_repr():
     from fastai.vision.augment import Flip
+
     dl = loader(mine(), Flip())
     assert isinstance(dl.after_batch.fs[-1], Normalize) and Normalize.order == FastaiNormalize.order == 99
-    assert repr(mine()) == "Normalize(mean=[0.1, 0.5, 0.7], std=[0.2, 0.3, 0.4])" and repr(mine()) in repr(dl.after_batch)
+    assert repr(mine()) == "Normalize(mean=[0.1, 0.5, 0.7], std=[0.2, 0.3, 0.4])" and repr(mine()) in repr(
+        dl.after_batch
+    )
 
 
 def test_copy_and_pickle():
@@ -579,6 +656,7 @@ def test_copy_and_pickle():
 
 def test_vision_learner_adds_no_second_one():
     from fastai.vision.learner import _add_norm
+
     dls = DataLoaders(loader(mine()), loader(mine()))
     _add_norm(dls, {"stats": (MEAN, STD)}, pretrained=True)
     dls.train.one_batch()
@@ -627,13 +705,20 @@ def test_efficientnet_lite_package():
 
 
 def test_hugging_face_and_others():
-    processor = SimpleNamespace(image_mean=[0.48, 0.46, 0.41], image_std=[0.27, 0.26, 0.28], do_normalize=True,
-                                do_rescale=True, rescale_factor=1 / 255)
+    processor = SimpleNamespace(
+        image_mean=[0.48, 0.46, 0.41],
+        image_std=[0.27, 0.26, 0.28],
+        do_normalize=True,
+        do_rescale=True,
+        rescale_factor=1 / 255,
+    )
     expected = Stats((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
     assert pretrained_stats(processor) == expected
     assert pretrained_stats(vars(processor)) == expected  # preprocessor_config.json
     assert pretrained_stats(SimpleNamespace(image_processor=processor)) == expected
-    assert pretrained_stats(SimpleNamespace(config={"pretrained_cfg": {"mean": [0.5], "std": [0.25]}})) == Stats((0.5,), (0.25,))
+    assert pretrained_stats(
+        SimpleNamespace(config={"pretrained_cfg": {"mean": [0.5], "std": [0.25]}})
+    ) == Stats((0.5,), (0.25,))
     visual = nn.Conv2d(3, 8, 3)
     visual.image_mean, visual.image_std = (0.5,) * 3, (0.25,) * 3  # open_clip
     assert pretrained_stats(nn.ModuleDict({"visual": visual})) == Stats((0.5,) * 3, (0.25,) * 3)
@@ -644,7 +729,9 @@ def test_hugging_face_and_others():
         pretrained_stats(processor)
 
 
-@pytest.mark.parametrize("nothing", [None, "resnet18", 3, nn.Linear(2, 2), {}, np.ones(3), torch.ones(3), nn.BatchNorm2d(3)])
+@pytest.mark.parametrize(
+    "nothing", [None, "resnet18", 3, nn.Linear(2, 2), {}, np.ones(3), torch.ones(3), nn.BatchNorm2d(3)]
+)
 def test_nothing_stated(nothing):
     with pytest.raises(ValueError, match="doesn't say.*channel_stats"):
         pretrained_stats(nothing)
@@ -654,17 +741,26 @@ def test_no_copy_of_imagenets_numbers_is_ever_guessed():
     import inspect
 
     import lessonkit.normalization
+
     assert "0.485" not in inspect.getsource(lessonkit.normalization)
 
 
 # ---------------------------------------------------------------- pictures
 
+
 def test_show_normalized():
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
     before = pictures(2, 3, 16, 16)
-    for x, how in (before, mine()), (TensorImage(before), mine()), (before[0], mine()), (pictures(2, 1, 16, 16), Normalize(0.5, 0.2)):
+    for x, how in (
+        (before, mine()),
+        (TensorImage(before), mine()),
+        (before[0], mine()),
+        (pictures(2, 1, 16, 16), Normalize(0.5, 0.2)),
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             figure = show_normalized(x, how)
