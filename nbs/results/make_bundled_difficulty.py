@@ -2,7 +2,7 @@
 
 The lessons' small network, trained from scratch on the bundled pictures at three sizes: the same seeds, epochs and learning
 rate for all. The last epoch's weights are judged. `pair_accuracy` also counts the other picture of a pair of look-alikes as
-right: what the network knows before it sees the details.
+right: what the network knows before it sees the details. Starting again continues where it stopped.
 """
 
 import time
@@ -29,10 +29,12 @@ family = torch.arange(len(CLASSES))
 for one, other in LOOK_ALIKES:
     family[CLASSES.index(other)] = CLASSES.index(one)
 
-rows = []
+stats = channel_stats(images)
+rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
 for seed in SEEDS:
     for size in SIZES:
-        stats = channel_stats(images)
+        if any((row["seed"], row["size"]) == (seed, size) for row in rows):
+            continue
         dls = image_dataloaders(images, size=size, normalize=Normalize(stats.mean, stats.std), seed=seed)
         torch.manual_seed(seed)
         model = small_resnet(len(CLASSES)).to(memory_format=torch.channels_last)
