@@ -8,7 +8,7 @@ __all__ = ['SPLITS', 'SUFFIXES', 'PART_FOLDERS', 'WORDNET', 'TINY', 'STRIP', 'PR
            'image_files', 'split_rows', 'from_folder', 'from_csv', 'check_images', 'without_bad', 'load_images',
            'bundled_images', 'decode', 'PhotoRows', 'ImageLoader', 'image_dataloaders']
 
-# %% ../nbs/00_images.ipynb #dcf22ff0
+# %% ../nbs/00_images.ipynb #7c70897f
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ from tqdm import tqdm
 from .batch_transforms import Augment, random_crops, random_resized_crop, resize_batch
 from .photo_cache import DamagedPhoto, cached_photos, in_order, read_photo
 
-# %% ../nbs/00_images.ipynb #6fe3a98b
+# %% ../nbs/00_images.ipynb #ea1badf9
 SPLITS = ("train", "valid", "test")
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm".split())
 
@@ -87,7 +87,7 @@ class ImageSet:
         table = table[[part for part in SPLITS if part in table]]
         return table.set_axis(self.classes).rename_axis(index="class", columns=None)
 
-# %% ../nbs/00_images.ipynb #93027726
+# %% ../nbs/00_images.ipynb #a1cc9548
 PART_FOLDERS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
 
 
@@ -107,7 +107,7 @@ def image_files(
 def _class_folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
-# %% ../nbs/00_images.ipynb #006e1e70
+# %% ../nbs/00_images.ipynb #8f5f931c
 def split_rows(
     names: Sequence[str],  # what identifies each photo, the same on every computer
     labels: np.ndarray,  # class number of each
@@ -128,7 +128,7 @@ def split_rows(
         split[rows[np.argsort(lottery[rows])[:n]]] = "valid"
     return split
 
-# %% ../nbs/00_images.ipynb #63439c29
+# %% ../nbs/00_images.ipynb #ef612978
 def from_folder(
     path: str | Path,  # a folder with `train` and `val` (or `valid`, `test`) folders of class folders, or of class folders
     valid_fraction: float = 0.2,  # share of each class set aside where there is no `val` folder
@@ -185,7 +185,7 @@ def _some(names: Sequence, most: int = 5) -> str:
     shown = ", ".join(map(str, names[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
-# %% ../nbs/00_images.ipynb #6fdfd75f
+# %% ../nbs/00_images.ipynb #997953ad
 WORDNET = {
     "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain saw",
     "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas pump",
@@ -195,7 +195,7 @@ WORDNET = {
     "n02105641": "Old English sheepdog", "n02111889": "Samoyed", "n02115641": "dingo",
 }  # fmt: skip
 
-# %% ../nbs/00_images.ipynb #e8e76d41
+# %% ../nbs/00_images.ipynb #08165a9b
 def from_csv(
     csv: str | Path,  # the table, with a header line
     root: str | Path | None = None,  # folder that the paths are relative to; None: the table's own
@@ -251,11 +251,11 @@ def _read_parts(csv: str | Path, column: str, values: pd.Series) -> list[str]:
     _refuse(csv, np.flatnonzero([part == "" for part in parts]), f"something else than true/false or a part in {column!r}")
     return parts
 
-# %% ../nbs/00_images.ipynb #973dc8e1
+# %% ../nbs/00_images.ipynb #c9c92b6a
 ImageSet.from_folder = staticmethod(from_folder)
 ImageSet.from_csv = staticmethod(from_csv)
 
-# %% ../nbs/00_images.ipynb #55b87cb3
+# %% ../nbs/00_images.ipynb #1eb0b2ac
 TINY = 8  # pixels: a shorter side below this is reported
 STRIP = 10  # times: a longer side of more than this many shorter ones is reported
 PROBLEMS = ("on both sides of the split", "damaged", "empty", "extreme", "duplicate")  # the worst first
@@ -307,7 +307,7 @@ def _describe_duplicate(images: ImageSet, row: int, first: int) -> tuple[str, st
         detail += f", which is called {images.classes[images.labels[first]]!r}"
     return problem, detail
 
-# %% ../nbs/00_images.ipynb #40bcf93c
+# %% ../nbs/00_images.ipynb #c15bc052
 def without_bad(
     images: ImageSet,  # what to clean
     report: pd.DataFrame | None = None,  # from `check`, if it ran already
@@ -325,11 +325,11 @@ def without_bad(
         print(f"All {len(images):,} photos are usable.")
     return images.take(np.setdiff1d(np.arange(len(images)), bad.row))
 
-# %% ../nbs/00_images.ipynb #6989499f
+# %% ../nbs/00_images.ipynb #6b23e4ee
 ImageSet.check = check_images
 ImageSet.without_bad = without_bad
 
-# %% ../nbs/00_images.ipynb #6e909243
+# %% ../nbs/00_images.ipynb #f1664647
 NAMED_SETS = {
     "imagenette2-160": "IMAGENETTE_160", "imagenette2-320": "IMAGENETTE_320", "imagenette2": "IMAGENETTE",
     "imagewoof2-160": "IMAGEWOOF_160", "imagewoof2-320": "IMAGEWOOF_320", "imagewoof2": "IMAGEWOOF",
@@ -375,7 +375,7 @@ def _download(name: str) -> Path:
             "load_images('bundled')."
         ) from error
 
-# %% ../nbs/00_images.ipynb #138a39f6
+# %% ../nbs/00_images.ipynb #d80eebb6
 def bundled_images(
     **options,  # of `lessonkit.bundled.make_bundled`, for example label_noise=0.2
 ) -> ImageSet:  # ten classes of generated pictures
@@ -384,7 +384,7 @@ def bundled_images(
 
     return from_folder(make_bundled(**options))
 
-# %% ../nbs/00_images.ipynb #1a2d15e7
+# %% ../nbs/00_images.ipynb #3349ae7b
 def decode(
     images: ImageSet,  # the photos
     size: int,  # side of the squares that come out, in pixels
@@ -397,7 +397,7 @@ def decode(
     """
     return cached_photos(images.paths, size, fit, progress)[0].transpose(0, 3, 1, 2)
 
-# %% ../nbs/00_images.ipynb #1b9f5722
+# %% ../nbs/00_images.ipynb #179a0c0e
 MARGIN = 1.5  # the array behind the training photos is at least this many times as wide and high as the batches
 
 
@@ -432,7 +432,7 @@ class PhotoRows:
         """The same classes and no photos; fastai asks for it when it exports a learner."""
         return PhotoRows(self.images.take([]), np.array([], dtype=np.int64), self.split_idx, self.labelled)
 
-# %% ../nbs/00_images.ipynb #cf64635f
+# %% ../nbs/00_images.ipynb #d16b03bd
 class ImageLoader(TfmdDL):
     """Batches of photos, cut from a decoded array; made by `image_dataloaders`.
 
@@ -522,8 +522,8 @@ class ImageLoader(TfmdDL):
         x = pictures.float().div_(255).contiguous(memory_format=torch.channels_last).as_subclass(TensorImage)
         if not self.dataset.labelled:
             return (x,)
-        labels = torch.from_numpy(self.dataset.images.labels[self.last_indices])
-        return x, labels.to(self.device).as_subclass(TensorCategory)
+        # labels as plain tensors: PyTorch's losses refuse fastai's two types together
+        return x, torch.from_numpy(self.dataset.images.labels[self.last_indices]).to(self.device)
 
     def _array(self) -> tuple[np.ndarray, np.ndarray]:
         """The smallest decoded array that serves the present size; decoded when there is none."""
@@ -569,7 +569,7 @@ class ImageLoader(TfmdDL):
             new._arrays = self._arrays
         return new
 
-# %% ../nbs/00_images.ipynb #1b501f77
+# %% ../nbs/00_images.ipynb #a538668b
 def _unlabelled(files: Sequence[str | Path], classes: list[str]) -> PhotoRows:
     """Photos to predict, with no labels."""
     images = ImageSet(list(files), np.zeros(len(files)), classes, np.full(len(files), "test"))

@@ -530,6 +530,28 @@ def test_a_learner_survives_a_last_batch_of_one(folder):
     learn.fit(1)
 
 
+@pytest.mark.parametrize("loss_func", [torch.nn.functional.cross_entropy, torch.nn.CrossEntropyLoss(), CrossEntropyLossFlat()])
+def test_a_plain_pytorch_loop_takes_the_batches_as_they_are(folder, loss_func):
+    model = small_resnet(2, width=8)
+    for x, y in image_dataloaders(ImageSet.from_folder(folder), 16, 5).train:
+        loss_func(model(x), y).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_show_batch_and_show_results_work(folder):
+    import matplotlib.pyplot as plt
+
+    found = ImageSet.from_folder(folder)
+    learn = Learner(image_dataloaders(found, 16, 4), small_resnet(2, width=8), CrossEntropyLossFlat())
+    learn.dls.train.show_batch(max_n=4)
+    titles = {axis.get_title() for axis in plt.gcf().axes}
+    assert titles <= {"cat", "dog"} and titles
+    with learn.no_bar():
+        learn.show_results(max_n=4)
+    assert all(set(axis.get_title().split()) <= {"cat", "dog"} for axis in plt.gcf().axes)
+    plt.close("all")
+
+
 def test_no_worker_processes(folder):
     assert image_dataloaders(ImageSet.from_folder(folder), 16, 4).train.fake_l.num_workers == 0
 
