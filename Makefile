@@ -14,6 +14,8 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
+# For what trains: with PASSIVE, PyTorch's threads don't waste the cores of a busy machine; a training can be ten times faster.
+TRAINING := OMP_WAIT_POLICY=PASSIVE PYTHONWARNINGS=ignore::FutureWarning:torch.jit._script
 
 .DEFAULT_GOAL := help
 .PHONY: help lessons test lab bench refresh constraints clean environment install
@@ -26,10 +28,10 @@ lessons: environment ## run every lesson from top to bottom and write the pages 
 
 test: environment ## check that modules and notebooks agree, run every notebook with nbdev_test, then pytest
 	@$(VENV_PYTHON) tools/notebooks.py check
-	@$(VENV_PYTHON) -m pytest
+	@$(TRAINING) $(VENV_PYTHON) -m pytest
 
 lab: environment ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
-	@PYTHONWARNINGS=ignore::FutureWarning:torch.jit._script $(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
+	@$(TRAINING) $(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
 
 bench: environment ## measure the speed of the data loading, side by side with fastai's own
 	@$(VENV_PYTHON) benchmarks/run.py

@@ -37,7 +37,10 @@ def environment(**more: str) -> dict[str, str]:
                "JUPYTER_RUNTIME_DIR": "jupyter/runtime", "MPLCONFIGDIR": "matplotlib"}
     for folder in folders.values():
         (CACHE / folder).mkdir(parents=True, exist_ok=True)
+    # PASSIVE: on a busy machine PyTorch's threads otherwise wait for each other in loops that use up the cores, and a training
+    # takes ten times as long.
     env = {**os.environ, **{name: str(CACHE / folder) for name, folder in folders.items()}, "PYTHONUTF8": "1",
+           "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
            "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), WARNINGS])), **more}
     env.pop("MPLBACKEND", None)  # IPython chooses the one that puts figures into the notebook
     if not any((CACHE / "matplotlib").iterdir()):  # else the first figure would come with a message about the fonts
