@@ -77,7 +77,8 @@ def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
 
 def readable(error: Exception) -> str:
     """What went wrong; without colours where they would show as codes, as in a file."""
-    return str(error) if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = f"{type(error).__name__}: {error}"
+    return text if sys.stdout.isatty() else re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 # --- pages
@@ -217,7 +218,7 @@ def test_notebooks(flags: str) -> set[str]:
     # Two notebooks side by side with all cores each would fight for them.
     env = environment(OMP_NUM_THREADS=str(max(1, cores // workers)), PYTHONUNBUFFERED="1")
     env.pop("LESSONKIT_IMAGES", None)  # the same pictures for everybody
-    command = [tool("nbdev_test"), "--do_print", "--timing", "--n_workers", str(workers), "--flags", flags]
+    command = [tool("nbdev_test"), "--do-print", "--timing", "--n-workers", str(workers), "--flags", flags]
     ran = set()
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as run:
         for line in run.stdout:
