@@ -187,6 +187,8 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
+        if self.batch_size < 2:
+            raise ValueError("batch_size=1: batch normalization needs at least 2 photos in a batch.")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr={self.lr!r} must be a number above 0.")
         try:

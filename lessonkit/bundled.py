@@ -16,8 +16,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -122,7 +123,7 @@ def any_colour(rng: Generator) -> Colour:
     return hsv(rng.random(), rng.uniform(0.25, 0.95), rng.uniform(0.4, 1.0))
 
 
-def one_of(rng: Generator, choices: Sequence):
+def one_of(rng: Generator, choices: Sequence) -> Any:
     """Return one of the choices."""
     return choices[int(rng.integers(len(choices)))]
 

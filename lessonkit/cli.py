@@ -99,13 +99,16 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     if names == []:
         raise ValueError("--techniques names none.")
     choose_techniques(names)
-    if args.margin < 0:
-        raise ValueError("--margin must be 0 or more.")
+    if not 0 <= args.margin <= 100:
+        raise ValueError(f"--margin {args.margin} must lie between 0 and 100 points.")
     args.out = _out_folder(args.out, Path(args.folder))
     images = load_images(args.folder)
     print(images)
     if args.skip_damaged:
         images = images.without_bad()
+        trained = set(images.labels[images.indices("train")].tolist())
+        if gone := [name for number, name in enumerate(images.classes) if number not in trained]:
+            raise ValueError(f"No undamaged training photos are left of {', '.join(gone)}: move that folder away.")
     trials = run_ablation(
         images, names, args.seeds, args.epochs, args.size, args.batch_size, args.width,
         out=args.out, device=args.device,
@@ -158,8 +161,15 @@ def main(
         except BrokenPipeError:  # the reader of our output has gone, as `head` does
             sys.stdout = open(os.devnull, "w")
             return 1
-        except (ValueError, OSError, RuntimeError) as error:
-            if type(error).__module__.startswith("lessonkit") or not isinstance(error, RuntimeError):
-                print(f"lessonkit: {_one_line(error)}", file=sys.stderr)
-                return 1 if type(error).__name__ == "TrialsFailed" else 2
-            raise
+        except (ValueError, OSError, OverflowError, MemoryError, RuntimeError) as error:
+            kind = type(error).__name__
+            if isinstance(error, RuntimeError) and not type(error).__module__.startswith("lessonkit"):
+                if "memory" not in str(error).lower() and "allocate" not in str(error).lower():
+                    raise
+                kind = "MemoryError"
+            advice = {
+                "DamagedPhoto": " In this command: --skip-damaged.",
+                "MemoryError": " Use a smaller --width, --size or --batch-size.",
+            }.get(kind, "")
+            print(f"lessonkit: {_one_line(error)[:500]}{advice}", file=sys.stderr)
+            return 1 if kind == "TrialsFailed" else 2

@@ -77,8 +77,8 @@ def verdict(
     lower_is_better: bool = False,  # true for losses and errors
 ) -> str:  # "helps", "hurts", "no difference beyond MARGIN" or "can't tell"
     """Say what an interval means. An interval with NaN or infinite ends can't tell."""
-    if margin < 0:
-        raise ValueError(f"margin must be 0 or more, not {margin}.")
+    if not 0 <= margin < np.inf:
+        raise ValueError(f"margin must be a number, 0 or more, not {margin}.")
     if not (np.isfinite(low) and np.isfinite(high)):
         return "can't tell"
     if lower_is_better:

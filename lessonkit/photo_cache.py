@@ -34,7 +34,10 @@ def cache_dir() -> Path:  # made if it is not there, readable by its owner alone
         folder = Path.home() / "Library/Caches/lessonkit"
     else:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lessonkit"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise OSError(f"{folder} can't be the cache ({error.strerror}): set LESSONKIT_CACHE to a folder of your own.") from error
     return folder
 
 # %% ../nbs/support/photo_cache.ipynb #1d5213b3
@@ -186,6 +189,9 @@ def cached_photos(
     try:
         _write_arrays(making, paths, size, fit, progress)
         _publish(making, target)
+    except OSError as error:
+        raise OSError(f"The decoded photos can't be written into {folder} ({error.strerror}): make room there, or set "
+                      "LESSONKIT_CACHE to a folder on a larger disk.") from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
     arrays = _open_arrays(target, len(paths), size)
@@ -211,11 +217,15 @@ def _open_arrays(target: Path, n: int, size: int) -> tuple[np.ndarray, np.ndarra
     try:
         pictures = np.load(target / "pictures.npy", mmap_mode="r", allow_pickle=False)
         sizes = np.load(target / "sizes.npy", allow_pickle=False)
-        if pictures.shape == (n, size, size, 3) and pictures.dtype == np.uint8 and sizes.shape == (n, 2):
+        fits = pictures.shape == (n, size, size, 3) and pictures.dtype == np.uint8
+        if fits and sizes.shape == (n, 2) and sizes.dtype == np.int32 and (sizes > 0).all():
             return pictures, sizes
-    except (OSError, ValueError, EOFError):
+    except Exception:  # a damaged header makes NumPy raise all kinds
         pass
-    shutil.rmtree(target, ignore_errors=True)
+    if target.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        target.unlink(missing_ok=True)
     return None
 
 

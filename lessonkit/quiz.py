@@ -92,12 +92,12 @@ def _what(thing: Any) -> str:
     return "nothing (None)" if thing is None else f"a {type(thing).__name__}"
 
 # %% ../nbs/support/quiz.ipynb #172ee6fb
-def normalize(x, mean, std):
+def normalize(x: Any, mean: Any, std: Any) -> Any:
     """Subtract each channel's mean and divide by its standard deviation."""
     return (x - mean[:, None, None]) / std[:, None, None]
 
 
-def channel_statistics(x):
+def channel_statistics(x: Any) -> tuple[Any, Any]:
     """Return the mean and the standard deviation of each channel."""
     return x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import operator
 import os
 import re
 import tempfile
@@ -21,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from .photo_cache import DamagedPhoto
 
 # %% auto #0
 __all__ = ['write_atomic', 'read_trials', 'read_correct', 'photos_identity', 'fingerprint', 'changes', 'StudyMismatch',
@@ -61,7 +64,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and "technique" in row and "seed" in row else None
+    if not isinstance(row, dict) or not isinstance(row.get("technique"), str):
+        return None
+    return row if isinstance(row.get("seed"), int) and not isinstance(row["seed"], bool) else None
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
@@ -97,10 +102,19 @@ def read_correct(
     folder: str | Path,  # where a study was stored
     trials: pd.DataFrame | None = None,  # which trials; all finished ones when None
 ) -> dict[str, np.ndarray]:  # trial id -> (n_photos,) bool
-    """Which validation photos each trial got right, in their order. A trial with no file is left out."""
+    """Which validation photos each trial got right, in their order. A trial whose file is gone or damaged is left out."""
     trials = read_trials(folder) if trials is None else trials
-    paths = {i: Path(folder) / "correct" / f"{i}.npy" for i in trials.get("id", [])}
-    return {i: np.load(path, allow_pickle=False).astype(bool) for i, path in paths.items() if path.exists()}
+    found = {i: _read_right(Path(folder), i) for i in trials.get("id", [])}
+    return {i: right for i, right in found.items() if right is not None}
+
+
+def _read_right(folder: Path, name: str) -> np.ndarray | None:
+    """Right or not for each photo, (n_photos,); None where the file is gone or damaged."""
+    try:
+        right = np.load(folder / "correct" / f"{name}.npy", allow_pickle=False)
+    except Exception:  # a damaged header makes NumPy raise all kinds
+        return None
+    return right.astype(bool) if isinstance(right, np.ndarray) and right.ndim == 1 else None
 
 # %% ../nbs/support/trials.ipynb #9f2e4e6b
 def _repair(path: Path) -> None:
@@ -123,10 +137,17 @@ def _repair(path: Path) -> None:
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     """Add one line and push it to the disk."""
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-    with open(path, "ab") as file:
-        file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    line = json.dumps(clean, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with open(path, "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk: half a line would spoil the next one
+        if path.exists():
+            os.truncate(path, before)
+        raise
 
 # %% ../nbs/support/trials.ipynb #0880e814
 def photos_identity(
@@ -140,11 +161,14 @@ def photos_identity(
         root = ""
     digest = hashlib.sha256(json.dumps(list(images.classes)).encode())
     for path, label, part in zip(paths, images.labels, images.split):
-        with open(path, "rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            ends = file.read(16384)
-            file.seek(max(length - 16384, 0))
-            ends += file.read(16384)
+        try:
+            with open(path, "rb") as file:
+                length = os.fstat(file.fileno()).st_size
+                ends = file.read(16384)
+                file.seek(max(length - 16384, 0))
+                ends += file.read(16384)
+        except OSError as error:
+            raise DamagedPhoto(path, error.strerror) from error
         name = Path(os.path.relpath(path, root) if root else path).as_posix()
         digest.update(json.dumps([name, int(label), str(part), length]).encode("utf-8", "surrogatepass"))
         digest.update(hashlib.sha256(ends).digest())
@@ -209,10 +233,19 @@ class Study:
         return [trial for trial in dict.fromkeys(wanted) if trial not in finished]
 
     def finished(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """The row of each finished trial of this study, by technique and seed."""
+        """The row of each finished trial of this study, by technique and seed.
+
+        A trial whose photos are gone or damaged isn't finished: it is trained again.
+        """
         rows = _read_rows(self.folder / "trials.jsonl")
         own = _latest([row for row in rows if row.get("fingerprint") == self.mark])
-        return {key: row for key, row in own.items() if "error" not in row}
+        return {key: row for key, row in own.items() if "error" not in row and self._is_whole(row)}
+
+    def _is_whole(self, row: Mapping[str, Any]) -> bool:
+        if not row.get("photos"):  # stored without them
+            return True
+        right = _read_right(self.folder, row["id"])
+        return right is not None and len(right) == row["photos"]
 
     def store(
         self,
@@ -227,6 +260,7 @@ class Study:
             buffer = io.BytesIO()
             np.save(buffer, np.asarray(correct, dtype=bool), allow_pickle=False)
             write_atomic(self.folder / "correct" / f"{name}.npy", buffer.getvalue())
+            row = {**row, "photos": len(correct)}
         line = {"id": name, "technique": technique, "seed": seed, **row, "fingerprint": self.mark}
         _append(self.folder / "trials.jsonl", line)
 
@@ -290,8 +324,9 @@ def _read_about(path: Path) -> dict[str, Any]:
         return {}
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        return about | {"identity": dict(about["identity"]), "techniques": dict(about["techniques"])}
-    except (ValueError, KeyError, TypeError) as error:
+        techniques = {name: dict(own) for name, own in about["techniques"].items()}
+        return about | {"identity": dict(about["identity"]), "techniques": techniques}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyMismatch(
             f"{path} can't be read ({error!r}). Choose another folder, or delete that one."
         ) from None
@@ -324,7 +359,7 @@ def run_trials(
     """
     from tqdm import tqdm
 
-    seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    seeds = range(operator.index(seeds)) if np.ndim(seeds) == 0 else [operator.index(seed) for seed in seeds]
     wanted = [(check_name(name), seed) for seed in dict.fromkeys(seeds) for name in techniques]
     if not wanted:
         raise ValueError("Ask for one technique and one seed at least.")
@@ -339,18 +374,24 @@ def run_trials(
                 start = time.perf_counter()
                 try:
                     row, correct = run(technique, seed, bar.update)
-                    study.store(technique, seed, row, correct)
                 except Exception as error:
                     failed[technique, seed] = error
                     seconds = round(time.perf_counter() - start, 3)
-                    study.store(technique, seed, {"error": _told(error), "seconds": seconds})
+                    row, correct = {"error": _told(error), "seconds": seconds}, None
+                try:
+                    study.store(technique, seed, row, correct)
+                except OSError as error:  # to go on training would throw every further result away
+                    raise OSError(
+                        f"Trial {technique}, seed {seed} can't be stored in {folder} ({error.strerror}). Make room there and "
+                        f"start again: {len(study.finished())} finished trials are kept."
+                    ) from error
                 bar.update(number * steps - bar.n)
         rows = study.finished()
     table = pd.DataFrame([rows[trial] for trial in wanted if trial in rows])
     if failed:
         (technique, seed), error = next(iter(failed.items()))
         first = f"{technique} with seed {seed}: {_told(error)}"
-        told = f"{len(failed)} of {len(wanted)} trials failed, first {first}"
+        told = f"{len(failed)} of {len(wanted)} trials failed, first {first}".rstrip(".")
         if table.empty:
             raise TrialsFailed(told) from error
         warnings.warn(f"{told}. The others are stored; start again to repeat only these.", stacklevel=2)

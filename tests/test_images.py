@@ -393,7 +393,7 @@ def test_two_processes_at_once_get_the_same(large_folder):
 def test_a_write_that_fails_is_an_error_and_leaves_nothing(large_folder):
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n" + WORK
     child = subprocess.run([sys.executable, "-c", limited, str(large_folder), "128"], capture_output=True, text=True)
-    assert child.returncode == 1 and "OSError" in child.stderr.strip().splitlines()[-1]
+    assert child.returncode == 1 and "LESSONKIT_CACHE" in child.stderr.strip().splitlines()[-1]
     assert list((cache_dir() / "photos").iterdir()) == []
     assert decode(ImageSet.from_folder(large_folder), 128).shape == (300, 3, 128, 128)
 
@@ -560,6 +560,95 @@ def test_no_worker_processes(folder):
 def test_settings_out_of_range(folder, settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         image_dataloaders(ImageSet.from_folder(folder), **settings)
+
+
+def test_a_mask_takes_the_masked_rows(folder):
+    found = ImageSet.from_folder(folder)
+    assert found.take(found.labels == 1).paths == [path for path, label in zip(found.paths, found.labels) if label == 1]
+    for rows in ([0.5], [True, False], ["a"]):
+        with pytest.raises(ValueError):
+            found.take(rows)
+
+
+def test_parts_that_would_be_changed_in_silence_are_refused():
+    with pytest.raises(ValueError, match="whole numbers"):
+        ImageSet(["a.png", "b.png"], [0.7, 1.2], ["a", "b"], ["train", "valid"])
+    with pytest.raises(ValueError, match="trainer"):
+        ImageSet(["a.png", "b.png"], [0, 1], ["a", "b"], ["trainer", "valid"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_class_that_links_to_its_own_folder_is_refused(folder):
+    (folder / "self").symlink_to(folder, target_is_directory=True)
+    with pytest.raises(ValueError, match="self is a link"):
+        ImageSet.from_folder(folder)
+
+
+def test_a_class_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match="dog can't be read"):
+        ImageSet.from_folder(folder)
+
+
+def test_rows_longer_than_the_header_are_refused(folder):
+    with pytest.raises(ValueError, match="more values than the header"):
+        ImageSet.from_csv(write_table(folder, "label,path", "cat,cat/0.png,x", "dog,dog/10.png,x"))
+    with pytest.raises(ValueError, match="line 5"):
+        ImageSet.from_csv(write_table(folder, "path,label", "cat/0.png,cat", "dog/10.png,dog", "cat/1.png,cat", "no.png,dog"))
+
+
+def test_photos_of_other_classes_are_refused(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    for label in ("dog", "fox"):
+        for number in range(2):
+            save_noise(other / label / f"{number}.png", seed=number)
+    loaders = image_dataloaders(ImageSet.from_folder(folder), 16, 4)
+    with pytest.raises(ValueError, match="other classes"):
+        loaders.test_dl(ImageSet.from_folder(other))
+    with pytest.raises(TypeError, match="list of files"):
+        loaders.test_dl("cat/0.png")
+    with pytest.raises(TypeError, match="sizee"):
+        loaders.train.new(sizee=40)
+
+
+def test_fastais_interpretation_sees_all_classes(folder):
+    from fastai.interpret import ClassificationInterpretation
+
+    learn = Learner(image_dataloaders(ImageSet.from_folder(folder), 16, 4), small_resnet(2, width=8), CrossEntropyLossFlat())
+    with learn.no_bar():
+        seen = ClassificationInterpretation.from_learner(learn)
+        assert seen.confusion_matrix().shape == (2, 2) and seen.confusion_matrix().sum() == 4
+
+
+def test_a_loader_survives_show_batch_of_one_photo(folder):
+    train = image_dataloaders(ImageSet.from_folder(folder), 16, 4).train
+    train.show_batch(unique=True, max_n=2)
+    assert sum(len(y) for _, y in train) == 16
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00\x04\x00{'a'" + b"x" * 2000, b"PK\x03\x04"])
+@pytest.mark.parametrize("name", ["pictures.npy", "sizes.npy"])
+def test_a_damaged_cache_heals(folder, damage, name):
+    found = ImageSet.from_folder(folder)
+    before = decode(found, 8).copy()
+    made = next((cache_dir() / "photos").iterdir())
+    (made / name).unlink()
+    (made / name).write_bytes(damage)
+    assert (decode(found, 8) == before).all()
+
+
+def test_a_cache_that_cannot_be_used_says_what_to_set(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LESSONKIT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OSError, match="set LESSONKIT_CACHE"):
+        decode(ImageSet.from_folder(folder), 8)
 
 
 # Named sets

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lessonkit import trials
 from lessonkit.trials import StudyBusy, StudyMismatch, TrialsFailed, open_study, read_correct, read_trials, run_trials
 
 IDENTITY = {"size": 32, "epochs": 1}
@@ -166,8 +167,37 @@ def test_when_everything_fails_that_is_an_error(tmp_path):
 def test_correctness_files_hold_no_objects(tmp_path):
     study(tmp_path, "a", 1)
     np.save(tmp_path / "correct/a-seed0.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle"):
-        read_correct(tmp_path)
+    assert read_correct(tmp_path) == {}  # never unpickled, and not taken for a result
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\x93NUMPY\x01\x00"])
+def test_a_trial_whose_photos_are_gone_or_damaged_is_trained_again(tmp_path, damage):
+    table, _ = study(tmp_path, "ab", 2)
+    file = tmp_path / "correct/a-seed0.npy"
+    file.unlink()
+    if damage is not None:
+        file.write_bytes(damage)
+    assert len(read_correct(tmp_path)) == 3
+    again, trained = study(tmp_path, "ab", 2)
+    assert trained == [("a", 0)] and len(read_correct(tmp_path)) == 4
+    assert again.equals(table)
+
+
+def test_a_full_disk_stops_the_study_and_spoils_nothing(tmp_path, monkeypatch):
+    study(tmp_path, "ab", 1)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="a, seed 1 can't be stored.*No space left.*2 finished trials are kept"):
+            study(tmp_path, "ab", 3)
+        with pytest.raises(OSError):
+            trials._append(tmp_path / "trials.jsonl", {"technique": "a", "seed": 1})
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+    assert study(tmp_path, "ab", 2)[1] == [("a", 1), ("b", 1)]
 
 
 def test_a_study_with_no_finished_trial_takes_new_settings(tmp_path):
