@@ -579,6 +579,18 @@ class ImageLoader(TfmdDL):
         finally:
             self.epoch = epoch
 
+    def show_batch(self, *args, **kwargs):
+        """Draw a batch in one figure, in true colours; takes what fastai's does."""
+        import fastai.vision.data  # noqa: F401  tells fastai how pictures are drawn
+
+        return super().show_batch(*args, **kwargs)
+
+    def show_results(self, *args, **kwargs):
+        """Draw photos with label and prediction in one figure; takes what fastai's does."""
+        import fastai.vision.data  # noqa: F401  tells fastai how pictures are drawn
+
+        return super().show_results(*args, **kwargs)
+
     def new(
         self,
         dataset: "PhotoRows | ImageSet | Sequence | None" = None,  # other photos: rows, a set, or a list of files

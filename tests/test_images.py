@@ -543,7 +543,9 @@ def test_show_batch_and_show_results_work(folder):
 
     found = ImageSet.from_folder(folder)
     learn = Learner(image_dataloaders(found, 16, 4), small_resnet(2, width=8), CrossEntropyLossFlat())
+    plt.close("all")
     learn.dls.train.show_batch(max_n=4)
+    assert len(plt.get_fignums()) == 1 and len(plt.gcf().axes) == 4
     titles = {axis.get_title() for axis in plt.gcf().axes}
     assert titles <= {"cat", "dog"} and titles
     with learn.no_bar():
