@@ -649,6 +649,8 @@ def image_dataloaders(
             raise ValueError(f"{images} has no photos in the part {part!r}.")
     if not isinstance(augment, bool | Augment):
         raise TypeError(f"augment={augment!r} must be True, False, or an Augment(min_area=..., max_ratio=..., flip=...).")
+    if isinstance(augment, Augment) and not (0 < augment.min_area <= 1 <= augment.max_ratio and 0 <= augment.flip <= 1):
+        raise ValueError(f"{augment}: min_area must lie above 0 and up to 1, max_ratio at 1 or more, flip between 0 and 1.")
     strength = (Augment() if augment else None) if isinstance(augment, bool) else augment
     shared = dict(bs=int(batch_size), size=size, seed=int(seed), device=torch.device(device or "cpu"),
                   after_batch=[normalize] if normalize is not None else None)

@@ -558,9 +558,10 @@ def test_no_worker_processes(folder):
     assert image_dataloaders(ImageSet.from_folder(folder), 16, 4).train.fake_l.num_workers == 0
 
 
-@pytest.mark.parametrize("settings", [{"size": 0}, {"size": 2.5}, {"batch_size": 0}, {"seed": -1}, {"batch_size": True}])
+@pytest.mark.parametrize("settings", [{"size": 0}, {"size": 2.5}, {"batch_size": 0}, {"seed": -1}, {"batch_size": True},
+                                      {"augment": Augment(min_area=2)}, {"augment": Augment(max_ratio=0.5)}, {"augment": Augment(flip=3)}])
 def test_settings_out_of_range(folder, settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
+    with pytest.raises(ValueError, match=f"(?i){next(iter(settings))}"):
         image_dataloaders(ImageSet.from_folder(folder), **settings)
 
 
