@@ -148,7 +148,10 @@ def test_changed_settings_are_refused_with_what_changed(photos, here):
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
 def test_ctrl_c_says_what_is_stored_and_how_to_go_on(photos, tmp_path):
     typed = [_script(), "ablate", str(photos), *QUICK, "--epochs", "3", "--seeds", "500", "--out", "study"]
-    process = subprocess.Popen(typed, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        typed, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit "ignore Ctrl-C"
+    )
     stored = tmp_path / "study/trials.jsonl"
     end = time.monotonic() + 120
     while not (stored.exists() and stored.read_bytes().count(b"\n") >= 2):
