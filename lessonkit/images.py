@@ -539,12 +539,11 @@ class ImageLoader(TfmdDL):
             yield self._make_batch(np.asarray(rows))
 
     def _make_batch(self, rows: np.ndarray) -> tuple:
-        crops = None
+        photos, sizes = self._array()
+        pictures = torch.from_numpy(photos[rows]).to(self.device).permute(0, 3, 1, 2)
         if self.augment is not None:
-            width, height = self._array()[1][rows].T
+            width, height = sizes[rows].T
             crops = random_crops(torch.from_numpy(width / height), self.augment, self.generators.augment)
-        pictures = torch.from_numpy(self._array()[0][rows]).to(self.device).permute(0, 3, 1, 2)
-        if crops is not None:
             pictures = random_resized_crop(pictures, crops, self.size)
         elif pictures.shape[-1] != self.size:
             pictures = resize_batch(pictures, self.size)

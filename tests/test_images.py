@@ -298,7 +298,7 @@ def test_a_decompression_bomb_is_refused_by_name(folder, monkeypatch):
 def test_a_photo_that_vanishes_between_listing_and_reading(folder):
     found = ImageSet.from_folder(folder)
     found.paths[3].unlink()
-    with pytest.raises(DamagedPhoto, match=r"12\.png|\d\.png"):
+    with pytest.raises(DamagedPhoto, match=f"cat/{found.paths[3].name} can't be decoded: there is no such file"):
         decode(found, 16)
 
 
