@@ -85,6 +85,22 @@ def test_page_of_a_notebook_with_all_that_could_ask(tmp_path):
     assert {"01_next.html#part", "https://example.org/a.ipynb"} <= set(page.links)
 
 
+def test_slider_leaves_its_still_picture_in_page_and_notebook(tmp_path):
+    code = "import matplotlib.pyplot as plt\nfrom lessonkit.plots import with_slider\nwith_slider(lambda a: plt.figure(), 0, 1, 0.5)"
+    nbformat.write(new_notebook(cells=[new_code_cell(code)]), tmp_path / "slider.ipynb")
+    notebook = notebooks.execute(tmp_path / "slider.ipynb", notebooks.environment())
+    assert notebooks.SLIDER in notebook.cells[0].outputs[0].data  # it works where there is a kernel
+    notebooks.write_page(notebook, tmp_path / "page.html")
+    assert "data:image/png;base64" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert list(notebook.cells[0].outputs[0].data) == ["image/png", "text/plain"]
+
+
+@pytest.mark.parametrize("path", notebooks.notebooks(), ids=lambda path: path.stem)
+def test_stored_notebook_shows_a_picture_where_a_slider_would_be_an_error(path):
+    outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
+    assert not any(notebooks.SLIDER in output.get("data", {}) for output in outputs), "run tools/notebooks.py refresh"
+
+
 # --- running
 
 def test_lesson_that_runs_too_long_is_stopped(tmp_path):

@@ -16,6 +16,7 @@ NBS = ROOT / "nbs"
 PAGES = ROOT / "_lessons"
 CACHE = ROOT / ".cache"
 WARNINGS = "ignore::FutureWarning:torch.jit._script"  # fastai's use of torch.jit, of which no reader can do anything
+SLIDER = "application/vnd.jupyter.widget-view+json"
 LESSON_SECONDS = 1200  # after so long a lesson is stopped
 
 
@@ -75,6 +76,15 @@ def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
     return notebook
 
 
+def without_sliders(notebook):
+    """The same notebook with the still pictures alone where there are sliders: without the kernel that made it, a slider is
+    an error message."""
+    notebook.metadata.pop("widgets", None)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        output.get("data", {}).pop(SLIDER, None)
+    return notebook
+
+
 def readable(error: Exception) -> str:
     """What went wrong; without colours where they would show as codes, as in a file."""
     text = f"{type(error).__name__}: {error}"
@@ -106,7 +116,7 @@ def write_page(notebook, path: Path, links: str = "") -> None:
     """Write a notebook with its outputs as one HTML page that asks nothing of any server; `links` go to its top and end."""
     from nbconvert import HTMLExporter
 
-    notebook.metadata.pop("widgets", None)  # sliders need a kernel; their still picture is in the page
+    notebook = without_sliders(notebook)
     notebook.metadata["title"] = title(notebook) or path.stem
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)
@@ -163,7 +173,7 @@ def refresh(args) -> int:
         except Exception as error:  # whatever a cell raises, or the time limit
             print(f"FAILED, and left as it was\n{readable(error)}")
             return 1
-        nbformat.write(notebook, path)
+        nbformat.write(without_sliders(notebook), path)
         subprocess.run([tool("nbdev-clean"), "--fname", str(path)], check=True, cwd=ROOT, env=env)
         print(f"{time.perf_counter() - start:.0f} s", flush=True)
     return 0
