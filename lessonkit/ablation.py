@@ -29,6 +29,8 @@ from torch import Tensor, nn
 
 from .calibration import score
 from .images import ImageSet, image_dataloaders
+from .label_smoothing import LabelSmoothingCrossEntropy
+from .mixup import MixUp
 from .models import small_resnet
 from .normalization import Normalize, channel_stats
 from .comparison import summarize
@@ -93,6 +95,25 @@ TECHNIQUES = {
             "The baseline has it; it is measured against the same recipe without it.",
             data={"normalize": False},
             in_baseline=True,
+        ),
+        Technique(
+            "mixup",
+            card="Photos and labels are mixed with those of another photo in training; a share for each, alpha 0.4.",
+            callbacks=lambda: [MixUp(0.4)],
+            settings={"alpha": 0.4},
+        ),
+        Technique(
+            "label_smoothing",
+            card="The right class gets 0.9 of the label, and all classes together an equal share of 0.1.",
+            loss=partial(LabelSmoothingCrossEntropy, eps=0.1),
+            settings={"eps": 0.1},
+        ),
+        Technique(
+            "mixup+label_smoothing",
+            card="Both at once: smoothed labels, mixed.",
+            loss=partial(LabelSmoothingCrossEntropy, eps=0.1),
+            callbacks=lambda: [MixUp(0.4)],
+            settings={"alpha": 0.4, "eps": 0.1},
         ),
     ]
 }

@@ -165,6 +165,7 @@ def label_bars(
     highlight: int | str | None = None,  # the class to mark, for example the true one: its number or name
     top: int = 4,  # bars at most; the rest is put together in one more
     letters: int = 14,  # the most letters of a name
+    in_order: bool = False,  # bars in the order of the classes, with those of nothing, to compare several labels
 ) -> None:
     """Draw a label or a prediction as horizontal bars, the largest first; the marked class is among them.
 
@@ -192,6 +193,8 @@ def label_bars(
     shown = [number for number in largest if shares[number] > 0] or largest[:1]
     if highlight is not None and highlight not in shown:
         shown = [*shown[: max(1, top) - 1], int(highlight)]
+    if in_order:
+        shown = sorted({*shown, *largest})
     names = [shorten(classes[number], letters) for number in shown]
     values = [shares[number] for number in shown]
     colours = [VERMILION if number == highlight else BLUE for number in shown]

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'JUDGES', 'Question', 'comparison', 'normalize', 'channel_statistics', 'ask', 'check', 'hint', 'solution']
+__all__ = ['QUESTIONS', 'JUDGES', 'Question', 'comparison', 'normalize', 'channel_statistics', 'mixup', 'smoothed_loss', 'ask',
+           'check', 'hint', 'solution']
 
 # %% ../nbs/support/quiz.ipynb #ca193afb
 @dataclass(frozen=True)
@@ -123,6 +124,61 @@ def _batches_and_statistics(rng: np.random.Generator) -> list[tuple]:
     ]
 
 # %% ../nbs/support/quiz.ipynb #41d105aa
+def mixup(x: Any, lam: Any) -> Any:
+    """Mix each image with the one before it, each with its own share."""
+    lam = lam[:, None, None, None]
+    return lam * x + (1 - lam) * x.roll(1, 0)
+
+
+def _batches_and_shares(rng: np.random.Generator) -> list[tuple]:
+    """Random images (N, 3, H, W), and a share for each.
+
+    The first are as many as they are wide, so that shares meant for the images also fit the width.
+    """
+    import torch
+
+    shapes = [(4, 3, 2, 4), (5, 3, 2, 6), (3, 3, 3, 3)]
+    return [(torch.tensor(rng.uniform(0.1, 0.9, shape)), torch.tensor(rng.uniform(0.1, 0.9, shape[0]))) for shape in shapes]
+
+
+def smoothed_loss(logits: Any, y: Any, eps: Any) -> Any:
+    """Return the mean cross-entropy of logits with smoothed labels."""
+    import torch.nn.functional as F
+
+    n_classes = logits.shape[1]
+    labels = F.one_hot(y, n_classes) * (1 - eps) + eps / n_classes
+    return -(labels * logits.log_softmax(1)).sum(1).mean()
+
+
+def _logits_labels_and_eps(rng: np.random.Generator) -> list[tuple]:
+    """Random logits (N, C), class numbers (N,), and a share of smoothing.
+
+    The first have as many items as classes, so that sums over the wrong dimension also fit.
+    """
+    import torch
+
+    return [
+        (
+            torch.tensor(rng.normal(0, 2, (n, c))),
+            torch.tensor(rng.permutation(n) % c),
+            torch.tensor(rng.uniform(0.1, 0.4)),
+        )
+        for n, c in [(4, 4), (7, 3), (2, 6)]
+    ]
+
+
+def _with_labels(logits: Any, labels: Any) -> Any:
+    """Return the mean cross-entropy of logits with labels (N, C)."""
+    return -(labels * logits.log_softmax(1)).sum(1).mean()
+
+
+def _one_hot(logits: Any, y: Any) -> Any:
+    """Return the labels as rows (N, C) of one 1 and zeros."""
+    import torch.nn.functional as F
+
+    return F.one_hot(y, logits.shape[1])
+
+# %% ../nbs/support/quiz.ipynb #a445c35b
 QUESTIONS: dict[str, Question] = {
     "00.imagenette": Question(
         "choice",
@@ -500,6 +556,304 @@ QUESTIONS: dict[str, Question] = {
             ),
         ),
         inputs=_batches,
+    ),
+    "04.by-hand": Question(
+        "array",
+        "Three classes. A photo of class 0 is mixed with one of class 2, with λ = 0.25 for the first. Give the mixed"
+        " label as a row of three numbers.",
+        answer=[0.25, 0.0, 0.75],
+        why="λ of the first label, [1, 0, 0], and 1 − λ of the second, [0, 0, 1].",
+        hint="Write both labels as rows with a single 1. Then do with them what is done with the pixels.",
+        mistakes=(
+            ([0.75, 0.0, 0.25], "The other way round: λ is the share of the first photo."),
+            ([0.25, 0.75, 0.0], "Right shares; but the second photo's class is number 2, the third, as we count from 0."),
+            ([0.5, 0.0, 0.5], "λ isn't a half here: the first photo has a quarter."),
+            ([0.25, 0.0, 0.25], "Shares sum to 1: the second photo has all that the first one hasn't."),
+            ([1.0, 0.0, 1.0], "That says both are there. How much of each?"),
+        ),
+    ),
+    "04.sure": Question(
+        "choice",
+        "Why does MixUp keep a network from being too sure?",
+        answer="b",
+        choices={
+            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values.",
+            "b": (
+                "It is asked for shares like 0.7 and 0.3, which it can only give by not being sure; and it never sees"
+                " the same mix twice, so it can't learn the answers by heart."
+            ),
+            "c": "The loss is divided by two, because there are two labels.",
+            "d": "It adds noise to the weights.",
+        },
+        why=(
+            "The loss of a mixed label is lowest where the probabilities are the shares. To be surer than that costs"
+            " something in every batch, all training long."
+        ),
+        hint="For which probabilities is the loss of the label 0.7 and 0.3 lowest?",
+        mistakes=(
+            ("a", "A mix of two photos has the same mean brightness as the two. Look at the labels instead."),
+            ("c", "The two losses are weighted with λ and 1 − λ, which sum to 1."),
+            ("d", "The weights aren't touched. What changes are photos and labels."),
+        ),
+    ),
+    "04.short": Question(
+        "choice",
+        "Five epochs with MixUp end with a worse accuracy than five without. What is the best explanation?",
+        answer="c",
+        choices={
+            "a": "There must be a fault in the code: a good technique never makes it worse.",
+            "b": "Each epoch has half as many photos, as two are mixed into one.",
+            "c": (
+                "Mixed photos are harder, so learning is slower; and what MixUp prevents, learning by heart, hasn't"
+                " begun yet after five epochs."
+            ),
+            "d": "The validation photos are mixed as well.",
+        },
+        why=(
+            "A remedy for learning by heart costs something from the first epoch on, and pays only when there is"
+            " something to remedy. Whether that comes at 40 epochs or never has to be measured."
+        ),
+        hint="What is MixUp a remedy for? Is the illness there after five epochs?",
+        mistakes=(
+            ("a", "Most techniques have a price. Which one does this have, and when is it paid back?"),
+            ("b", "Each photo is mixed with a partner and stays in its place: as many photos as before."),
+            ("d", "They aren't: `run_valid` is off in the callback, and a test in this lesson looks at it."),
+        ),
+    ),
+    "04.harder": Question(
+        "choice",
+        "Somebody says: I can't tell what is on this mixed photo, so its label must be wrong. What do you answer?",
+        answer="a",
+        choices={
+            "a": "It's harder for people, too; and the label doesn't say one class, but how much of each is there.",
+            "b": "Right: mixed photos should be left out of the loss.",
+            "c": "Right: the label should be the class with the larger share.",
+            "d": "The label is a number between the two class numbers, so it is exact.",
+        },
+        why=(
+            "The label is a pair of shares, as the photo is a pair of photos. With only the larger class as the label,"
+            " the network would be asked to be sure about a photo in which something else is visible."
+        ),
+        hint="What does the label of a mixed photo say?",
+        mistakes=(
+            ("b", "Then nothing would be learned from them. What can be said about a mix that is true?"),
+            ("c", "Then it would be asked for 100 % of one thing where two can be seen."),
+            ("d", "Class numbers have no in-between: 1 isn't half-way between cat (0) and owl (2)."),
+        ),
+    ),
+    "04.cutmix": Question(
+        "number",
+        "CutMix: a box of 8 by 8 pixels of another photo is pasted into a photo 16 pixels high and 32 wide. What is the"
+        " share λ of the photo's own label?",
+        answer=0.875,
+        why="The box has 64 of the 512 pixels, an eighth. The photo keeps the rest: 1 − 64/512 = 0.875.",
+        hint="Count pixels: how many are there, and how many were replaced?",
+        mistakes=(
+            (0.125, "That is the box's share, and so the partner's. λ belongs to the photo's own label."),
+            (0.75, "That is 1 − 8/32: a box has an area, so both of its sides count."),
+            (0.5, "That is 1 − 8/16: a box has an area, so both of its sides count."),
+            (64 / 512 * 3, "The three colours don't matter: they are replaced together."),
+        ),
+        tolerance=1e-3,
+    ),
+    "04.mixup": Question(
+        "function",
+        "Write mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the one before it"
+        " in the batch, the first with the last: λ of itself, 1 − λ of the other.",
+        answer=mixup,
+        why="x.roll(1, 0) has in each place the image before. The shares need three more dimensions to spread over an image.",
+        hint="torch.roll moves a batch along by one. And which shape must lam have, to be spread over C, H and W?",
+        mistakes=(
+            (lambda x, lam: mixup(x, 1 - lam), "The shares are the other way round: λ belongs to the image itself."),
+            (
+                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(-1, 0),
+                "You mix with the image *after* it. Roll the other way.",
+            ),
+            (
+                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.flip(0),
+                "You mix with the batch backwards (as timm does). Here the partner is the image before.",
+            ),
+            (
+                lambda x, lam: lam * x + (1 - lam) * x.roll(1, 0),
+                "Your shares are spread along the last dimension, the width. Give lam the shape (N, 1, 1, 1).",
+            ),
+            (
+                lambda x, lam: lam.mean() * x + (1 - lam.mean()) * x.roll(1, 0),
+                "That is one share for the whole batch. Each image has its own.",
+            ),
+            (
+                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(1),
+                "Without a dimension, torch.roll moves single pixels of the flattened batch: x.roll(1, 0).",
+            ),
+            (
+                lambda x, lam: lam.maximum(1 - lam)[:, None, None, None] * x
+                + (1 - lam.maximum(1 - lam)[:, None, None, None]) * x.roll(1, 0),
+                "You folded the shares, max(λ, 1 − λ). Take them as they are.",
+            ),
+        ),
+        inputs=_batches_and_shares,
+    ),
+    "05.by-hand": Question(
+        "array",
+        "Four classes, the right one is number 2 (counting from 0), ε = 0.2. Give the smoothed label as a row of four"
+        " numbers.",
+        answer=[0.05, 0.05, 0.85, 0.05],
+        why="Each class gets ε/N = 0.2/4 = 0.05, and the right class 1 − 0.2 on top of it: 0.85. The row sums to 1.",
+        hint="Take ε away from the right class, then spread it evenly over all four classes.",
+        mistakes=(
+            (
+                [0.2 / 3, 0.2 / 3, 0.8, 0.2 / 3],
+                "That spreads ε over the wrong classes only. It is another convention, ε/(N−1). Here (and in PyTorch)"
+                " the right class gets its share too.",
+            ),
+            (
+                [0.05, 0.05, 0.8, 0.05],
+                "That sums to 0.95. The share is spread over *all* classes: the right one gets its 0.05 back.",
+            ),
+            ([0.0, 0.0, 0.8, 0.0], "You took ε away. Now spread it over the classes, so that the row sums to 1 again."),
+            ([0.2, 0.2, 0.8, 0.2], "That sums to 1.4. ε is the share of all classes together: divide it by N."),
+            ([0.2, 0.2, 0.4, 0.2], "ε is the share of all classes together, not of each: divide it by N."),
+            (
+                [0.05, 0.85, 0.05, 0.05],
+                "The right numbers in the wrong places: class number 2 is the third, as we count from 0.",
+            ),
+        ),
+    ),
+    "05.which-eps": Question(
+        "number",
+        "Somebody trained with the label [0.2, 0.6, 0.2]. Which ε is that, by this lesson's (and PyTorch's) count?",
+        answer=0.6,
+        why="The other classes have ε/N = ε/3 = 0.2, so ε is 0.6. The right class: 1 − 0.6 + 0.2 = 0.6.",
+        hint="The other classes have ε/N. What is N?",
+        mistakes=(
+            (
+                0.4,
+                "That is what the right class lost. But it got its own share back: ε is what was spread over *all*"
+                " three. (By the other convention, ε/(N−1), it is 0.4.)",
+            ),
+            (0.2, "That is the share of one class, ε/N. How many classes are there?"),
+            (0.3, "0.6/2? The other classes have ε/N each, and N counts the right class as well."),
+        ),
+        tolerance=1e-3,
+    ),
+    "05.sum": Question(
+        "choice",
+        "A network with softmax and cross-entropy is trained with the labels [0, 0.9, 0, 0] in place of [0, 1, 0, 0],"
+        " without any other smoothing. What does that do?",
+        answer="c",
+        choices={
+            "a": "It is label smoothing with ε = 0.1.",
+            "b": "It fails: labels must sum to 1.",
+            "c": "Nothing but to make loss and gradients a tenth smaller: the network still aims at 100 %.",
+            "d": "The network aims at 90 % for the right class, and nothing is asked of the others.",
+        },
+        why=(
+            "The loss is −0.9 · log p. Its gradients are nine tenths of the hard label's, in the same direction, and it"
+            " is lowest where p is 1."
+        ),
+        hint="Write the loss down. For which probability of the right class is it lowest?",
+        mistakes=(
+            ("a", "For smoothing, the tenth that was taken away has to go to the classes. Here it is just gone."),
+            ("b", "No error: PyTorch multiplies and adds whatever numbers it gets. That's why nobody notices."),
+            ("d", "So it would be with a sigmoid for each class. With softmax, −0.9 · log p is lowest at p = 1."),
+        ),
+    ),
+    "05.logits": Question(
+        "number",
+        "Ten classes, ε = 0.1. A network that fits the smoothed labels perfectly gives the right class a logit that is"
+        " larger than each other logit by how much? (natural logarithm)",
+        answer=math.log(0.91 / 0.01),
+        why="Its probabilities are the label: 0.91 and 0.01 each. The difference of logits is log(0.91/0.01) = 4.51.",
+        hint="Perfect means: the probabilities are the smoothed label. Two logits that differ by d have probabilities"
+        " whose ratio is e to the d.",
+        mistakes=(
+            (
+                math.log(0.9 / 0.01),
+                "Nearly: log(0.9/0.01). The right class also gets its share of ε: its label is 0.91.",
+            ),
+            (
+                math.log(0.9 / (0.1 / 9)),
+                "That is log(0.9/(0.1/9)): the other convention, which spreads ε over the nine wrong classes only.",
+            ),
+            (
+                math.log(0.9 / 0.1),
+                "That is log(0.9/0.1). But ε is spread over ten classes: how much does one of them get?",
+            ),
+            (math.log(0.91 / 0.09), "That is log(0.91/0.09), against all others together. We ask about each of them."),
+            (0.9, "That is the difference of the probabilities. For logits, take the logarithm of their ratio."),
+            (91.0, "That is the ratio of the probabilities. The difference of the logits is its logarithm."),
+            (math.log10(91), "That is the logarithm to base 10. Take the natural one, `math.log`."),
+        ),
+        tolerance=5e-3,
+    ),
+    "05.loss": Question(
+        "function",
+        "Write smoothed_loss(logits, y, eps): logits (N, C), class numbers y (N,), eps from 0 to 1. Return the mean"
+        " cross-entropy with smoothed labels (a tensor with one number).",
+        answer=smoothed_loss,
+        why=(
+            "Labels are (1 − ε) times one-hot rows plus ε/C. The loss of an item is minus the sum of label times"
+            " log-probability."
+        ),
+        hint="First the labels: F.one_hot(y, C) * (1 - eps) + eps / C. Then minus the sum of label times log_softmax,"
+        " averaged.",
+        mistakes=(
+            (
+                lambda logits, y, eps: _with_labels(logits, _one_hot(logits, y)),
+                "That is the loss with hard labels. Where is ε?",
+            ),
+            (
+                lambda logits, y, eps: _with_labels(logits, _one_hot(logits, y) * (1 - eps)),
+                "Those labels sum to 1 − ε, which smooths nothing. Spread ε over the classes: + eps / C.",
+            ),
+            (
+                lambda logits, y, eps: _with_labels(logits, _one_hot(logits, y) * (1 - eps) + eps),
+                "You add ε to each class. It is shared by all of them: eps / C.",
+            ),
+            (
+                lambda logits, y, eps: _with_labels(
+                    logits,
+                    _one_hot(logits, y) * (1 - eps)
+                    + (1 - _one_hot(logits, y)) * eps / (logits.shape[1] - 1),
+                ),
+                "That spreads ε over the wrong classes only, ε/(C−1). Here the right class gets its share, too.",
+            ),
+            (
+                lambda logits, y, eps: _with_labels(
+                    logits, _one_hot(logits, y) * (1 - eps) + (1 - _one_hot(logits, y)) * eps / logits.shape[1]
+                ),
+                "The right class gets 1 − ε + ε/C, not 1 − ε: your rows don't sum to 1.",
+            ),
+            (
+                lambda logits, y, eps: _with_labels(logits, _one_hot(logits, y) * eps + (1 - eps) / logits.shape[1]),
+                "ε and 1 − ε have changed places.",
+            ),
+            (
+                lambda logits, y, eps: -smoothed_loss(logits, y, eps),
+                "The right size with the wrong sign: log-probabilities are negative, and a loss is not.",
+            ),
+            (
+                lambda logits, y, eps: smoothed_loss(logits, y, eps) * len(logits),
+                "That is the sum over the items. Take their mean.",
+            ),
+            (
+                lambda logits, y, eps: smoothed_loss(logits, y, eps) / logits.shape[1],
+                "You average over the classes as well. Sum over the classes, then take the mean over the items.",
+            ),
+            (
+                lambda logits, y, eps: smoothed_loss(logits.softmax(1), y, eps),
+                "Softmax twice: log_softmax wants the logits as they are.",
+            ),
+            (
+                lambda logits, y, eps: -(
+                    (_one_hot(logits, y) * (1 - eps) + eps / logits.shape[1]) * logits.log_softmax(0)
+                )
+                .sum(1)
+                .mean(),
+                "Your softmax goes over the items (dimension 0). The classes lie along dimension 1.",
+            ),
+        ),
+        inputs=_logits_labels_and_eps,
     ),
 }
 

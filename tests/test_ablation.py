@@ -1,6 +1,7 @@
 """The fair comparison: the same seed is the same luck for every technique, and nothing is trained twice."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,24 @@ def test_same_seed_gives_every_technique_the_same_batches_and_crops(images, name
     assert len(plain) == len(other) == 8
     for (rows, x), (other_rows, other_x) in zip(plain, other):
         assert (rows == other_rows).all() and torch.equal(x, other_x)
+
+
+@pytest.mark.parametrize("name", [name for name, technique in TECHNIQUES.items() if not technique.in_baseline])
+def test_every_technique_starts_from_the_same_batches_and_crops(images, name):
+    technique = TECHNIQUES[name]
+    own = technique.callbacks or list
+    watched = replace(technique, callbacks=lambda: [*own(), Witness()])
+    for (rows, x), (other_rows, other_x) in zip(witnessed(images, TRICKS["plain"], 3), witnessed(images, watched, 3), strict=True):
+        assert (rows == other_rows).all() and torch.equal(x, other_x)  # Witness looks before anything is mixed
+
+
+def test_mixup_and_smoothing_run_from_their_names(images, tmp_path):
+    names = ["mixup", "label_smoothing", "mixup+label_smoothing"]
+    trials = run_ablation(images, names, seeds=2, out=tmp_path, **QUICK)
+    assert set(trials["technique"]) == {"baseline", *names} and len(trials) == 8
+    nll = trials.pivot(index="seed", columns="technique", values="nll")
+    assert all((nll[name] != nll["baseline"]).all() for name in names)  # each changes the training
+    assert (nll["mixup+label_smoothing"] != nll["mixup"]).all() and (nll["mixup+label_smoothing"] != nll["label_smoothing"]).all()
 
 
 def test_without_normalization_photos_and_crops_are_the_same_before_it(images):

@@ -304,24 +304,27 @@ def test_readme_lists_the_lessons_and_their_minutes():
 def test_readme_examples_run():
     torch = pytest.importorskip("torch")
     from fastai.data.core import DataLoaders, TfmdDL
+    from fastai.learner import Learner
     from fastai.torch_core import TensorCategory, TensorImage
 
     generator = torch.Generator().manual_seed(0)
     pictures, labels = torch.rand(12, 3, 8, 8, generator=generator), torch.arange(12) % 3
     items = [(TensorImage(picture), TensorCategory(label)) for picture, label in zip(pictures, labels)]
     names = {
+        "Learner": Learner,
         "dls": DataLoaders(TfmdDL(items, bs=4), TfmdDL(items, bs=4)),
         "train_loader": torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pictures, labels), batch_size=5),
         "model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3)),
         "loss_function": torch.nn.functional.cross_entropy,
     }
     examples = re.findall(r"^```python\n(.+?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    assert len(examples) == 2
+    assert len(examples) == 4
     for example in examples:
         exec(example, names)
+        assert names.get("loss", torch.zeros(())).isfinite()
+    names["learn"].fit(1)
     seen = torch.cat([batch[0] for batch in names["dls"].valid])
     assert seen.mean((0, 2, 3)).abs().max() < 1e-4 and (seen.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
-    assert names["loss"].isfinite()
 
 
 def test_metadata_stands_in_one_place():

@@ -1,0 +1,596 @@
+"""Label smoothing: equal to PyTorch in values and gradients; stated numbers; hostile input; known faults by name."""
+
+import copy
+import importlib.util
+import itertools
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from fastai.callback import progress  # noqa: F401  gives Learner its no_bar
+from fastai.callback.mixup import MixUp as FastaiMixUp
+from fastai.data.core import DataLoaders, TfmdDL
+from fastai.learner import Learner
+from fastai.losses import LabelSmoothingCrossEntropy as FastaiLoss
+from fastai.torch_core import TensorBase, TensorCategory, TensorImage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lessonkit.label_smoothing import LabelSmoothingCrossEntropy, show_smoothed_labels, smooth_labels
+
+ROOT = Path(__file__).resolve().parent.parent
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def logits(*shape, seed=0, kind=torch.float32):
+    random = torch.Generator().manual_seed(seed)
+    return 3 * torch.randn(*(shape or (6, 5)), generator=random, dtype=torch.float64).to(kind)
+
+
+def labels(*shape, n_classes=5, seed=0):
+    return torch.randint(0, n_classes, shape or (6,), generator=torch.Generator().manual_seed(seed))
+
+
+def value_and_gradient(loss_func, pred, target, **kwargs):
+    """The loss, and its gradient when each item's loss counts differently."""
+    pred = pred.detach().clone().requires_grad_()
+    loss = loss_func(pred, target, **kwargs)
+    loss.backward(torch.arange(1, 1 + loss.numel(), dtype=loss.dtype).view(loss.shape))
+    return loss.detach(), pred.grad
+
+
+# ---------------------------------------------------------------- smooth_labels
+
+
+def test_worked_by_hand():
+    torch.testing.assert_close(smooth_labels(torch.tensor(1), 5), torch.tensor([0.02, 0.92, 0.02, 0.02, 0.02]))
+    torch.testing.assert_close(smooth_labels(torch.tensor([1]), 4, 0.4), torch.tensor([[0.1, 0.7, 0.1, 0.1]]))
+
+
+@given(
+    st.sampled_from([(), (0,), (1,), (7,), (2, 3), (2, 0, 3), (2, 2, 2, 2)]),
+    st.integers(1, 40),
+    st.floats(0, 1),
+    st.integers(0, 2**16),
+    st.sampled_from([torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16]),
+)
+@settings(max_examples=80, deadline=None)
+def test_rows_are_the_definition(shape, n_classes, eps, seed, kind):
+    y = labels(*shape, n_classes=n_classes, seed=seed) if shape else labels(1, n_classes=n_classes, seed=seed)[0]
+    given_labels = y.to(kind)
+    before = given_labels.clone()
+    rows = smooth_labels(given_labels, n_classes, eps)
+    assert rows.shape == (*shape, n_classes) and rows.dtype == torch.float32 and torch.equal(given_labels, before)
+    expected = F.one_hot(y, n_classes).double() * (1 - eps) + eps / n_classes
+    torch.testing.assert_close(rows.double(), expected, atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close(rows.double().sum(-1), torch.ones(shape, dtype=torch.float64), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "ignore_index, kind",
+    [(-100, torch.int64), (-1, torch.int8), (255, torch.uint8), (2, torch.int32), (99, torch.int16)],
+)
+def test_ignored_rows_are_zeros_also_when_a_class_number_is_ignored(ignore_index, kind):
+    y = torch.tensor([[0, 1, 2], [3, 4, 2]])
+    marked = torch.where(y == 2, ignore_index, y).to(kind)
+    rows = smooth_labels(marked, 5, 0.2, ignore_index)
+    assert torch.equal(rows[y == 2], torch.zeros(2, 5))
+    torch.testing.assert_close(rows[y != 2], smooth_labels(y[y != 2], 5, 0.2))
+
+
+def test_forms_of_labels():
+    expected = smooth_labels(torch.tensor([0, 2]), 3)
+    for y in TensorCategory(torch.tensor([0, 2])), np.array([0, 2]), [0, 2], torch.tensor([0, 9, 2])[::2]:
+        rows = smooth_labels(y, 3)
+        assert torch.equal(rows, expected) and type(rows) is torch.Tensor
+    torch.testing.assert_close(smooth_labels(torch.tensor([0, 2]), np.int64(3), np.float32(0.1)), expected)
+
+
+@pytest.mark.parametrize(
+    "args, error, words",
+    [
+        ((torch.tensor([5]), 5), ValueError, "0..4 or be ignore_index=-100; found 5"),
+        ((torch.tensor([-1, -2]), 5), ValueError, "found -2, -1"),
+        ((torch.tensor([-100]), 5, 0.1, 255), ValueError, "found -100"),
+        ((torch.tensor([1.0]), 5), TypeError, "y.long()"),
+        ((torch.tensor([True]), 5), TypeError, "not bool"),
+        ((torch.tensor([1j]), 5), TypeError, "complex64"),
+        ((torch.tensor([1]), 0), ValueError, "n_classes=0"),
+        ((torch.tensor([1]), -3), ValueError, "n_classes=-3"),
+        ((torch.tensor([1]), 5.0), TypeError, "n_classes must be a whole number"),
+        ((torch.tensor([1]), True), TypeError, "n_classes must be a whole number"),
+        ((torch.tensor([1]), 5, 0.1, None), TypeError, "ignore_index must be a whole number"),
+    ],
+)
+def test_refused_labels(args, error, words):
+    with pytest.raises(error) as caught:
+        smooth_labels(*args)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "eps, error",
+    [(eps, ValueError) for eps in (1.5, -0.1, 1.0000001, float("nan"), float("inf"))]
+    + [(eps, TypeError) for eps in (True, False, "0.1", None, 0.1j, [0.1])],
+)
+def test_fault_eps_outside_0_to_1(eps, error):
+    """Label smoothing: eps outside [0, 1]. PyTorch takes a negative one, or NaN, and smooths nothing."""
+    loss_func = LabelSmoothingCrossEntropy()
+    loss_func.eps = eps
+    for use in (
+        lambda: smooth_labels(torch.tensor([1]), 3, eps),
+        lambda: LabelSmoothingCrossEntropy(eps),
+        lambda: loss_func(logits(), labels()),  # set later
+        lambda: show_smoothed_labels([0], ["a", "b"], eps),
+    ):
+        with pytest.raises(error, match="eps"):
+            use()
+
+
+@pytest.mark.parametrize("eps", [0, 1, 0.0, 1.0, np.float64(0.3), np.float32(0.25)])
+def test_both_ends_of_eps_are_fine(eps):
+    rows = smooth_labels(torch.tensor([1]), 4, eps)
+    torch.testing.assert_close(rows.sum(-1), torch.ones(1))
+    reference = F.cross_entropy(logits(), labels(), label_smoothing=float(eps))
+    torch.testing.assert_close(LabelSmoothingCrossEntropy(eps)(logits(), labels()), reference)
+
+
+# ---------------------------------------------------------------- the loss, equal to PyTorch's
+
+
+@st.composite
+def cases(draw):
+    n, n_classes, seed = draw(st.integers(1, 6)), draw(st.integers(1, 7)), draw(st.integers(0, 2**16))
+    more = draw(st.sampled_from([(), (3,), (2, 3), (2, 1, 2)]))
+    pred = logits(n, n_classes, *more, seed=seed, kind=draw(st.sampled_from([torch.float32, torch.float64])))
+    ignore_index = draw(st.sampled_from([-100, 0, 255, n_classes - 1, -7]))
+    y = labels(n, *more, n_classes=n_classes, seed=seed)
+    random = torch.Generator().manual_seed(seed)
+    y[torch.rand(y.shape, generator=random) < 0.3] = ignore_index
+    weight = torch.rand(n_classes, generator=random, dtype=torch.float64) * 4 + 0.01 if draw(st.booleans()) else None
+    eps = draw(st.sampled_from([0, 0.1, 1]) | st.floats(0, 1))
+    return pred, y, dict(eps=eps, weight=weight, ignore_index=ignore_index, reduction=draw(st.sampled_from(REDUCTIONS)))
+
+
+@given(cases())
+@settings(max_examples=150, deadline=None)
+def test_equal_to_torch_values_and_gradients(case):
+    pred, y, options = case
+    before = pred.clone(), y.clone()
+    ours = value_and_gradient(LabelSmoothingCrossEntropy(**options), pred, y)
+    assert torch.equal(pred, before[0]) and torch.equal(y, before[1])
+    if options["reduction"] == "mean" and (y == options["ignore_index"]).all():
+        assert ours[0] == 0 and not ours[1].any()  # PyTorch: NaN; see the fault below
+        return
+    eps, weight = options.pop("eps"), options.pop("weight")
+    weight = None if weight is None else weight.to(pred.dtype)
+    reference = value_and_gradient(F.cross_entropy, pred, y, weight=weight, label_smoothing=float(eps), **options)
+    tolerance = dict(atol=1e-5, rtol=1e-4) if pred.dtype == torch.float32 else dict(atol=1e-11, rtol=1e-9)
+    for mine, theirs in zip(ours, reference):
+        torch.testing.assert_close(mine, theirs, **tolerance)
+
+
+@given(cases())
+@settings(max_examples=80, deadline=None)
+def test_soft_targets_equal_to_torch(case):
+    pred, _, options = case
+    options.pop("ignore_index")
+    soft = logits(*pred.shape, seed=5, kind=pred.dtype).softmax(1)
+    eps, weight = options.pop("eps"), options["weight"]
+    ours = value_and_gradient(LabelSmoothingCrossEntropy(eps, **options), pred, soft)
+    options["weight"] = None if weight is None else weight.to(pred.dtype)
+    reference = value_and_gradient(F.cross_entropy, pred, soft, label_smoothing=float(eps), **options)
+    for mine, theirs in zip(ours, reference):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("ignore_index", [-100, 2])
+@pytest.mark.parametrize("target", ["hard", "soft"])
+def test_fault_half_precision(kind, weighted, reduction, ignore_index, target):
+    """Label smoothing: float16. Computed in float32 and rounded once, comes back in its own type."""
+    pred, weight = logits(kind=kind), torch.tensor([1.0, 0.3, 7, 2, 0.1]) if weighted else None
+    y = torch.tensor([0, 1, ignore_index, 3, 4, 1]) if target == "hard" else logits(seed=1).softmax(1)
+    options = dict(weight=weight, ignore_index=ignore_index, reduction=reduction)
+    loss, gradient = value_and_gradient(LabelSmoothingCrossEntropy(**options), pred, y)
+    if target == "soft":
+        options.pop("ignore_index")
+    exact = value_and_gradient(F.cross_entropy, pred.float(), y, label_smoothing=0.1, **options)
+    assert loss.dtype == gradient.dtype == kind
+    torch.testing.assert_close(loss, exact[0].to(kind), atol=0, rtol=torch.finfo(kind).eps)
+    torch.testing.assert_close(gradient, exact[1].to(kind), atol=1e-5, rtol=2 * torch.finfo(kind).eps)
+
+
+def test_fault_float16_overflows_in_torch():
+    """Label smoothing: float16. PyTorch's smoothing term leaves float16's range before it is divided."""
+    pred, y = logits(64, 1000, kind=torch.float16), torch.arange(64)
+    assert F.cross_entropy(pred, y, label_smoothing=0.1).isinf()  # else PyTorch has mended it: change the lesson
+    exact = F.cross_entropy(pred.float(), y, label_smoothing=0.1)
+    torch.testing.assert_close(LabelSmoothingCrossEntropy()(pred, y), exact.half())
+
+
+def test_under_autocast_the_loss_is_float32_like_torchs():
+    pred, y = logits(), labels()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = pred.bfloat16()
+        ours, theirs = LabelSmoothingCrossEntropy()(half, y), F.cross_entropy(half, y, label_smoothing=0.1)
+    assert ours.dtype == theirs.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_equals_smooth_labels_and_the_definition():
+    pred, y, weight = logits(4, 5, 3, kind=torch.float64), labels(4, 3), torch.tensor([1.0, 2, 3, 4, 5])
+    y[0, 1] = -100
+    terms = smooth_labels(y, 5, 0.3).double() * weight * pred.log_softmax(1).movedim(1, -1)
+    mean = -terms.sum() / weight[y[y >= 0]].sum()
+    torch.testing.assert_close(LabelSmoothingCrossEntropy(0.3, weight)(pred, y), mean, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "axis, shape",
+    [(1, (2, 5, 3, 4)), (-1, (2, 3, 4, 5)), (3, (2, 3, 4, 5)), (2, (2, 3, 5, 4)), (0, (5, 7)), (-2, (2, 5, 3))]
+    + [(1, (5,)), (-1, (5,))],
+)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_axis(axis, shape, reduction):
+    pred, at = logits(*shape), 0 if len(shape) == 1 else axis
+    target_shape = [n for i, n in enumerate(shape) if i != at % len(shape)]
+    y = labels(*target_shape) if target_shape else torch.tensor(3)
+    loss_func = LabelSmoothingCrossEntropy(weight=[1, 2, 3, 4, 5], axis=axis, reduction=reduction)
+    ordered = pred.movedim(at, 1) if pred.ndim > 1 else pred
+    options = dict(weight=torch.tensor([1.0, 2, 3, 4, 5]), label_smoothing=0.1, reduction=reduction)
+    torch.testing.assert_close(loss_func(pred, y), F.cross_entropy(ordered, y, **options))
+    soft = pred.flip(at).softmax(at)
+    ordered_soft = soft.movedim(at, 1) if pred.ndim > 1 else soft
+    torch.testing.assert_close(loss_func(pred, soft), F.cross_entropy(ordered, ordered_soft, **options))
+    torch.testing.assert_close(loss_func.activation(pred), pred.softmax(at))
+    assert torch.equal(loss_func.decodes(pred), pred.argmax(at))
+
+
+def test_gradient_reaches_soft_targets():
+    pred, soft = logits(kind=torch.float64), logits(seed=3, kind=torch.float64).softmax(1).requires_grad_()
+    LabelSmoothingCrossEntropy()(pred, soft).backward()
+    torch.testing.assert_close(soft.grad, -0.9 * pred.log_softmax(1) / 6)
+
+
+# ---------------------------------------------------------------- known faults of others, each by name
+
+
+def test_fault_off_target_mass():
+    """Label smoothing: off-target mass (1-eps)/C or 1/C in place of eps/C. The stated number, seven digits."""
+    pred, y = torch.tensor([[2.0, 1, 0, -1, 0.5]], dtype=torch.float64), torch.tensor([0])
+    assert f"{LabelSmoothingCrossEntropy(0.1)(pred, y):.7f}" == "0.7244379"
+    assert smooth_labels(y, 5, 0.1).sum().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_fault_eps_scaled_by_c_over_c_minus_1():
+    """Label smoothing: eps scaled by C/(C-1), seen at two classes."""
+    torch.testing.assert_close(smooth_labels(torch.tensor([1]), 2, 0.1), torch.tensor([[0.05, 0.95]]))
+    pred = torch.tensor([[0.0, 2.0]])
+    p = pred.softmax(1)[0]
+    expected = -(0.95 * p[1].log() + 0.05 * p[0].log())
+    torch.testing.assert_close(LabelSmoothingCrossEntropy(0.1)(pred, torch.tensor([1])), expected)
+
+
+@pytest.mark.parametrize("weight", [None, [1.0, 2, 3, 4, 5]])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("shape", [(6,), (6, 4)])
+def test_fault_ignored_items_counted(weight, reduction, shape):
+    """Label smoothing: ignored items counted in the smoothing term or in the mean; a crash with weights."""
+    pred, y = logits(6, 5, *shape[1:]), labels(*shape)
+    y[1], y[4] = -100, -100
+    loss_func = LabelSmoothingCrossEntropy(0.3, weight, reduction=reduction)
+    loss, gradient = value_and_gradient(loss_func, pred, y)
+    kept = [0, 2, 3, 5]
+    torch.testing.assert_close(loss, loss_func(pred[kept], y[kept]))
+    assert not gradient[[1, 4]].any() and gradient[kept].any()
+    if weight is None and reduction == "mean" and len(shape) == 1:
+        assert abs(FastaiLoss(0.3)(pred, y) - loss) > 1e-3  # fastai's counts them
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_fault_class_weights_applied_to_one_term_only(reduction):
+    """Label smoothing: class weights on one term only (fastai's)."""
+    pred, y, weight = logits(), labels(), torch.tensor([1.0, 2, 3, 4, 5])
+    reference = F.cross_entropy(pred, y, weight, label_smoothing=0.1, reduction=reduction)
+    torch.testing.assert_close(LabelSmoothingCrossEntropy(0.1, weight, reduction=reduction)(pred, y), reference)
+    assert (FastaiLoss(0.1, weight, reduction)(pred, y) - reference).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "target, words",
+    [
+        (torch.eye(6, 5).long() + torch.eye(6, 5).long().flip(0), "BCEWithLogitsLoss"),
+        (torch.eye(6, 5) + torch.eye(6, 5).flip(0), "BCEWithLogitsLoss"),
+        (torch.eye(6, 5).bool(), "BCEWithLogitsLoss"),
+        (0.9 * torch.eye(6, 5), "sum to 1"),  # the "smoothing" that smooths nothing
+        (torch.full((6, 5), 0.25), "sum to 1"),
+        (torch.tensor([2.0, -1, 0, 0, 0]).expand(6, 5), "0 or more"),
+        (torch.full((6, 5), torch.nan), "0 or more"),
+        (torch.full((6, 5), torch.inf), "sum to 1"),
+    ],
+)
+def test_fault_multi_label_targets(target, words):
+    """Label smoothing: multi-label targets are told, and not trained on as something else."""
+    with pytest.raises(ValueError, match=words):
+        LabelSmoothingCrossEntropy()(logits(), target)
+
+
+def test_fault_soft_targets_of_ignored_items():
+    """Label smoothing: soft targets. A row of zeros is ignored: no loss, no gradient, not in the mean."""
+    pred, y = logits(6, 5, 2), labels(6, 2)
+    y[1], y[4, 0] = -100, -100
+    for reduction, eps in itertools.product(REDUCTIONS, [0, 0.1]):
+        loss_func = LabelSmoothingCrossEntropy(eps, reduction=reduction)
+        rows = smooth_labels(y, 5, 0).movedim(-1, 1)
+        for mine, wanted in zip(value_and_gradient(loss_func, pred, rows), value_and_gradient(loss_func, pred, y)):
+            torch.testing.assert_close(mine, wanted)
+    twice = LabelSmoothingCrossEntropy(0)(pred, smooth_labels(y, 5, 0.1).movedim(-1, 1))
+    torch.testing.assert_close(twice, LabelSmoothingCrossEntropy(0.1)(pred, y))
+
+
+@pytest.mark.parametrize("weight", [None, [1.0, 2, 3, 4, 5]])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_fault_nothing_counts_gives_nan(weight, reduction):
+    loss_func = LabelSmoothingCrossEntropy(weight=weight, reduction=reduction)
+    for target in torch.full((6,), -100), torch.zeros(6, 5):
+        loss, gradient = value_and_gradient(loss_func, logits(), target)
+        assert not loss.any() and not gradient.any() and loss.shape == (() if reduction != "none" else (6,))
+    empty = loss_func(logits()[:0], labels()[:0])
+    assert not empty.any() and empty.shape == (() if reduction != "none" else (0,))
+
+
+def test_fault_no_weight_gives_nan():
+    loss_func = LabelSmoothingCrossEntropy(weight=[0, 0, 0, 0, 1])
+    loss, gradient = value_and_gradient(loss_func, logits(), torch.zeros(6).long())
+    assert loss.isfinite() and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16])
+def test_fault_integer_types_refused(kind):
+    expected = F.cross_entropy(logits(), labels(), label_smoothing=0.1)
+    torch.testing.assert_close(LabelSmoothingCrossEntropy()(logits(), labels().to(kind)), expected)
+
+
+@pytest.mark.parametrize("wrap_x", [torch.Tensor, TensorImage, TensorBase])
+@pytest.mark.parametrize("wrap_y", [torch.Tensor, TensorCategory])
+def test_fault_fastais_types_refused_together(wrap_x, wrap_y):
+    pred, y = logits().as_subclass(wrap_x).requires_grad_(), labels().as_subclass(wrap_y)
+    loss = LabelSmoothingCrossEntropy(weight=[1, 2, 3, 4, 5])(pred, y)
+    loss.backward()
+    expected = F.cross_entropy(logits(), labels(), torch.tensor([1.0, 2, 3, 4, 5]), label_smoothing=0.1)
+    torch.testing.assert_close(loss.detach(), expected)
+    assert type(loss) is torch.Tensor and pred.grad is not None
+
+
+def test_fault_activation_over_the_wrong_axis():
+    pred = logits(2, 5, 3, 4)
+    assert not torch.allclose(FastaiLoss().activation(pred).sum(1), torch.ones(2, 3, 4))  # fastai: the last axis
+    torch.testing.assert_close(LabelSmoothingCrossEntropy().activation(pred).sum(1), torch.ones(2, 3, 4))
+
+
+# ---------------------------------------------------------------- hostile input to the loss
+
+
+@pytest.mark.parametrize(
+    "options, error, words",
+    [
+        (dict(reduction="average"), ValueError, "'mean', 'sum', 'none'"),
+        (dict(reduction=None), ValueError, "reduction"),
+        (dict(weight=[1.0, -1]), ValueError, "0 or more"),
+        (dict(weight=[1.0, float("nan")]), ValueError, "ordinary numbers"),
+        (dict(weight=[[1.0, 2]]), ValueError, "one number for each class"),
+        (dict(weight=[]), ValueError, "one number for each class"),
+        (dict(weight=2.0), ValueError, "one number for each class"),
+        (dict(weight="heavy"), TypeError, "must be numbers"),
+        (dict(ignore_index=1.5), TypeError, "ignore_index"),
+        (dict(ignore_index=None), TypeError, "ignore_index"),
+        (dict(axis="last"), TypeError, "axis"),
+    ],
+)
+def test_refused_settings(options, error, words):
+    with pytest.raises(error) as caught:
+        LabelSmoothingCrossEntropy(**options)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "pred, target, error, words",
+    [
+        (logits(), labels() + 5, ValueError, "0..4"),
+        (logits(), labels() - 5, ValueError, "0..4"),
+        (logits(), labels().float(), TypeError, "y.long()"),
+        (logits(), labels() > 2, TypeError, "bool"),
+        (logits(), labels(5), ValueError, "need labels of shape (6,)"),
+        (logits(), labels(6, 1), ValueError, "need labels of shape (6,)"),
+        (logits(6, 5, 2), labels(6), ValueError, "need labels of shape (6, 2)"),
+        (logits(), torch.rand(6, 4), ValueError, "shape (6, 5), not (6, 4)"),
+        (logits().long(), labels(), TypeError, "floating-point logits, not int64"),
+        (logits(), None, TypeError, "NoneType"),
+        (logits().tolist(), labels(), TypeError, "list"),
+        (logits(), labels().numpy(), TypeError, "ndarray"),
+        (torch.tensor(1.0), torch.tensor(0), ValueError, "no axis=1"),
+    ],
+)
+def test_refused_predictions_and_labels(pred, target, error, words):
+    with pytest.raises(error) as caught:
+        LabelSmoothingCrossEntropy()(pred, target)
+    assert words in str(caught.value)
+
+
+def test_refused_axis_and_weight():
+    with pytest.raises(ValueError, match="no axis=2"):
+        LabelSmoothingCrossEntropy(axis=2)(logits(), labels())
+    with pytest.raises(ValueError, match="weight is for 3 classes.* have 5"):
+        LabelSmoothingCrossEntropy(weight=[1, 2, 3])(logits(), labels())
+    loss_func = LabelSmoothingCrossEntropy()
+    loss_func.reduction = "median"
+    with pytest.raises(ValueError, match="reduction='median'"):
+        loss_func(logits(), labels())
+
+
+# ---------------------------------------------------------------- as a module
+
+
+def test_weight_is_a_buffer_and_a_copy():
+    given_weight = torch.tensor([1.0, 2, 3, 4, 5])
+    loss_func = LabelSmoothingCrossEntropy(weight=given_weight)
+    given_weight.zero_()
+    assert loss_func.weight.tolist() == [1, 2, 3, 4, 5] and "weight" in dict(loss_func.named_buffers())
+    assert not list(loss_func.parameters())
+    assert loss_func.to(torch.float64).weight.dtype == torch.float64
+    assert loss_func.to("meta").weight.device.type == "meta"
+    for form in (1, 2, 3, 4, 5), np.arange(1, 6), torch.arange(1, 6), np.arange(1.0, 6):
+        other = LabelSmoothingCrossEntropy(weight=form)
+        reference = F.cross_entropy(logits(), labels(), torch.arange(1.0, 6), label_smoothing=0.1)
+        torch.testing.assert_close(other(logits(), labels()), reference)
+
+
+def test_runs_where_values_cant_be_looked_at():
+    loss = LabelSmoothingCrossEntropy(weight=[1, 2, 3, 4, 5])(logits().to("meta"), labels().to("meta"))
+    assert loss.device.type == "meta" and loss.shape == ()
+
+
+def test_copies():
+    loss_func = LabelSmoothingCrossEntropy(0.3, [1, 2, 3, 4, 5], 2, "sum", 1)
+    expected = loss_func(logits(), labels())
+    for again in copy.deepcopy(loss_func), copy.copy(loss_func), pickle.loads(pickle.dumps(loss_func)):
+        assert torch.equal(again(logits(), labels()), expected) and repr(again) == repr(loss_func)
+    each = copy.copy(loss_func)  # as a mixed loss does
+    each.reduction = "none"
+    assert loss_func.reduction == "sum" and torch.equal(loss_func(logits(), labels()), expected)
+    torch.testing.assert_close(each(logits(), labels()).sum(), expected)
+    for part in "eps=0.3", "weight=[1.0, 2.0, 3.0, 4.0, 5.0]", "ignore_index=2", "reduction='sum'", "axis=1":
+        assert part in repr(loss_func)
+
+
+def test_works_under_torch_compile():
+    compiled = torch.compile(LabelSmoothingCrossEntropy(weight=[1, 2, 3, 4, 5]), backend="eager", fullgraph=True)
+    reference = F.cross_entropy(logits(), labels(), torch.arange(1.0, 6), label_smoothing=0.1)
+    torch.testing.assert_close(compiled(logits(), labels()), reference)
+
+
+# ---------------------------------------------------------------- in fastai
+
+
+def loaders(segmentation=False):
+    x = torch.randn(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    y = labels(12, 4, 4) if segmentation else labels(12)
+    pairs = [(TensorImage(picture), TensorCategory(label)) for picture, label in zip(x, y)]
+    return DataLoaders(*(TfmdDL(pairs, bs=4, num_workers=0, shuffle=shuffle) for shuffle in (True, False)))
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_in_a_learner(segmentation):
+    torch.manual_seed(0)
+    head = nn.Conv2d(3, 5, 1) if segmentation else nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+    loss_func = LabelSmoothingCrossEntropy(0.1, weight=[1, 2, 3, 4, 5])
+    learn = Learner(loaders(segmentation), head, loss_func=loss_func, path="unused")
+    before = head(torch.zeros(1, 3, 4, 4)).detach()
+    with learn.no_bar(), learn.no_logging(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        learn.fit(1)
+        probs, targets, decoded, losses = learn.get_preds(with_decoded=True, with_loss=True)
+    assert not torch.equal(head(torch.zeros(1, 3, 4, 4)), before)
+    torch.testing.assert_close(probs.sum(1), torch.ones(targets.shape), check_dtype=False)
+    assert torch.equal(torch.as_tensor(decoded).as_subclass(torch.Tensor), probs.argmax(1))
+    assert loss_func.reduction == "mean"  # fastai took "none" for a while
+    options = dict(weight=torch.arange(1.0, 6), label_smoothing=0.1, reduction="none")
+    reference = F.cross_entropy(probs.log(), targets.as_subclass(torch.Tensor), **options)
+    reference = reference.flatten(1).mean(1) if segmentation else reference  # fastai: one number a photo
+    torch.testing.assert_close(losses.as_subclass(torch.Tensor), reference, atol=1e-4, rtol=1e-4)
+
+
+def test_with_fastais_own_mixup():
+    head, loss_func = nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), LabelSmoothingCrossEntropy()
+    learn = Learner(loaders(), head, loss_func=loss_func, cbs=FastaiMixUp(), path="unused")
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+    assert np.isfinite(float(learn.recorder.losses[-1]))
+
+
+# ---------------------------------------------------------------- pictures, and the stored study's script
+
+
+def texts(figure):
+    """The numbers and the names in each part of a figure."""
+    return [[[text.get_text() for text in some] for some in (ax.texts, ax.get_yticklabels())] for ax in figure.axes]
+
+
+def test_show_smoothed_labels():
+    figure = show_smoothed_labels(torch.tensor([1, 0]), ["ant", "bee", "cat", "dog"], 0.4)
+    assert len(figure.axes) == 4 and "0.4" in figure.axes[1].get_title()
+    before, after = texts(figure)[:2]
+    assert before == [["0 %", "100 %", "0 %", "0 %"], ["ant", "bee", "cat", "dog"]]  # each class keeps its place
+    assert after == [["10 %", "70 %", "10 %", "10 %"], ["ant", "bee", "cat", "dog"]]
+    ten = show_smoothed_labels([3], [f"class {i}" for i in range(10)])  # 0.1 / 10 in float32 is a bit less than 1 %
+    assert texts(ten)[1][0] == ["1 %"] * 3 + ["91 %"] + ["1 %"] * 6
+    many = texts(show_smoothed_labels([30], [f"class {i}" for i in range(40)]))[1][1]
+    assert "class 30" in many and many[-1] == "30 others"
+    pictured = show_smoothed_labels(torch.tensor([1, -100]), ["ant", "bee"], images=torch.rand(2, 3, 8, 8))
+    assert len(pictured.axes) == 6 and pictured.axes[0].images and "ignored" in pictured.axes[5].get_title()
+    import matplotlib.pyplot as plt
+
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("y, images", [([], None), (torch.zeros(2, 2).long(), None), ([0, 1], torch.rand(3, 3, 4, 4))])
+def test_what_cant_be_drawn(y, images):
+    with pytest.raises(ValueError, match="labels"):
+        show_smoothed_labels(torch.as_tensor(y, dtype=torch.long), ["a", "b"], images=images)
+
+
+def study_script():
+    path = ROOT / "nbs" / "results" / "make_label_smoothing.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_studys_wrong_labels():
+    """As many as said, in the training part alone, never the true class; larger shares hold the smaller ones."""
+    from lessonkit.images import ImageSet
+
+    n, script = 1000, study_script()
+    split = np.where(np.arange(n) % 5 == 0, "valid", "train")
+    images = ImageSet([f"{i}.jpg" for i in range(n)], np.arange(n) % 7, list("abcdefg"), split)
+    smaller = np.zeros(n, dtype=bool)
+    for noise in script.NOISES:
+        noisy = script.with_wrong_labels(images, noise)
+        wrong = noisy.labels != images.labels
+        assert wrong.sum() == round(noise * 800) and not wrong[split == "valid"].any() and (wrong >= smaller).all()
+        if noise:
+            assert np.array_equal(noisy.labels, script.with_wrong_labels(images, noise).labels)
+            steps = np.bincount((noisy.labels - images.labels)[wrong] % 7, minlength=7)
+            assert steps[0] == 0 and steps[1:].min() > 0.5 * steps.sum() / 6  # each other class about equally often
+            assert (noisy.labels[smaller] == before[smaller]).all()
+        smaller, before = wrong, noisy.labels
+
+
+@pytest.mark.parametrize("name", ["clothing", "bundled"])
+def test_the_stored_study_is_whole(name):
+    table, correct = (ROOT / "nbs" / "results" / f"label_smoothing_{name}{end}" for end in (".csv", "_correct.npz"))
+    if not table.exists():
+        pytest.skip(f"{table.name} isn't stored yet")
+    study, right = pd.read_csv(table), np.load(correct)
+    assert study.groupby(["noise", "eps"])["seed"].apply(list).map(sorted).map(tuple).nunique() == 1
+    assert len(study) == study["noise"].nunique() * study["eps"].nunique() * study["seed"].nunique()
+    for row in study.itertuples():
+        assert right[row.id].mean() == pytest.approx(row.accuracy)
+    assert not study.isna().any().any()
+
+
+def test_import_needs_no_fastai():
+    code = "import sys, lessonkit.label_smoothing; assert not {'fastai', 'matplotlib', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
