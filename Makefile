@@ -33,7 +33,7 @@ test: environment ## check that modules and notebooks agree, run every notebook 
 lab: environment ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
 	@$(TRAINING) $(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
 
-bench: environment ## measure the speed of the data loading, side by side with fastai's own
+bench: environment ## measure the speed, side by side with other libraries
 	@$(VENV_PYTHON) benchmarks/run.py
 
 refresh: environment ## after editing notebooks: export the modules, run all notebooks in place, clean them
