@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import json
 import math
+import pickle
 import random
 import tempfile
 import time
@@ -35,7 +37,7 @@ from .models import small_resnet
 from .normalization import Normalize, channel_stats
 from .comparison import summarize
 from .report import format_table, verdict_in_points, write_report
-from .trials import check_name, photos_identity, read_correct, read_trials, run_trials
+from .trials import check_name, fingerprint, photos_identity, read_correct, read_trials, run_trials, write_atomic
 
 # %% auto #0
 __all__ = ['BASELINE', 'TECHNIQUES', 'Technique', 'choose_techniques', 'comparisons', 'Recipe', 'make_learner', 'predict_plain',
@@ -79,6 +81,11 @@ class Technique:
     def identity(self) -> dict[str, Any]:
         """What must be the same for two of its trials to belong together."""
         return {"data": dict(self.data), "settings": dict(self.settings)}
+
+    @property
+    def trains_like_baseline(self) -> bool:
+        """Whether it changes nothing before the prediction, so that a trained baseline serves it."""
+        return not (self.data or self.loss or self.callbacks)
 
 # %% ../nbs/07_ablation.ipynb #c9dc0ffe
 BASELINE = "baseline"
@@ -258,6 +265,36 @@ def predict_plain(
         parts = [learn.model(batch[0].as_subclass(Tensor)).softmax(1).cpu() for batch in learn.dls.valid]
     return torch.cat(parts)
 
+# %% ../nbs/07_ablation.ipynb #a90b4061
+def _train(
+    learn: Learner,
+    recipe: Recipe,
+    kept: Path | None,  # file of trained weights: used if it is there, else written
+) -> dict[str, Any]:  # what the training cost: seconds and pixels
+    found = _read_weights(kept)
+    if found:
+        learn.model.load_state_dict(found["weights"])
+        return found["cost"]
+    start = time.perf_counter()
+    with learn.no_bar():
+        learn.fit_one_cycle(recipe.epochs, recipe.lr)
+    seconds = round(time.perf_counter() - start, 3)
+    cost = {"train_seconds": seconds, "pixels": next(cb.pixels for cb in learn.cbs if isinstance(cb, _Watch))}
+    if kept:
+        buffer = io.BytesIO()
+        torch.save({"weights": learn.model.state_dict(), "cost": cost}, buffer)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(kept, buffer.getvalue())
+    return cost
+
+
+def _read_weights(kept: Path | None) -> dict[str, Any] | None:
+    """What `_train` kept; None where there is nothing whole, and then one trains again."""
+    try:
+        return torch.load(kept, weights_only=True) if kept else None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return None
+
 # %% ../nbs/07_ablation.ipynb #39499457
 def train_trial(
     images: ImageSet,
@@ -266,21 +303,19 @@ def train_trial(
     recipe: Recipe,
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     tick: Callable[[], Any] = lambda: None,  # called after each epoch
+    kept: Path | None = None,  # file for the weights of this seed's baseline; techniques that only predict use them
 ) -> tuple[dict[str, Any], np.ndarray]:  # the row of the table; right or not for each validation photo
     """Train once and score on the validation photos. The random state of the caller stays as it was."""
-    with _seeded(seed, torch.device(recipe.device)):
+    device = torch.device(recipe.device)
+    with _seeded(seed, device):
         learn = make_learner(images, technique, seed, recipe, stats, tick)
-        start = time.perf_counter()
-        with learn.no_bar():
-            learn.fit_one_cycle(recipe.epochs, recipe.lr)
-        trained = time.perf_counter()
+        cost = _train(learn, recipe, kept if technique.trains_like_baseline else None)
+    start = time.perf_counter()
+    with _seeded(seed, device):  # anew: the same whether the weights were trained just now or kept
         probs = (technique.predict or predict_plain)(learn)
-        predicted = time.perf_counter()
+    cost |= {"predict_seconds": round(time.perf_counter() - start, 3)}
     targets = images.labels[images.indices("valid")]
-    row = {"size": recipe.size, "epochs": recipe.epochs, **score(probs, targets)}
-    row |= {"train_seconds": round(trained - start, 3), "predict_seconds": round(predicted - trained, 3)}
-    row |= {"pixels": next(cb.pixels for cb in learn.cbs if isinstance(cb, _Watch))}
-    return row, probs.argmax(1).numpy() == targets
+    return {"size": recipe.size, "epochs": recipe.epochs, **score(probs, targets), **cost}, probs.argmax(1).numpy() == targets
 
 # %% ../nbs/07_ablation.ipynb #a099b738
 def estimate(
@@ -359,21 +394,27 @@ def run_ablation(
     """
     chosen = choose_techniques(techniques)
     recipe = Recipe(size, epochs, batch_size, width, lr, device or "cpu")
-    by_name, stats = {t.recipe: t for t in chosen}, []
+    by_name, stats, identity = {t.recipe: t for t in chosen}, [], study_identity(images, recipe)
+
+    def kept(seed: int) -> Path:
+        return Path(folder) / "weights" / f"{BASELINE}-seed{seed}-{fingerprint(identity)}.pt"
 
     def before(todo: list[tuple[str, int]]) -> None:
         stats.append(channel_stats(images, recipe.size))
         if progress:
-            seconds = estimate(images, len(todo), recipe, stats[0])
-            print(f"{len(todo)} trials to train: about {duration(seconds)}.", flush=True)
+            alike = {seed for name, seed in todo if by_name[name].trains_like_baseline and not kept(seed).exists()}
+            trainings = len(alike) + sum(not by_name[name].trains_like_baseline for name, _ in todo)
+            others = f" ({len(todo) - trainings} only to predict)" if trainings < len(todo) else ""
+            seconds = estimate(images, trainings, recipe, stats[0])
+            print(f"{len(todo)} trials to train{others}: about {duration(seconds)}.", flush=True)
 
     def run(name: str, seed: int, tick: Callable[[], Any]) -> tuple[dict[str, Any], np.ndarray]:
-        return train_trial(images, by_name[name], seed, recipe, stats[0], tick)
+        return train_trial(images, by_name[name], seed, recipe, stats[0], tick, kept(seed))
 
     with contextlib.nullcontext(out) if out is not None else tempfile.TemporaryDirectory() as folder:
         return run_trials(
             {name: technique.identity for name, technique in by_name.items()}, seeds, run, folder,
-            study_identity(images, recipe), before, steps=epochs, progress=progress,
+            identity, before, steps=epochs, progress=progress,
         )
 
 # %% ../nbs/07_ablation.ipynb #d190b3e5

@@ -10,6 +10,7 @@ from fastai.callback.core import Callback
 from PIL import Image
 from torch import nn
 
+from lessonkit import ablation
 from lessonkit.ablation import (
     TECHNIQUES, Recipe, Technique, ablation_report, comparisons, make_learner, plot_ablation, run_ablation, train_trial,
 )  # fmt: skip
@@ -142,6 +143,52 @@ def test_a_technique_that_changes_nothing_makes_no_difference(images):
     trials = run_ablation(images, [Technique("idle")], seeds=2, **QUICK)
     row = summarize(trials).set_index("technique").loc["idle"]
     assert (row.low, row.difference, row.high, row.verdict) == (0, 0, 0, "no difference beyond 0.01")
+
+
+class Counted(Callback):
+    """Counts trainings, whatever the technique."""
+
+    fits = 0
+
+    def before_fit(self):
+        Counted.fits += 1
+
+
+def mirrored(learn):
+    learn.model.eval()
+    with torch.inference_mode():
+        return torch.cat([learn.model(x.as_subclass(torch.Tensor).flip(-1)).softmax(1) for x, _ in learn.dls.valid])
+
+
+def test_a_technique_that_only_predicts_uses_the_trained_baseline(images, tmp_path, monkeypatch):
+    made = ablation.Learner
+    monkeypatch.setattr(ablation, "Learner", lambda *args, cbs, **kwargs: made(*args, cbs=[*cbs, Counted()], **kwargs))
+    Counted.fits, only_predicts = 0, Technique("mirrored", predict=mirrored)
+    both = run_ablation(images, [only_predicts], seeds=2, out=tmp_path / "together", **QUICK)
+    assert Counted.fits == 2  # the baselines
+    by_name = both.set_index(["technique", "seed"])
+    for seed in (0, 1):
+        base, mirror = by_name.loc["baseline", seed], by_name.loc["mirrored", seed]
+        assert base["nll"] != mirror["nll"]
+        assert base["train_seconds"] == mirror["train_seconds"] and base["pixels"] == mirror["pixels"]
+
+    # the same numbers when it comes later, and when the kept weights are damaged or gone and it must train itself
+    run_ablation(images, ["baseline"], seeds=2, out=tmp_path / "later", **QUICK)
+    zero, one = sorted((tmp_path / "later" / "weights").iterdir())
+    zero.write_bytes(zero.read_bytes()[:1000])
+    one.unlink()
+    Counted.fits = 0
+    later = run_ablation(images, [only_predicts], seeds=2, out=tmp_path / "later", **QUICK)
+    assert Counted.fits == 2
+    scores = ["technique", "seed", "accuracy", "nll", "ece"]
+    assert later[scores].equals(both[scores])
+    assert zero.stat().st_size > 1000 and one.exists()
+
+
+def test_how_many_trainings_are_announced(images, tmp_path, capsys):
+    loud = QUICK | {"progress": True}
+    run_ablation(images, [Technique("mirrored", predict=mirrored)], seeds=1, out=tmp_path, **loud)
+    assert "2 trials to train (1 only to predict)" in capsys.readouterr().out
 
 
 def test_own_prediction_and_changed_photos(images, tmp_path):
