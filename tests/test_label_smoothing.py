@@ -9,6 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -528,6 +529,7 @@ def texts(figure):
 
 
 def test_show_smoothed_labels():
+    already_open = plt.get_fignums()  # by other tests
     figure = show_smoothed_labels(torch.tensor([1, 0]), ["ant", "bee", "cat", "dog"], 0.4)
     assert len(figure.axes) == 4 and "0.4" in figure.axes[1].get_title()
     before, after = texts(figure)[:2]
@@ -539,9 +541,7 @@ def test_show_smoothed_labels():
     assert "class 30" in many and many[-1] == "30 others"
     pictured = show_smoothed_labels(torch.tensor([1, -100]), ["ant", "bee"], images=torch.rand(2, 3, 8, 8))
     assert len(pictured.axes) == 6 and pictured.axes[0].images and "ignored" in pictured.axes[5].get_title()
-    import matplotlib.pyplot as plt
-
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == already_open
 
 
 @pytest.mark.parametrize("y, images", [([], None), (torch.zeros(2, 2).long(), None), ([0, 1], torch.rand(3, 3, 4, 4))])
