@@ -2,8 +2,9 @@
 
 Trains the baseline once a seed (the last epoch's weights; none are chosen) and predicts the validation photos in many ways:
 each row of the table is a set of views and a rule for merging. Nothing is trained twice, so rows of one seed differ in the
-prediction alone. "training_style" are passes over the loader with training's own crops, cut from the whole photo and
-not from the picture that validation sees: what fastai's `learn.tta` does. tta_correct.npz: right or not, for each row and photo.
+prediction alone. "random 4" are the first 4 of 16 random views of the picture that validation sees. "training_style" are
+passes over the loader with training's own crops, cut from the whole photo: what fastai's `learn.tta` does.
+tta_correct.npz: right or not, for each row and photo. `predict_seconds` stands where a whole set was timed.
 Starting again continues where it stopped. The photos of the stored table: the clothing dataset (small) by Alexey Grigorev
 and contributors, its ten most frequent classes, 160 pixels on the shortest side. The seconds were taken on a busy machine
 (two trainings side by side): compare passes, or run `benchmarks/run.py`.
@@ -27,21 +28,29 @@ from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
 from lessonkit.tta import View, five_crop, flip, merge_views, product, random_views, scales, tta, view_spread
 
-SIZE, COUNTS = 64, (1, 2, 4, 8, 16)
+SIZE = 64
 HERE = Path(__file__).parent
 TABLE, CORRECT = HERE / "tta.csv", HERE / "tta_correct.npz"
+MILD = Augment(min_area=0.7, max_ratio=8 / 7)
 VIEWS = {
     "flip": flip,
     "five_crop": five_crop,
     "five_crop*flip": product(five_crop, flip),
     "scales 48, 80": scales(48, 80),
     "scales 80, 96": scales(80, 96),
-    **{f"random {n}": random_views(n) for n in COUNTS},
-    **{f"random_mild {n}": random_views(n, augment=Augment(min_area=0.7, max_ratio=8 / 7)) for n in COUNTS},
+    "random": random_views(16),
+    "random_mild": random_views(4, augment=MILD),
     "upside_down": (View("upside down", lambda x: x.flip(-2)),),
     "rotations": tuple(View(f"{90 * turns}°", lambda x, turns=turns: x.rot90(turns, (-2, -1))) for turns in (1, 2, 3)),
 }
-MERGES = {"mean": {}, "log_mean": {"merge": "log_mean"}, "max": {"merge": "max"}, "beta .25": {"beta": 0.25}, "views alone": {"beta": 0}}
+FIRST = {"random": (1, 2, 4, 8, 16), "training_style": (1, 2, 4, 8)}  # how many of the views make a row each
+MERGES = {
+    "mean": {},
+    "log_mean": {"merge": "log_mean"},
+    "max": {"merge": "max"},
+    "beta .25": {"beta": 0.25},
+    "views alone": {"beta": 0},
+}
 
 
 def predictions(learn):
@@ -54,45 +63,48 @@ def predictions(learn):
         start = time.perf_counter()
         probs = tta(learn, views=views, keep_views=True).views
         yield name, probs, time.perf_counter() - start
-    valid, passes, start = learn.dls.valid, [plain], time.perf_counter()
-    for seed in range(max(COUNTS)):
-        loader = valid.new(augment=learn.dls.train.augment, seed=seed)
-        learn.model.eval()
-        with torch.no_grad():
-            passes.append(torch.cat([learn.model(x).softmax(1) for x, _ in loader]))
-        if seed + 1 in COUNTS:
-            yield f"training_style {seed + 1}", torch.stack(passes), time.perf_counter() - start
+    passes, start = [plain], time.perf_counter()
+    for seed in range(max(FIRST["training_style"])):
+        loader = learn.dls.valid.new(augment=learn.dls.train.augment, seed=seed)
+        passes.append(tta(learn, [(x,) for x, _ in loader], n=0).plain)
+    yield "training_style", torch.stack(passes), time.perf_counter() - start
 
 
 def doubt(probs, merged, targets):
     """How well three signals find the photos that plain prediction gets wrong: area under the ROC curve."""
-    wrong = (probs[0].argmax(1).numpy() != targets)
+    wrong = probs[0].argmax(1).numpy() != targets
     signals = {"auc_plain": 1 - probs[0].amax(1), "auc_merged": 1 - merged.amax(1), "auc_spread": view_spread(probs)}
-    return {name: round(roc_auc_score(wrong, signal.numpy()), 4) for name, signal in signals.items()} if 0 < wrong.sum() < len(wrong) else {}
+    return {name: round(roc_auc_score(wrong, signal.numpy()), 4) for name, signal in signals.items()}
 
 
 def run(images, stats, seed, epochs):
     """Train once; return the rows of the table, and which photos were right in each."""
     torch.set_num_threads(1)  # two trainings side by side
-    targets, rows, correct, kept = images.labels[images.indices("valid")], [], {}, []
+    kept = []
 
     def predict(learn):
         kept.extend(predictions(learn))
         return kept[0][1][0]
 
-    trained, _ = train_trial(images, replace(TECHNIQUES["baseline"], predict=predict), seed, Recipe(size=SIZE, epochs=epochs), stats)
-    for name, probs, seconds in kept:
-        for merge, rule in MERGES.items() if name != "plain" else [("mean", {})]:
-            merged = merge_views(probs, **rule)
-            row = {"id": f"{name}-{merge}-seed{seed}", "technique": name, "merge": merge, "seed": seed, "size": SIZE, "epochs": epochs}
-            row |= {"n_views": len(probs) - 1, **score(merged, targets), "predict_seconds": round(seconds, 3)}
-            row |= {"train_seconds": trained["train_seconds"], "pixels": trained["pixels"], **doubt(probs, merged, targets)}
-            rows.append(row)
-            correct[row["id"]] = merged.argmax(1).numpy() == targets
+    recipe, baseline = Recipe(size=SIZE, epochs=epochs), replace(TECHNIQUES["baseline"], predict=predict)
+    trained, _ = train_trial(images, baseline, seed, recipe, stats)
+    targets, rows, correct = images.labels[images.indices("valid")], [], {}
+    for name, every, seconds in kept:
+        for n in FIRST.get(name, (len(every) - 1,)):
+            probs = every[: n + 1]
+            for merge, rule in MERGES.items() if n else [("mean", {})]:
+                merged = merge_views(probs, **rule)
+                technique = f"{name} {n}" if name in FIRST else name
+                row = {"id": f"{technique}-{merge}-seed{seed}", "technique": technique, "merge": merge, "seed": seed}
+                row |= {"size": SIZE, "epochs": epochs, "n_views": n, "passes": n + 1, **score(merged, targets)}
+                row |= {"predict_seconds": round(seconds, 3) if len(probs) == len(every) else None}  # of all at once
+                row |= {"train_seconds": trained["train_seconds"], "pixels": trained["pixels"], **doubt(probs, merged, targets)}
+                rows.append(row)
+                correct[row["id"]] = merged.argmax(1).numpy() == targets
     return rows, correct
 
 
-def main(folder, seeds=5, epochs=15):
+def main(folder, seeds=5, epochs=10):
     images = load_images(folder)
     stats = channel_stats(images, SIZE)
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
@@ -104,7 +116,7 @@ def main(folder, seeds=5, epochs=15):
         correct |= right
         pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
         np.savez_compressed(CORRECT, **correct)
-        print(f"seed {new[0]['seed']}: plain {new[0]['accuracy']:.3f}, five_crop {new[5]['accuracy']:.3f}, "
+        print(f"seed {new[0]['seed']}: plain {new[0]['accuracy']:.3f}, five_crop {new[6]['accuracy']:.3f}, "
               f"{new[0]['train_seconds']:.0f} s", flush=True)
 
 
