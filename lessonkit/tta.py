@@ -22,7 +22,7 @@ from fastai.torch_core import TensorImage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from .batch_transforms import Augment, Crops, random_crops, random_resized_crop, resize_batch
+from .batch_transforms import Augment, Crops, random_crops, resize_batch
 from .images import ImageLoader, PhotoRows
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ class View:
         return seen
 
 
+def _is_whole(number: Any, least: int) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and number >= least
+
+
 def _check_photos(x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"Photos must be a tensor, (N, C, H, W), not a {type(x).__name__}.")
@@ -133,8 +137,32 @@ def _crop(x: Tensor, share: float, down: float, right: float) -> Tensor:
     """A part of each photo, enlarged to the photo's size; `down` and `right` are 0 at the top left, 1 at the bottom right."""
     height, width = (max(1, round(side * share)) for side in x.shape[-2:])
     top, left = round((x.shape[-2] - height) * down), round((x.shape[-1] - width) * right)
-    part = x[..., top : top + height, left : left + width]
-    return nn.functional.interpolate(part, x.shape[-2:], mode="bilinear", antialias=True)
+    return _enlarge(x, *(torch.tensor([pixels]) for pixels in (top, left, height, width)))
+
+
+def _enlarge(
+    x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, mirrored: Tensor | None = None
+) -> Tensor:
+    """Enlarge one box of whole pixels of each photo to the photo's size (bilinear), mirrored or not.
+
+    The boxes are (N,), or (1,) for all. `grid_sample` takes a fifth of the time of a resize with antialiasing, which
+    only counts where pictures shrink.
+    """
+    pixels = x.float() if x.dtype.itemsize < 4 else x
+    rows, columns = _places(top, height, x.shape[-2]).to(pixels), _places(left, width, x.shape[-1]).to(pixels)
+    if mirrored is not None:
+        columns = torch.where(mirrored.to(x.device)[:, None], columns.flip(1), columns)
+    shape = len(rows), x.shape[-2], x.shape[-1]
+    grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), -1).expand(len(x), -1, -1, -1)
+    seen = nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    return seen.to(x.dtype)
+
+
+def _places(start: Tensor, length: Tensor, side: int) -> Tensor:
+    """Where along a side each new pixel looks, (N, side), from -1 to 1 as `grid_sample` counts; never outside the box."""
+    start, length = start.double()[:, None], length.double()[:, None]
+    place = start - 0.5 + (torch.arange(side) + 0.5) * length / side
+    return (2 * torch.minimum(torch.maximum(place, start), start + length - 1) + 1) / side - 1
 
 
 def _mirror(x: Tensor) -> Tensor:
@@ -153,9 +181,9 @@ def scales(
     Source: Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image Recognition, section 3.2.
     """
     for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not _is_whole(size, 1):
             raise ValueError(f"A scale must be a whole number of pixels, at least 1, not {size!r}.")
-    return tuple(View(f"{size} px", partial(resize_batch, size=size)) for size in sizes)
+    return tuple(View(f"{size} px", partial(resize_batch, size=int(size))) for size in sizes)
 
 # %% ../nbs/03_tta.ipynb #45775308
 def random_views(
@@ -169,23 +197,24 @@ def random_views(
     call, for batches of any size, and the first of many are the views of few. Raises `ValueError` for a negative n or seed.
     Source: crops as for training in Szegedy et al. 2015, Going Deeper with Convolutions, section 6.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+    if not _is_whole(n, 0):
         raise ValueError(f"n={n!r} must be a whole number of views, 0 or more.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if not _is_whole(seed, 0):
         raise ValueError(f"seed={seed!r} must be a whole number, at least 0.")
-    return tuple(View(f"random {i + 1}", partial(_random_crop, seed=seed, number=i, augment=augment), True) for i in range(n))
+    crop = partial(_random_crop, seed=int(seed), augment=augment)
+    return tuple(View(f"random {i + 1}", partial(crop, number=i), per_photo=True) for i in range(n))
 
 
 BLOCK = 256  # photos whose crops are drawn at once
 
 
 def _random_crop(x: Tensor, first: int, seed: int, number: int, augment: Augment) -> Tensor:
-    crops = _crops_of(range(first, first + len(x)), x.shape[-1] / x.shape[-2], seed, number, augment)
-    if x.shape[-1] == x.shape[-2]:
-        return random_resized_crop(x, crops, x.shape[-1])
-    # random_resized_crop makes squares: its crops of a longer photo are stretched back to the photo's shape
-    square = random_resized_crop(x, crops, max(x.shape[-2:]))
-    return nn.functional.interpolate(square, x.shape[-2:], mode="bilinear", antialias=True)
+    height, width = x.shape[-2:]
+    crops = _crops_of(range(first, first + len(x)), width / height, seed, number, augment)
+    tall, wide = ((share * side).round().clamp(1, side) for share, side in ((crops.height, height), (crops.width, width)))
+    top = torch.minimum((crops.top * height).round(), height - tall)
+    left = torch.minimum((crops.left * width).round(), width - wide)
+    return _enlarge(x, top, left, tall, wide, crops.flipped)
 
 
 def _crops_of(photos: range, proportion: float, seed: int, number: int, augment: Augment) -> Crops:
@@ -339,9 +368,9 @@ def _batches(model: nn.Module | Learner, data: Any, batch_size: int) -> Iterator
         data = model.dls.valid
     if isinstance(data, Tensor):
         _check_photos(data)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if not _is_whole(batch_size, 1):
             raise ValueError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
-        data = data.split(batch_size)
+        data = data.split(int(batch_size))
     elif not isinstance(data, Iterable):
         raise TypeError(f"data must be a tensor of photos or a loader of batches, not a {type(data).__name__}.")
     network = model.model if isinstance(model, Learner) else model

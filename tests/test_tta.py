@@ -26,7 +26,7 @@ from torch.utils.data import (BatchSampler, DataLoader, Dataset, RandomSampler, 
                               WeightedRandomSampler)
 from torchvision.transforms import v2
 
-from lessonkit.batch_transforms import Augment
+from lessonkit.batch_transforms import Augment, random_resized_crop
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy
 from lessonkit.mixup import MixUp
@@ -148,6 +148,27 @@ def test_random_views_leave_the_global_random_state_alone():
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     random_views(2)[1](photos())
     assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
+
+
+@pytest.mark.parametrize("size", [1, 8, 31, 64])
+def test_random_views_are_training_s_crops(size):
+    from lessonkit.tta import _crops_of
+
+    for number, augment in enumerate((Augment(), Augment(0.1, 2, 0.5), Augment(1, 1, 1))):
+        crops = _crops_of(range(300, 307), 1, 5, number, augment)
+        seen = random_views(3, seed=5, augment=augment)[number](photos(7, size, size), 300)
+        torch.testing.assert_close(seen, random_resized_crop(photos(7, size, size), crops, size), atol=2e-5, rtol=1e-4)
+
+
+def test_random_views_of_a_longer_photo_are_crops_stretched_back():
+    from lessonkit.tta import _crops_of
+
+    x, crops = photos(6, 20, 50), _crops_of(range(6), 2.5, 0, 0, Augment())
+    for i, seen in enumerate(random_views(1)[0](x)):
+        top, left, height, width = ((share[i] * side).round().int() for share, side in zip(crops[:4], (20, 50) * 2))
+        part = x[i : i + 1, :, top : top + height, left : left + width]
+        exact = F.interpolate(part.flip(-1) if crops.flipped[i] else part, (20, 50), mode="bilinear", antialias=True)[0]
+        torch.testing.assert_close(seen, exact, atol=2e-5, rtol=1e-4)
 
 
 def test_random_views_are_as_strong_as_asked():
