@@ -455,8 +455,9 @@ def show_views(
     titles = ["as it is", *(view.name for view in views), "merged"]
     columns = min(columns, len(bars))
     rows = math.ceil(len(bars) / columns)
-    figure, axes = plt.subplots(2 * rows, columns, figsize=(1.75 * columns, 2.75 * rows), squeeze=False,
-                                layout="constrained", height_ratios=[1.5, 1] * rows)
+    figure, axes = plt.subplots(2 * rows, columns, figsize=(1.8 * columns, 2.4 * rows), squeeze=False,
+                                layout="constrained", height_ratios=[1.3, 1] * rows)
+    figure.get_layout_engine().set(h_pad=0.02, w_pad=0.03, hspace=0, wspace=0)
     for axis in axes.flat:
         axis.axis("off")
     for number, (shares, title) in enumerate(zip(bars, titles)):
@@ -465,10 +466,11 @@ def show_views(
         if number < len(looks):
             above.imshow(as_pictures(looks[number])[0], cmap="gray")
             above.set_title(title, fontsize=9)
+            above.set_anchor("S")
+        else:
+            above.text(0.5, 0.05, title, ha="center", fontweight="bold", transform=above.transAxes)
         below.axis("on")
         label_bars(below, shares, classes, highlight, top, letters=9)
-        if number == len(looks):
-            below.set_title(title, fontsize=9, fontweight="bold")
     return figure
 
 
