@@ -480,6 +480,7 @@ def _normalizing(model: nn.Module | Learner) -> Callable[[Tensor], Tensor]:
     found = [step for step in steps if isinstance(step, FastaiNormalize)]
 
     def normalize(x: Tensor) -> Tensor:
+        x = x.to(model.dls.valid.device or x.device) if found else x
         for step in found:
             x = step((x.as_subclass(TensorImage),))[0].as_subclass(Tensor)
         return x
