@@ -481,6 +481,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lessonkit.tta._apply_all': ('tta.html#_apply_all', 'lessonkit/tta.py'),
                                'lessonkit.tta._as_it_is': ('tta.html#_as_it_is', 'lessonkit/tta.py'),
                                'lessonkit.tta._batches': ('tta.html#_batches', 'lessonkit/tta.py'),
+                               'lessonkit.tta._block_of_crops': ('tta.html#_block_of_crops', 'lessonkit/tta.py'),
                                'lessonkit.tta._check_photos': ('tta.html#_check_photos', 'lessonkit/tta.py'),
                                'lessonkit.tta._crop': ('tta.html#_crop', 'lessonkit/tta.py'),
                                'lessonkit.tta._crops_of': ('tta.html#_crops_of', 'lessonkit/tta.py'),

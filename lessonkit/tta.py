@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -219,13 +219,16 @@ def _random_crop(x: Tensor, first: int, seed: int, number: int, augment: Augment
 
 def _crops_of(photos: range, proportion: float, seed: int, number: int, augment: Augment) -> Crops:
     """Crops for photos by their number: drawn in blocks, each from a generator of its own."""
-    blocks = []
-    for block in range(photos.start // BLOCK, (photos.stop - 1) // BLOCK + 1):
-        state = np.random.SeedSequence((seed, number, block)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0]))
-        blocks.append(random_crops(torch.full((BLOCK,), proportion), augment, generator))
+    touched = range(photos.start // BLOCK, (photos.stop - 1) // BLOCK + 1)
+    blocks = [_block_of_crops(block, proportion, seed, number, augment) for block in touched]
     start = photos.start % BLOCK
     return Crops(*(torch.cat(parts)[start : start + len(photos)] for parts in zip(*blocks)))
+
+
+@lru_cache(maxsize=64)  # the next batch needs the same blocks
+def _block_of_crops(block: int, proportion: float, seed: int, number: int, augment: Augment) -> Crops:
+    state = np.random.SeedSequence((seed, number, block)).generate_state(1, np.uint64)
+    return random_crops(torch.full((BLOCK,), proportion), augment, torch.Generator().manual_seed(int(state[0])))
 
 # %% ../nbs/03_tta.ipynb #9f543856
 def product(
