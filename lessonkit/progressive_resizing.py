@@ -38,11 +38,11 @@ _RISES: dict[str, Callable[[int, int], float]] = {
 
 def size_schedule(
     steps: int,  # how many sizes: batches in the whole training, or epochs
-    start: int,  # smallest size, in pixels; taken as it is
-    end: int,  # full size, in pixels; taken as it is
+    start: int,  # smallest size, in pixels
+    end: int,  # full size, in pixels; never rounded
     kind: str = "linear",  # "linear": a little at a time; "steps": three plateaus of equal length, then `end`
     finetune_fraction: float = 0.2,  # share of the steps, at the end, at full size, 0 to 1; at least one step
-    multiple_of: int = 8,  # sizes between `start` and `end` are rounded to multiples of this many pixels
+    multiple_of: int = 8,  # sizes below `end` are rounded to multiples of this many pixels, but never below `start`
 ) -> list[int]:  # one size for each step: never falling, the last is `end`
     """Plan how large the pictures are at each step of a training.
 
@@ -203,7 +203,7 @@ class ProgressiveResize(Callback):
         end: int | None = None,  # size at the end, in pixels; None: the training loader's own
         kind: str = "linear",  # "linear" or "steps", as in `size_schedule`
         finetune_fraction: float = 0.2,  # share of the steps at `end`, 0 to 1
-        multiple_of: int = 8,  # sizes between are rounded to multiples of this many pixels
+        multiple_of: int = 8,  # sizes below `end` are rounded to multiples of this many pixels
         refresh_bn: bool | int = False,  # count batch norm's statistics anew at `end`, after the last batch: on so many batches; True: 32
     ):
         for name, value in {"start": start, "end": end}.items():
@@ -239,7 +239,7 @@ class ProgressiveResize(Callback):
         return size_schedule(self.learn.n_epoch * len(self.learn.dls.train), self.smallest or max(1, end // 2), end, **self.how)
 
     def before_train(self):
-        if self.runs and self.sizes is not None:
+        if self.runs and _has_size(self.learn.dls.train):
             steps = len(self.learn.dls.train)
             first = self.learn.epoch * steps
             self.learn.dl = _Sized(self.learn.dls.train, self.sizes[first : first + steps])

@@ -16,7 +16,6 @@ seconds are rough; pixels are exact.
 """
 
 import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +62,6 @@ def name_of(trial):
     return f"{name}-epochs{epochs}-seed{seed}"
 
 
-@cache
 def warm_up():
     """What a process is slow at the first time isn't a training's."""
     images = load_images("bundled")
