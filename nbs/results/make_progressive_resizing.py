@@ -1,8 +1,9 @@
 """Made progressive_resizing.csv, _sizes.csv, _leak.csv: python make_progressive_resizing.py FOLDER_WITH_PHOTOS [PART ...]
 
 Parts, in the order in which they run when none is named:
-- curve64: 32, 48 or 64 px throughout, and growing from 32 to 64 px, over trainings of several lengths; one cycle each, the
-  same seeds, first weights, order and crops for all of them, judged at the size they end with (`size`).
+- curve64: 32, 48 or 64 px throughout, and growing from 32 to 64 px, over trainings of several lengths (small sizes also longer,
+  and the full size shorter, so that all can be compared at the growing ones' cost); one cycle each, the same seeds, first
+  weights, order and crops for all of them, judged at the size they end with (`size`).
 - leak: two stages, 32 and then 64 px, on the training photos alone, which are split anew for it. "new_split" draws another
   split for the second stage, as the chapter does; "same_split" keeps the second stage's from the start. Both are judged on
   the second split's validation photos (`accuracy`) and on the set's own validation photos, which neither ever saw
@@ -11,11 +12,12 @@ Parts, in the order in which they run when none is named:
 _sizes.csv holds, for each training of the curves, the accuracy at several other sizes. Photos right or wrong are in
 progressive_resizing_correct.npz. The last epoch's weights are judged, none are chosen. Starting again continues where it
 stopped. The photos of the stored tables: the clothing dataset (small) by Alexey Grigorev and contributors, its ten most
-frequent classes, 160 pixels on the shortest side. Two trainings ran side by side on a machine that others used as well, so
-seconds are rough; pixels are exact.
+frequent classes, 160 pixels on the shortest side. The trainings ran on a machine that others used as well: `train_seconds`
+says nothing, `train_cpu_seconds` (seconds in which a core worked for it, loaders included) is rough, `pixels` is exact.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,8 @@ CORRECT = HERE / "progressive_resizing_correct.npz"
 EPOCHS = 5, 10, 20
 FIXED = {64: (32, 48, 64), 128: (32, 64, 96, 128)}  # also small ones: the best fixed size at a cost may be small
 SEEDS = {64: 5, 128: 3}
+# (size, epochs): what else the cost of growing would buy
+MORE = {64: ((64, 3), (48, 40), (32, 40), (32, 80)), 128: ((128, 3), (64, 40), (96, 40), (64, 80))}
 LOOK_AT = {64: (32, 40, 48, 64, 72, 80, 96, 112), 128: (64, 96, 128, 144, 160)}
 LEAK_EPOCHS, LEAK_SEEDS = (5, 10), 5  # epochs of each of both stages
 
@@ -53,8 +57,10 @@ def growing(start, end, kind):
 def curve_trials(full):
     """What to train, the most telling first."""
     ways = [growing(full // 2, full, "linear"), *(fixed(size) for size in FIXED[full][::-1]), growing(full // 2, full, "steps")]
-    batches = [range(2), range(2, 3), range(3, SEEDS[full])]
-    return [(full, way, seed, epochs) for seeds in batches for epochs in EPOCHS for seed in seeds for way in ways]
+    early = (range(2), range(2, 3))
+    first = [(full, way, seed, epochs) for seeds in early for epochs in EPOCHS for seed in seeds for way in ways]
+    more = [(full, fixed(size), seed, epochs) for size, epochs in MORE[full] for seed in range(3)]
+    return first + more + [(full, way, seed, epochs) for epochs in EPOCHS for seed in range(3, SEEDS[full]) for way in ways]
 
 
 def name_of(trial):
@@ -73,16 +79,18 @@ def run_curve(images, stats, trial):
     torch.set_num_threads(1)  # two trainings side by side
     full, (name, change, size), seed, epochs = trial
     warm_up()
-    kept = []
+    kept, cpu = [], [time.process_time()]
 
     def predict(learn):
         kept.append(learn)
+        cpu.append(time.process_time())
         return predict_plain(learn)
 
     change = Technique(change.name, callbacks=change.callbacks, predict=predict)
     row, right = train_trial(images, change, seed, Recipe(size=size, epochs=epochs), stats)
     start = int(name.split("_")[1])
     head = {"id": name_of(trial), "technique": name, "seed": seed, "start": start, "end": size}
+    row["train_cpu_seconds"] = round(cpu[1] - cpu[0], 3)
     targets, others = images.labels[images.indices("valid")], []
     for look_at in LOOK_AT[full]:
         kept[0].dls.valid.size = look_at
@@ -103,8 +111,10 @@ def run_leak(images, stats, way, seed, epochs):
     used = first if way == "new_split" else second
     recipe = Recipe(size=32, epochs=epochs)
     torch.manual_seed(seed)
-    learn = make_learner(ImageSet(images.paths, images.labels, images.classes, used), Technique("baseline"), seed, recipe, stats)
-    later = make_learner(ImageSet(images.paths, images.labels, images.classes, second), Technique("baseline"), seed, Recipe(size=64), stats)
+    learn, later = (
+        make_learner(ImageSet(images.paths, images.labels, images.classes, split), Technique("baseline"), seed, settings, stats)
+        for split, settings in ((used, recipe), (second, Recipe(size=64)))
+    )
     with learn.no_bar():
         fit_stages(learn, [(32, epochs)], recipe.lr)
         learn.dls = later.dls
@@ -144,7 +154,8 @@ def curve(images, full):
         save(rows, TABLE)
         save(others, SIZES)
         np.savez_compressed(CORRECT, **correct)
-        print(row["id"], f"{row['accuracy']:.3f}", f"{row['train_seconds']:.0f} s", f"{row['pixels'] / 1e6:.0f} million pixels", flush=True)
+        cost = f"{row['train_cpu_seconds']:.0f} CPU s, {row['pixels'] / 1e6:.0f} million pixels"
+        print(row["id"], f"{row['accuracy']:.3f}", cost, flush=True)
 
 
 def leak(images):
