@@ -460,18 +460,12 @@ def test_a_fit_of_no_epochs_does_nothing(photo_set):
 @pytest.mark.parametrize("mixer", [lambda: MixUp(seed=0), lambda: CutMix(seed=0), FastaiMixUp, FastaiCutMix],
                          ids=["MixUp", "CutMix", "fastai MixUp", "fastai CutMix"])
 @pytest.mark.parametrize("first", [True, False])
-def test_small_batches_are_mixed_not_mixed_batches_made_small(photo_set, make, mixer, first):
+def test_small_batches_are_mixed_not_mixed_batches_made_small(photo_set, make, mixer, first, monkeypatch):
     reached = []
-    mixing = mixer()
+    mixing, resize = mixer(), ProgressiveResize(8)
     before = type(mixing).before_batch
-
-    class Watched(type(mixing)):
-        def before_batch(self):
-            reached.append(min(self.xb[0].shape[-2:]))
-            before(self)
-
-    mixing.__class__ = Watched
-    resize = ProgressiveResize(8)
+    watched = lambda self: (reached.append(min(self.xb[0].shape[-2:])), before(self))  # noqa: E731
+    monkeypatch.setattr(type(mixing), "before_batch", watched)
     learn = learner(make(photo_set))
     learn.fit(2, cbs=[resize, mixing] if first else [mixing, resize])
     assert reached == learn.model.seen() == size_schedule(12, 8, 16)
