@@ -303,7 +303,8 @@ class ProgressiveResize(Callback):
         try:
             for batch in islice(loader, self.refresh_bn):
                 n_inputs = getattr(self.learn.dls, "n_inp", max(1, len(batch) - 1))
-                yield _shrink(tuple(self.learn._set_device(batch)[:n_inputs]), end)
+                inputs = self.learn._set_device(batch)[:n_inputs]
+                yield _shrink(tuple(x.as_subclass(Tensor) if isinstance(x, Tensor) else x for x in inputs), end)
         finally:
             if epoch is not None:
                 self.learn.dls.train.epoch = epoch
