@@ -38,10 +38,17 @@ def _check_batch(x: Tensor) -> None:
 
 
 def _interpolate(x: Tensor, size: list[int]) -> Tensor:
-    """`F.interpolate` for every dtype: where a device has no kernel for whole numbers, through float32."""
-    if x.dtype.is_floating_point or (x.dtype == torch.uint8 and x.device.type == "cpu"):
+    """`F.interpolate` for every dtype: through float32 where there is no kernel, or a wrong one."""
+    if x.device.type == "cpu":  # none for half precision; that for bytes fails or errs where a single column comes out
+        direct = x.dtype in (torch.float32, torch.float64) or (x.dtype == torch.uint8 and min(size) > 1)
+    else:
+        direct = x.dtype.is_floating_point
+    if direct:
         return F.interpolate(x, size, mode="bilinear", antialias=True)
-    return F.interpolate(x.float(), size, mode="bilinear", antialias=True).round().to(x.dtype)
+    resized = F.interpolate(x.float(), size, mode="bilinear", antialias=True)
+    return resized.to(x.dtype) if x.dtype.is_floating_point else resized.round().to(x.dtype)
+
+
 
 # %% ../nbs/support/batch_transforms.ipynb #43f47dda
 def flip(
