@@ -1,6 +1,6 @@
 """Speed, as ratios measured side by side in one run.
 
-    python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only loading mixing] [--out benchmarks/results.md]
+    python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only loading mixing predicting] [--out benchmarks/results.md]
 
 Without a folder: the one that LESSONKIT_IMAGES names, else the bundled pictures.
 
@@ -16,12 +16,17 @@ from pathlib import Path
 
 import loading
 import mixing
+import predicting
 import torch
 
 from lessonkit.bundled import make_bundled
 from lessonkit.images import ImageSet
 
-PARTS = {"loading": lambda folder, rounds: loading.ratios(folder, rounds), "mixing": lambda folder, rounds: mixing.ratios(rounds)}
+PARTS = {
+    "loading": loading.ratios,
+    "mixing": lambda folder, rounds: mixing.ratios(rounds),
+    "predicting": predicting.ratios,
+}
 
 
 def main() -> None:

@@ -36,8 +36,10 @@ from .mixup import MixUp
 from .models import small_resnet
 from .normalization import Normalize, channel_stats
 from .comparison import summarize
+from .progressive_resizing import ProgressiveResize
 from .report import format_table, verdict_in_points, write_report
 from .trials import check_name, fingerprint, photos_identity, read_correct, read_trials, run_trials, write_atomic
+from .tta import flip, tta
 
 # %% auto #0
 __all__ = ['BASELINE', 'TECHNIQUES', 'Technique', 'choose_techniques', 'comparisons', 'Recipe', 'make_learner', 'predict_plain',
@@ -102,6 +104,18 @@ TECHNIQUES = {
             "The baseline has it; it is measured against the same recipe without it.",
             data={"normalize": False},
             in_baseline=True,
+        ),
+        Technique(
+            "progressive_resizing",
+            card="Training starts with pictures of half the size and lets them grow; judged at the full size.",
+            callbacks=lambda: [ProgressiveResize()],
+            settings={"start": "half", "kind": "linear", "finetune_fraction": 0.2},
+        ),
+        Technique(
+            "tta",
+            card="Each photo is predicted twice, as it is and mirrored, and the probabilities are averaged.",
+            predict=lambda learn: tta(learn, views=flip).probs,
+            settings={"views": "flip", "merge": "mean"},
         ),
         Technique(
             "mixup",

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['QUESTIONS', 'JUDGES', 'Question', 'comparison', 'normalize', 'channel_statistics', 'mixup', 'smoothed_loss', 'ask',
-           'check', 'hint', 'solution']
+__all__ = ['QUESTIONS', 'JUDGES', 'Question', 'comparison', 'normalize', 'channel_statistics', 'pixel_share', 'merge_with_plain',
+           'mixup', 'smoothed_loss', 'ask', 'check', 'hint', 'solution']
 
 # %% ../nbs/support/quiz.ipynb #ca193afb
 @dataclass(frozen=True)
@@ -124,6 +124,38 @@ def _batches_and_statistics(rng: np.random.Generator) -> list[tuple]:
     ]
 
 # %% ../nbs/support/quiz.ipynb #41d105aa
+def pixel_share(sizes: Any, full: Any) -> Any:
+    """Return the pixels of some sizes, as a share of as many steps at full size."""
+    return (sizes**2).sum() / (len(sizes) * full**2)
+
+
+def _sizes_and_full(rng: np.random.Generator) -> list[tuple]:
+    """Sizes of some steps, and the full size, which isn't always the last one."""
+    import torch
+
+    sizes = [[32, 64], *(sorted(rng.integers(8, 90, steps).tolist()) for steps in (5, 3, 9))]
+    return [(torch.tensor(some), torch.tensor(int(full))) for some, full in zip(sizes, rng.integers(90, 160, 4))]
+
+
+def merge_with_plain(plain: Any, views: Any) -> Any:
+    """Give the plain prediction a quarter of the weight and the mean of the views the rest."""
+    return 0.25 * plain + 0.75 * views.mean(0)
+
+
+def _plain_and_views(rng: np.random.Generator) -> list[tuple]:
+    """Predictions of the plain photos, (N, C), and of several views of them, (V, N, C).
+
+    The first are as many views as photos and classes, so that a mean over the wrong dimension fits, too.
+    """
+    import torch
+
+    shapes = [(3, 3, 3), (5, 4, 2), (1, 2, 6)]
+    return [
+        (torch.tensor(rng.dirichlet(np.ones(c), n)), torch.tensor(rng.dirichlet(np.ones(c), (v, n))))
+        for v, n, c in shapes
+    ]
+
+
 def mixup(x: Any, lam: Any) -> Any:
     """Mix each image with the one before it, each with its own share."""
     lam = lam[:, None, None, None]
@@ -556,6 +588,277 @@ QUESTIONS: dict[str, Question] = {
             ),
         ),
         inputs=_batches,
+    ),
+    "02.cost": Question(
+        "number",
+        "Ten epochs: six with pictures of 32 by 32 pixels, then four with 64 by 64. What share is that of the pixels of ten"
+        " epochs at 64 by 64?",
+        answer=0.55,
+        why="A picture of 32 by 32 has a quarter of the pixels: (6 · 0.25 + 4 · 1) / 10 = 0.55.",
+        hint="How many pixels has a picture of 32 by 32, compared with one of 64 by 64?",
+        mistakes=(
+            (0.7, "Half the side isn't half the pixels: count both sides."),
+            (0.45, "That is what is saved. What is still paid?"),
+            (0.85, "A quarter for the *small* ones: six epochs at a quarter, four in full."),
+            (5.5, "That is how many large epochs it is worth. As a share of ten?"),
+            (0.475, "That is (6 · 0.125 + 4) / 10: pictures have two sides, not three."),
+        ),
+        tolerance=1e-3,
+    ),
+    "02.schedule": Question(
+        "array",
+        "Plan five steps from 32 to 64 pixels, linear, with the last 40 % of the steps at full size, all sizes multiples"
+        " of 8 (the nearest). Give the five sizes.",
+        answer=[32, 40, 56, 64, 64],
+        why="Two steps are at full size. The other three are at 32, 32 + 32/3 = 42.7 and 32 + 64/3 = 53.3; the nearest"
+        " multiples of 8 are 32, 40 and 56.",
+        hint="How many steps are at full size? Divide the way from 32 to 64 by the number of those that are left.",
+        mistakes=(
+            ([32, 40, 48, 56, 64], "Those grow until the last step. 40 % of five steps are to be at full size."),
+            ([32, 42.7, 53.3, 64, 64], "Now round them to multiples of 8."),
+            ([32, 48, 48, 64, 64], "42.7 is nearer to 40 than to 48, and 53.3 nearer to 56 than to 48."),
+            ([32, 48, 64, 64, 64], "The third step isn't at full size yet: only two of five are."),
+            ([32, 40, 48, 64, 64], "53.3 is nearer to 56 than to 48: sizes are rounded to the nearest, not down."),
+        ),
+    ),
+    "02.late": Question(
+        "choice",
+        "A callback sets the loader's size in `before_batch`, for the batch that is about to be trained on. What happens?",
+        answer="b",
+        choices={
+            "a": "That batch has the size: the loader makes it when the network needs it.",
+            "b": "The next batch has the size: this one has been drawn already.",
+            "c": "Validation batches get it instead.",
+            "d": "Nothing: a loader's size can't be changed during an epoch.",
+        },
+        why=(
+            "The loop takes a batch from the loader, and then calls `before_batch` with it. So every size comes one batch"
+            " late, the first batch has the old one, and the last size is never used for training."
+        ),
+        hint="What does `before_batch` have in its hands when it is called?",
+        mistakes=(
+            ("a", "In `before_batch` the pictures are there already: `learn.xb`."),
+            ("c", "Validation has a loader of its own. Think about the order: first draw, then call."),
+            ("d", "It can: the lesson shows sizes that change from batch to batch."),
+        ),
+    ),
+    "02.leak": Question(
+        "number",
+        "1,000 photos. The first stage trains on a random 800 and validates on 200. The second stage draws anew: 800 and"
+        " 200. How many of the second stage's validation photos were trained on in the first, on average?",
+        answer=160,
+        why="Each photo was in the first training set with a probability of 800/1,000. So it is with the second stage's"
+        " validation photos: 0.8 · 200 = 160.",
+        hint="Take one of the 200. How likely is it that the first stage trained on it?",
+        mistakes=(
+            (40, "That is how many were *not* trained on."),
+            (200, "Some were also in the first stage's validation set. How many?"),
+            (800, "So many were trained on altogether. Of the 200?"),
+            (640, "That is how many of the second *training* set were in the first. We ask about its 200 validation photos."),
+            (0, "So it would be with the same split. Here the second draw knows nothing of the first."),
+            (32, "That is 0.8 · 0.2 · 200. The 200 are drawn already; which of them were in the first 800?"),
+        ),
+        tolerance=0.5,
+    ),
+    "02.control": Question(
+        "choice",
+        "Growing from 32 to 64 px reaches the accuracy of 64 px throughout with two thirds of the pixels. What must you"
+        " measure before you recommend it?",
+        answer="c",
+        choices={
+            "a": "Nothing: same accuracy, lower cost.",
+            "b": "64 px throughout with more epochs.",
+            "c": "Fixed smaller sizes, such as 48 px, at the same cost as the growing one.",
+            "d": "The same training with another seed on the training photos' accuracy.",
+        },
+        why=(
+            "There are simpler ways to spend less: a smaller size all the time, or fewer epochs. Growing is worth its"
+            " trouble only where it beats the best of these at the same cost."
+        ),
+        hint="What else could you do with two thirds of the pixels?",
+        mistakes=(
+            ("a", "Perhaps 48 px throughout does as well, at a lower cost still and without any callback."),
+            ("b", "That costs more, not the same. What would the same budget buy otherwise?"),
+            ("d", "Several seeds are needed, yes, but accuracy on training photos tells about memory."),
+        ),
+    ),
+    "02.judged": Question(
+        "choice",
+        "A large network was trained at 224 px, on random crops resized to 224 px. On whole photos it is a little better at"
+        " 256 px than at 224 px. Why?",
+        answer="a",
+        choices={
+            "a": "A crop that is resized to 224 px shows everything enlarged, as a whole photo does at more than 224 px.",
+            "b": "More pixels are always better.",
+            "c": "It was trained at 256 px by mistake.",
+            "d": "Validation photos are sharper than training photos.",
+        },
+        why=(
+            "A crop of half the photo's area, resized to 224 px, shows things as large as the whole photo at 224 · √2 ="
+            " 317 px does. The network knows them at that size."
+        ),
+        hint="How large is a cat's head in a crop that was resized to 224 px, and how large in the whole photo at 224 px?",
+        mistakes=(
+            ("b", "Then 1,024 px would be better still. But things would be larger there than it ever saw them."),
+            ("c", "All its batches were 224 px. But how large were the things in them?"),
+            ("d", "They come from the same camera. What is done with the one and not with the other?"),
+        ),
+    ),
+    "02.pixel-share": Question(
+        "function",
+        "Write pixel_share(sizes, full): the pixels of steps with these sizes (a tensor, one number a step), as a"
+        " share of as many steps at size full.",
+        answer=pixel_share,
+        why="A step at size s costs s² pixels a picture; all steps at full size cost len(sizes) · full².",
+        hint="A picture has size times size pixels. Sum over the steps, then divide by what full size would cost.",
+        mistakes=(
+            (lambda sizes, full: sum(sizes) / (len(sizes) * full), "Half the side is a quarter of the pixels: square the sizes."),
+            (
+                lambda sizes, full: sum(size**2 for size in sizes) / (len(sizes) * sizes[-1] ** 2),
+                "You compare with the last size. Compare with `full`, which may be another one.",
+            ),
+            (
+                lambda sizes, full: sum(size**2 for size in sizes) / full**2,
+                "That is in steps at full size. As a share of as many steps?",
+            ),
+            (
+                lambda sizes, full: (sum(sizes) / len(sizes)) ** 2 / full**2,
+                "The square of the mean isn't the mean of the squares. Square each size first.",
+            ),
+            (lambda sizes, full: 1 - sum(size**2 for size in sizes) / (len(sizes) * full**2), "That is what is saved."),
+        ),
+        inputs=_sizes_and_full,
+    ),
+    "03.by-hand": Question(
+        "array",
+        "A network sees a photo in two views and says [0.8, 0.1, 0.1] and [0.2, 0.5, 0.3]. Merge them by the mean of"
+        " the probabilities. Give a row of three numbers.",
+        answer=[0.5, 0.3, 0.2],
+        why="Each class gets the mean of its column: (0.8 + 0.2)/2 = 0.5, then 0.3 and 0.2. The row sums to 1 by itself.",
+        hint="For each class add the two numbers and divide by how many views there are.",
+        mistakes=(
+            ([1.0, 0.6, 0.4], "That is the sum. Divide it by the number of views."),
+            ([0.8, 0.5, 0.3], "Those are the largest numbers of each class, which sum to 1.6. Take the mean."),
+            ([0.5, 0.3125, 0.1875], "That is \"max\", made to sum to 1. Take the mean of each column."),
+            ([0.5358, 0.2995, 0.232], "That is the geometric mean, and it doesn't sum to 1. Add the numbers, don't multiply."),
+            ([1.0, 0.0, 0.0], "That is the vote for the winner. Average the numbers themselves."),
+        ),
+        tolerance=2e-3,
+    ),
+    "03.veto": Question(
+        "choice",
+        "Two classes. Nine views give class A a probability of 0.9. In the tenth the object is cut off, and A gets 10 to the"
+        " power of -30 there. Which way of merging lets this one view do the most damage to A?",
+        answer="b",
+        choices={
+            "a": "the mean of the probabilities",
+            "b": "the mean of their logarithms (the geometric mean)",
+            "c": "the largest probability of each class",
+            "d": "all the same: it is one view of ten",
+        },
+        why=(
+            "The mean of A falls from 0.9 to 0.81: the view is a tenth of the vote. The largest numbers of A and B are 0.9"
+            " and 1, so A gets 0.47. In the geometric mean A's number is multiplied by the tenth root of 10 to the power of"
+            " -30, a thousandth, and A gets less than 0.01: a probability of nearly 0 is a veto."
+        ),
+        hint="For each rule work out what becomes of A's and of B's number, and then make them sum to 1.",
+        mistakes=(
+            ("a", "The mean of A falls from 0.9 to 0.81. Two of the others take more."),
+            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's sureness about B counts in full. One takes even more."),
+            ("d", "One of ten in the count, but the logarithm of nearly 0 is a very large negative number."),
+        ),
+    ),
+    "03.passes": Question(
+        "number",
+        "tta(learn, views=product(five_crop, flip)): how often does each photo go through the network, all in all?",
+        answer=12,
+        why="Five crops and none, each mirrored or not: 6 · 2 = 12, and one of these is the photo as it is.",
+        hint="The photo itself counts, too: as a \"crop\" that leaves everything, and as one that isn't mirrored.",
+        mistakes=(
+            (11, "That is the number of views. The plain photo is looked at as well."),
+            (10, "Five crops, mirrored and not. The whole photo and its mirror image are looked at as well."),
+            (5, "Those are the crops, once each. And mirrored? And the whole photo?"),
+            (6, "Those are the crops and the photo. And mirrored?"),
+            (7, "That is the sum of the two sets and the photo. A product combines each with each."),
+        ),
+    ),
+    "03.hurts": Question(
+        "choice",
+        "A network was trained on photos of handwritten digits, with small random crops. Which views are the worst choice?",
+        answer="c",
+        choices={
+            "a": "the centre and the four corners, 7/8 of the sides",
+            "b": "slightly smaller and larger pictures",
+            "c": "rotations by 90, 180 and 270 degrees",
+            "d": "random crops of at least 90 % of the area",
+        },
+        why=(
+            "A view must keep the label and look like what the network was trained on. A 6 upside down is a 9, and the"
+            " network never saw a lying 4."
+        ),
+        hint="Which views change what the right answer is?",
+        mistakes=(
+            ("a", "Training showed small crops, and a 4 without its margin is still a 4. Look for one that changes the label."),
+            ("b", "Nearly the same picture. Look for views that change the label."),
+            ("d", "That is nearly what training did. Look for views that change the label."),
+        ),
+    ),
+    "03.measure": Question(
+        "choice",
+        "Technique A reaches 84.1 % with TTA. The baseline reaches 83.0 % without. What does that say about A?",
+        answer="a",
+        choices={
+            "a": "Nothing yet: predict both in the same way, then compare.",
+            "b": "A is better by 1.1 points.",
+            "c": "A is better, and since TTA averages out chance, we can be sure of it.",
+            "d": "A is worse: it needs TTA to win.",
+        },
+        why=(
+            "The difference holds two things, A and TTA. Give both TTA, or none, and pair the seeds. And TTA adds no photos:"
+            " chance in the choice of the validation photos stays as large as before."
+        ),
+        hint="How many things differ between the two numbers?",
+        mistakes=(
+            ("b", "Two things changed. Part of the 1.1 points may be TTA's, or all of it."),
+            ("c", "It averages over views of the same photos. Chance in seeds and photos remains, and two things changed."),
+            ("d", "We don't know what it does without. Measure both in the same way."),
+        ),
+    ),
+    "03.merge": Question(
+        "function",
+        "Write my_merge(plain, views): probabilities plain (N, C) of the photos as they are, and views (V, N, C) of V views."
+        " Return fastai's merge (N, C): a quarter of the weight for the plain prediction, the rest for the mean of the views.",
+        answer=merge_with_plain,
+        why="Average over the views, dimension 0, then 0.25 · plain + 0.75 · mean. Two rows that sum to 1, mixed, sum to 1.",
+        hint="views.mean(0) has the shape of plain. Then weigh the two.",
+        mistakes=(
+            (
+                lambda plain, views: 0.75 * plain + 0.25 * views.mean(0),
+                "The weights have changed places: a quarter is the plain photo's.",
+            ),
+            (
+                lambda plain, views: (plain + views.sum(0)) / (1 + len(views)),
+                "That makes the plain photo one view among equals.",
+            ),
+            (lambda plain, views: views.mean(0), "Where is the plain prediction?"),
+            (
+                lambda plain, views: 0.25 * plain + 0.75 * views.sum(0),
+                "You add the views up. Take their mean.",
+            ),
+            (
+                lambda plain, views: 0.25 * plain + 0.75 * views.mean(1),
+                "Your mean goes over the photos. The views lie along dimension 0.",
+            ),
+            (
+                lambda plain, views: 0.25 * plain + 0.75 * views.mean(2),
+                "Your mean goes over the classes. The views lie along dimension 0.",
+            ),
+            (
+                lambda plain, views: 0.25 * plain + 0.75 * views.amax(0),
+                "That is the largest of each class. Take the mean of the views.",
+            ),
+        ),
+        inputs=_plain_and_views,
     ),
     "04.by-hand": Question(
         "array",

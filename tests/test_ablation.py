@@ -12,7 +12,7 @@ from torch import nn
 
 from lessonkit import ablation
 from lessonkit.ablation import (
-    TECHNIQUES, Recipe, Technique, ablation_report, comparisons, make_learner, plot_ablation, run_ablation, train_trial,
+    TECHNIQUES, Recipe, Technique, ablation_report, comparisons, make_learner, plot_ablation, predict_plain, run_ablation, train_trial,
 )  # fmt: skip
 from lessonkit.comparison import summarize
 from lessonkit.images import ImageSet
@@ -77,7 +77,31 @@ def test_every_technique_starts_from_the_same_batches_and_crops(images, name):
     own = technique.callbacks or list
     watched = replace(technique, callbacks=lambda: [*own(), Witness()])
     for (rows, x), (other_rows, other_x) in zip(witnessed(images, TRICKS["plain"], 3), witnessed(images, watched, 3), strict=True):
-        assert (rows == other_rows).all() and torch.equal(x, other_x)  # Witness looks before anything is mixed
+        assert (rows == other_rows).all()
+        if x.shape == other_x.shape:  # progressive resizing ends, but doesn't begin, at the full size
+            assert torch.equal(x, other_x)  # Witness looks before anything is mixed
+    assert x.shape == other_x.shape
+
+
+def test_progressive_resizing_is_cheaper_and_judged_at_the_full_size(images):
+    trials = run_ablation(images, ["progressive_resizing"], seeds=1, **(QUICK | {"size": 32, "epochs": 3})).set_index("technique")
+    assert (trials["size"] == 32).all()
+    assert 0.25 < trials.loc["progressive_resizing", "pixels"] / trials.loc["baseline", "pixels"] < 0.9
+
+
+def test_tta_averages_the_photo_and_its_mirror_image(images):
+    plain, mirror = (Technique(name, predict=predict) for name, predict in (("plain", predict_plain), ("mirror", mirrored)))
+    seen = {}
+
+    def watched(technique):
+        def predict(learn):
+            seen[technique.name] = technique.predict(learn)
+            return seen[technique.name]
+
+        return replace(technique, predict=predict)
+
+    run_ablation(images, [watched(technique) for technique in (plain, mirror, TECHNIQUES["tta"])], seeds=1, **QUICK)
+    torch.testing.assert_close(seen["tta"], (seen["plain"] + seen["mirror"]) / 2)
 
 
 def test_mixup_and_smoothing_run_from_their_names(images, tmp_path):

@@ -318,7 +318,7 @@ def test_readme_examples_run():
         "loss_function": torch.nn.functional.cross_entropy,
     }
     examples = re.findall(r"^```python\n(.+?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         exec(example, names)
         assert names.get("loss", torch.zeros(())).isfinite()
