@@ -7,7 +7,7 @@ passes over the loader with training's own crops, cut from the whole photo: what
 tta_correct.npz: right or not, for each row and photo. `predict_seconds` stands where a whole set was timed.
 Starting again continues where it stopped. The photos of the stored table: the clothing dataset (small) by Alexey Grigorev
 and contributors, its ten most frequent classes, 160 pixels on the shortest side. The seconds were taken on a busy machine
-(two trainings side by side): compare passes, or run `benchmarks/run.py`.
+(two trainings side by side, and crops were slower then): compare passes, or run `benchmarks/run.py`.
 """
 
 import sys
