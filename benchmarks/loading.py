@@ -7,7 +7,6 @@ import os
 import statistics
 import tempfile
 import time
-import warnings
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +21,8 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import OptimWrapper
 from fastai.vision.augment import Resize, aug_transforms
 from fastai.vision.data import ImageBlock
-from torch import nn
-
 from ratios import Ratio
+from torch import nn
 
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.models import small_resnet

@@ -406,12 +406,15 @@ def run_ablation(
     paired. Finished trials are stored in `out` at once and never run again. Raises `ValueError` for bad
     settings, and what `lessonkit.trials.run_trials` raises.
     """
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return run_ablation(images, techniques, seeds, epochs, size, batch_size, width, lr, folder, device, progress)
     chosen = choose_techniques(techniques)
     recipe = Recipe(size, epochs, batch_size, width, lr, device or "cpu")
     by_name, stats, identity = {t.recipe: t for t in chosen}, [], study_identity(images, recipe)
 
     def kept(seed: int) -> Path:
-        return Path(folder) / "weights" / f"{BASELINE}-seed{seed}-{fingerprint(identity)}.pt"
+        return Path(out) / "weights" / f"{BASELINE}-seed{seed}-{fingerprint(identity)}.pt"
 
     def before(todo: list[tuple[str, int]]) -> None:
         stats.append(channel_stats(images, recipe.size))
@@ -425,11 +428,8 @@ def run_ablation(
     def run(name: str, seed: int, tick: Callable[[], Any]) -> tuple[dict[str, Any], np.ndarray]:
         return train_trial(images, by_name[name], seed, recipe, stats[0], tick, kept(seed))
 
-    with contextlib.nullcontext(out) if out is not None else tempfile.TemporaryDirectory() as folder:
-        return run_trials(
-            {name: technique.identity for name, technique in by_name.items()}, seeds, run, folder,
-            identity, before, steps=epochs, progress=progress,
-        )
+    identities = {name: technique.identity for name, technique in by_name.items()}
+    return run_trials(identities, seeds, run, out, identity, before, steps=epochs, progress=progress)
 
 # %% ../nbs/07_ablation.ipynb #d190b3e5
 def plot_ablation(

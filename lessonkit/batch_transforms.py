@@ -48,8 +48,6 @@ def _interpolate(x: Tensor, size: list[int]) -> Tensor:
     resized = F.interpolate(x.float(), size, mode="bilinear", antialias=True)
     return resized.to(x.dtype) if x.dtype.is_floating_point else resized.round().to(x.dtype)
 
-
-
 # %% ../nbs/support/batch_transforms.ipynb #43f47dda
 def flip(
     x: Tensor,  # images, (N, C, H, W)
