@@ -468,6 +468,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                 'lessonkit.progressive_resizing.size_schedule': ( 'progressive_resizing.html#size_schedule',
                                                                                                   'lessonkit/progressive_resizing.py')},
             'lessonkit.quiz': { 'lessonkit.quiz.Question': ('support/quiz.html#question', 'lessonkit/quiz.py'),
+                                'lessonkit.quiz._agree': ('support/quiz.html#_agree', 'lessonkit/quiz.py'),
                                 'lessonkit.quiz._batches': ('support/quiz.html#_batches', 'lessonkit/quiz.py'),
                                 'lessonkit.quiz._batches_and_shares': ('support/quiz.html#_batches_and_shares', 'lessonkit/quiz.py'),
                                 'lessonkit.quiz._batches_and_statistics': ( 'support/quiz.html#_batches_and_statistics',

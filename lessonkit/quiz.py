@@ -163,14 +163,16 @@ def mixup(x: Any, lam: Any) -> Any:
 
 
 def _batches_and_shares(rng: np.random.Generator) -> list[tuple]:
-    """Random images (N, 3, H, W), and a share for each.
+    """Random images (N, 3, H, W), and a share for each: half of them below a half, half above, so that no two rules agree.
 
     The first are as many as they are wide, so that shares meant for the images also fit the width.
     """
     import torch
 
-    shapes = [(4, 3, 2, 4), (5, 3, 2, 6), (3, 3, 3, 3)]
-    return [(torch.tensor(rng.uniform(0.1, 0.9, shape)), torch.tensor(rng.uniform(0.1, 0.9, shape[0]))) for shape in shapes]
+    shapes = [(4, 3, 2, 4), (6, 3, 2, 5), (2, 3, 3, 2)]
+    low = [rng.uniform(0.1, 0.4, n // 2) for n, *_ in shapes]
+    shares = [rng.permutation(np.concatenate([some, some + 0.5])) for some in low]
+    return [(torch.tensor(rng.uniform(0.1, 0.9, shape)), torch.tensor(share)) for shape, share in zip(shapes, shares)]
 
 
 def smoothed_loss(logits: Any, y: Any, eps: Any) -> Any:
@@ -1208,6 +1210,16 @@ def _outcome(function: Callable, inputs: tuple) -> Any:
         return error
 
 
+def _agree(one: Callable, other: Callable, tries: list[tuple], tolerance: float) -> bool:
+    """Return whether two functions give the same, or fail, on all inputs: on a single one, different rules may agree."""
+    for inputs in tries:
+        results = [_outcome(function, [x.clone() for x in inputs]) for function in (one, other)]
+        failed = [isinstance(result, BaseException) for result in results]
+        if failed[0] != failed[1] or not (failed[0] or _near(*results, tolerance)):
+            return False
+    return True
+
+
 def _judge_function(question: Question, answer: Any) -> tuple[bool, str]:
     if not callable(answer):
         return (
@@ -1218,7 +1230,8 @@ def _judge_function(question: Question, answer: Any) -> tuple[bool, str]:
             ),
         )
     lines = []
-    for inputs in question.inputs(np.random.default_rng()):
+    tries = question.inputs(np.random.default_rng())
+    for inputs in tries:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         given = [x.clone() for x in inputs]
         result, right = _outcome(answer, given), question.answer(*inputs)
@@ -1233,9 +1246,7 @@ def _judge_function(question: Question, answer: Any) -> tuple[bool, str]:
         if result is None:
             return False, "Your function returned None. Does it end with return?"
         if not _near(result, right, question.tolerance):
-            hint = _known_mistake(
-                question, lambda wrong: _near(result, _outcome(wrong, inputs), question.tolerance)
-            )
+            hint = _known_mistake(question, lambda wrong: _agree(answer, wrong, tries, question.tolerance))
             return False, f"Inputs of shape {shapes}: {comparison(result, right, question.tolerance)}\n{hint}"
         if not all(_near(x, before, 0) for x, before in zip(given, inputs)):
             return (

@@ -3,7 +3,8 @@
 Parts, in the order in which they run when none is named:
 - curve64: 32, 48 or 64 px throughout, and growing from 32 to 64 px, over trainings of several lengths (small sizes also longer,
   and the full size shorter, so that all can be compared at the growing ones' cost); one cycle each, the same seeds, first
-  weights, order and crops for all of them, judged at the size they end with (`size`).
+  weights, order and crops for all of them, judged at the size they end with (`size`). Growing is "linear" or in "steps", as in
+  `size_schedule`, or in "halves": the first half of the batches at 32 px, the second at 64 px.
 - leak: two stages, 32 and then 64 px, on the training photos alone, which are split anew for it. "new_split" draws another
   split for the second stage, as the chapter does; "same_split" keeps the second stage's from the start. Both are judged on
   the second split's validation photos (`accuracy`) and on the set's own validation photos, which neither ever saw
@@ -34,11 +35,11 @@ from lessonkit.progressive_resizing import ProgressiveResize, fit_stages
 HERE = Path(__file__).parent
 TABLE, SIZES, LEAK = (HERE / f"progressive_resizing{name}.csv" for name in ("", "_sizes", "_leak"))
 CORRECT = HERE / "progressive_resizing_correct.npz"
-EPOCHS = 5, 10, 20
-FIXED = {64: (32, 48, 64), 128: (32, 64, 96, 128)}  # also small ones: the best fixed size at a cost may be small
-SEEDS = {64: 5, 128: 3}
-# (size, epochs): what else the cost of growing would buy
-MORE = {64: ((64, 3), (48, 40), (32, 40), (32, 80)), 128: ((128, 3), (64, 40), (96, 40), (64, 80))}
+FIXED = {64: (32, 48, 64), 128: (64, 96, 128)}  # also small ones: the best fixed size at a cost may be small
+# (epochs, seeds) of all ways to come to a full size, and (size, epochs) of what else their cost would buy; the most telling first
+WAVES = {64: (((5, 10), range(3)), ((20,), range(3)), ((5, 10), range(3, 5))), 128: (((5,), range(3)), ((10,), range(2)), ((5,), range(3, 5)))}
+MORE = {64: ((64, 3), (48, 40), (32, 40)), 128: ((128, 3), (96, 10), (64, 20))}
+MORE_SEEDS = range(3)
 LOOK_AT = {64: (32, 40, 48, 64, 72, 80, 96, 112), 128: (64, 96, 128, 144, 160)}
 LEAK_EPOCHS, LEAK_SEEDS = (5, 10), 5  # epochs of each of both stages
 
@@ -48,19 +49,28 @@ def fixed(size):
     return f"fixed_{size}", Technique("baseline"), size
 
 
-def growing(start, end, kind):
+def growing(name, size, **how):
     """From half to full size."""
-    change = Technique("progressive_resizing", callbacks=lambda: [ProgressiveResize(start, end, kind=kind)])
-    return f"{kind}_{start}_{end}", change, end
+    start = size // 2
+    change = Technique("progressive_resizing", callbacks=lambda: [ProgressiveResize(start, size, **how)])
+    return f"{name}_{start}_{size}", change, size
+
+
+def all_ways(full):
+    """All that is compared at one full size."""
+    return [
+        growing("linear", full, kind="linear"),
+        *(fixed(size) for size in FIXED[full][::-1]),
+        growing("halves", full, multiple_of=full // 2, finetune_fraction=0),  # half of the batches small, the others large
+        growing("steps", full, kind="steps"),
+    ]
 
 
 def curve_trials(full):
     """What to train, the most telling first."""
-    ways = [growing(full // 2, full, "linear"), *(fixed(size) for size in FIXED[full][::-1]), growing(full // 2, full, "steps")]
-    early = (range(2), range(2, 3))
-    first = [(full, way, seed, epochs) for seeds in early for epochs in EPOCHS for seed in seeds for way in ways]
-    more = [(full, fixed(size), seed, epochs) for size, epochs in MORE[full] for seed in range(3)]
-    return first + more + [(full, way, seed, epochs) for epochs in EPOCHS for seed in range(3, SEEDS[full]) for way in ways]
+    waves = [[(full, way, seed, n) for n in epochs for seed in seeds for way in all_ways(full)] for epochs, seeds in WAVES[full]]
+    more = [(full, fixed(size), seed, epochs) for size, epochs in MORE[full] for seed in MORE_SEEDS]
+    return waves[0] + more + [trial for wave in waves[1:] for trial in wave]
 
 
 def name_of(trial):
