@@ -1,15 +1,14 @@
 """Made progressive_resizing.csv, _sizes.csv, _leak.csv: python make_progressive_resizing.py FOLDER_WITH_PHOTOS [PART ...]
 
 Parts, in the order in which they run when none is named:
-- curve64: 32, 48 or 64 px throughout, and growing from 32 to 64 px, over trainings of several lengths (small sizes also longer,
-  and the full size shorter, so that all can be compared at the growing ones' cost); one cycle each, the same seeds, first
-  weights, order and crops for all of them, judged at the size they end with (`size`). Growing is "linear" or in "steps", as in
-  `size_schedule`, or in "halves": the first half of the batches at 32 px, the second at 64 px.
 - leak: two stages, 32 and then 64 px, on the training photos alone, which are split anew for it. "new_split" draws another
   split for the second stage, as the chapter does; "same_split" keeps the second stage's from the start. Both are judged on
   the second split's validation photos (`accuracy`) and on the set's own validation photos, which neither ever saw
   (`untouched`).
-- curve128: the same as curve64 for 128 px.
+- curves: a fixed size throughout, and growing from half of a full size (64 or 128 px) to it, over trainings of several
+  lengths; one cycle each, the same seeds, first weights, order and crops for all of them, judged at the size they end with
+  (`size`). Growing is "linear" or in "steps", as in `size_schedule`, or in "halves": the first half of the batches small,
+  the second at full size.
 _sizes.csv holds, for each training of the curves, the accuracy at several other sizes. Photos right or wrong are in
 progressive_resizing_correct.npz. The last epoch's weights are judged, none are chosen. Starting again continues where it
 stopped. The photos of the stored tables: the clothing dataset (small) by Alexey Grigorev and contributors, its ten most
@@ -36,9 +35,13 @@ HERE = Path(__file__).parent
 TABLE, SIZES, LEAK = (HERE / f"progressive_resizing{name}.csv" for name in ("", "_sizes", "_leak"))
 CORRECT = HERE / "progressive_resizing_correct.npz"
 FIXED = {64: (32, 48, 64), 128: (64, 96, 128)}  # also small ones: the best fixed size at a cost may be small
-# (epochs, seeds) of all ways to come to a full size, and (size, epochs) of what else their cost would buy; the most telling first
-WAVES = {64: (((5, 10), range(3)), ((20,), range(3)), ((5, 10), range(3, 5))), 128: (((5,), range(3)), ((10,), range(2)), ((5,), range(3, 5)))}
-MORE = {64: ((64, 3), (48, 40), (32, 40)), 128: ((128, 3), (96, 10), (64, 20))}
+# (full size, epochs, seeds) of all ways to come to a full size, the most telling first
+WAVES = (
+    (64, (5, 10), range(3)), (128, (5,), range(3)), (64, (20,), range(3)), (64, (5, 10), range(3, 5)),
+    (128, (10,), range(3)), (128, (5, 10), range(3, 5)),
+)
+# (full size, size, epochs): what else the cost of growing would buy
+MORE = (64, 64, 3), (64, 48, 40), (64, 32, 40), (128, 128, 3)
 MORE_SEEDS = range(3)
 LOOK_AT = {64: (32, 40, 48, 64, 72, 80, 96, 112), 128: (64, 96, 128, 144, 160)}
 LEAK_EPOCHS, LEAK_SEEDS = (5, 10), 5  # epochs of each of both stages
@@ -66,11 +69,12 @@ def all_ways(full):
     ]
 
 
-def curve_trials(full):
-    """What to train, the most telling first."""
-    waves = [[(full, way, seed, n) for n in epochs for seed in seeds for way in all_ways(full)] for epochs, seeds in WAVES[full]]
-    more = [(full, fixed(size), seed, epochs) for size, epochs in MORE[full] for seed in MORE_SEEDS]
-    return waves[0] + more + [trial for wave in waves[1:] for trial in wave]
+def curve_trials():
+    """What to train, the most telling first; a fixed size belongs to several full ones."""
+    waves = [[(full, way, seed, n) for n in epochs for seed in seeds for way in all_ways(full)] for full, epochs, seeds in WAVES]
+    more = [(full, fixed(size), seed, epochs) for full, size, epochs in MORE for seed in MORE_SEEDS]
+    trials = [trial for wave in waves[:2] for trial in wave] + more + [trial for wave in waves[2:] for trial in wave]
+    return list({name_of(trial): trial for trial in trials}.values())
 
 
 def name_of(trial):
@@ -150,13 +154,12 @@ def save(rows, path):
     pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
 
 
-def curve(images, full):
+def curves(images):
     rows, others = stored(TABLE), stored(SIZES)
     correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
     done = {row["id"] for row in rows}
-    wanted = {name_of(trial): trial for trial in curve_trials(full) if name_of(trial) not in done}
-    stats = channel_stats(images, full)  # one for all, so that nothing but the size differs
-    trials = (delayed(run_curve)(images, stats, trial) for trial in wanted.values())
+    stats = channel_stats(images, 64)  # one for all, so that nothing but the size differs
+    trials = (delayed(run_curve)(images, stats, trial) for trial in curve_trials() if name_of(trial) not in done)
     for row, right, looks in Parallel(n_jobs=2, return_as="generator")(trials):
         rows.append(row)
         others += looks
@@ -182,8 +185,8 @@ def leak(images):
 
 def main(folder, *parts):
     images = load_images(folder)
-    for part in parts or ("curve64", "leak", "curve128"):
-        leak(images) if part == "leak" else curve(images, int(part.removeprefix("curve")))
+    for part in parts or ("leak", "curves"):
+        {"leak": leak, "curves": curves}[part](images)
 
 
 if __name__ == "__main__":

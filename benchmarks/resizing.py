@@ -1,0 +1,40 @@
+"""How much of the time of full size throughout growing pictures need for the same accuracy.
+
+Trainings with several seeds take hours, so this reads the stored ones of nbs/results/make_progressive_resizing.py, which
+says how they were made; seconds are those in which a core worked.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lessonkit.comparison import CostRatio, cost_ratio
+
+STUDY = Path(__file__).parents[1] / "nbs" / "results" / "progressive_resizing.csv"
+EPOCHS = 10  # of full size throughout: its final accuracy is to be reached
+LIMIT = 0.6
+
+
+@dataclass(frozen=True)
+class StoredRatio:
+    """One line of the benchmark, from a stored study; the spread is a 95 % interval over seeds."""
+
+    name: str
+    found: CostRatio
+
+    def row(self) -> str:
+        ratio, low, high = (f"{value:.2f}".replace("inf", "never") for value in self.found[:3])
+        at_most = "at most " if self.found.at_most else ""
+        return f"| {self.name} | {at_most}{ratio} | {low} to {high} | <= {LIMIT} | {'yes' if self.found.ratio <= LIMIT else 'NO'} |"
+
+
+def ratios() -> list[StoredRatio]:
+    study = pd.read_csv(STUDY)
+    rows = []
+    for name in sorted(name for name in set(study["technique"]) if not name.startswith("fixed")):
+        full = study.loc[study["technique"] == name, "end"].iloc[0]
+        seeds = study[(study["technique"] == name) & (study["epochs"] == EPOCHS)]["seed"].nunique()
+        title = f"{full} px, {name}: seconds to the accuracy of {EPOCHS} epochs at {full} px / their seconds ({seeds} stored seeds)"
+        rows.append(StoredRatio(title, cost_ratio(study, name, f"fixed_{full}", EPOCHS, cost="train_cpu_seconds")))
+    return rows
