@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from .trials import write_atomic
 
 # %% auto #0
 __all__ = ['STYLE', 'verdict_in_points', 'readable', 'format_table', 'explain_interval', 'sentences', 'smallest_passing',
-           'subset_sentences', 'format_subsets', 'versions', 'machine', 'measures', 'html_report', 'png_bytes',
-           'write_report']
+           'subset_sentences', 'format_subsets', 'format_choice', 'versions', 'machine', 'measures', 'html_report',
+           'png_bytes', 'write_report']
 
 # %% ../nbs/support/report.ipynb #8be198b6
 def _percent(value: float) -> str:
@@ -205,8 +206,8 @@ def format_subsets(
             "F": f"{row['f']:.1f}" if np.isfinite(row["f"]) else "–",
             "told apart": _share(row["told_apart"]) if np.isfinite(row["told_apart"]) else "–",
             "distance": "–" if whole else far,
-            "minutes": f"{row['minutes']:.1f}",
-            "saves": "" if whole else f"{100 * row['saved']:.0f} %".replace("-", "−"),
+            "minutes": f"{row['minutes']:.1f}" if np.isfinite(row["minutes"]) else "–",
+            "saves": "" if whole else f"{100 * row['saved']:.0f} %".replace("-", "−") if np.isfinite(row["saved"]) else "–",
             "enough": "" if whole else "yes" if row["passes"] else f"no: {row['why']}",
         })  # fmt: skip
     first = table.iloc[0]
@@ -223,6 +224,35 @@ def format_subsets(
         "chosen one, as a share of the same for random choice.",
     ]
     return "\n".join([*_lines(pd.DataFrame(rows), left=("enough",)), "", *map(_wrap, below)])
+
+# %% ../nbs/support/report.ipynb #95118eec
+def _measures_of(
+    covered: pd.DataFrame,  # from `subset_selection.coverage`: rows "chosen" and "random"
+) -> pd.DataFrame:  # text, one row a measure
+    """Each measure of the chosen photos beside that of random choice with its interval; for all, smaller is better."""
+    rows = []
+    for name in (name for name in covered if not name.endswith(("_low", "_high")) and is_numeric_dtype(covered[name])):
+        chosen, at_random = covered.loc["chosen", name], covered.loc["random", name]
+        spans = [covered.loc["random", f"{name}{end}"] for end in ("_low", "_high") if f"{name}{end}" in covered]
+        span = f" ({spans[0]:.3g} to {spans[1]:.3g})" if len(spans) == 2 else ""
+        rows.append({"smaller is better": name.replace("_", " "), "chosen": f"{chosen:.3g}", "random": f"{at_random:.3g}{span}"})
+    return pd.DataFrame(rows)
+
+
+def format_choice(
+    images: Any,  # an `ImageSet`
+    rows: Sequence[int],  # the chosen rows of it
+    covered: pd.DataFrame,  # from `subset_selection.coverage`: rows "chosen" and "random"
+    most: int = 20,  # classes to list; of more, only the extremes are told
+) -> str:  # lines of plain text
+    """Say how many photos of each class were chosen, and how well they cover all training photos."""
+    available = np.bincount(images.labels[images.indices("train")], minlength=len(images.classes))
+    chosen = np.bincount(images.labels[np.asarray(rows, dtype=int)], minlength=len(images.classes))
+    counts = pd.DataFrame({"class": images.classes, "training photos": available, "chosen": chosen}).astype(str)
+    lines = [f"Chosen: {len(rows):,} of {available.sum():,} training photos.", ""]
+    few = f"{len(counts):,} classes, {chosen.min():,} to {chosen.max():,} chosen photos of each."
+    lines += _lines(counts, left=("class",)) if len(counts) <= most else [few]
+    return "\n".join([*lines, "", *_lines(_measures_of(covered), left=("smaller is better",))])
 
 # %% ../nbs/support/report.ipynb #2a5a0782
 def versions() -> dict[str, str]:
