@@ -37,7 +37,7 @@ from .models import small_resnet
 from .normalization import Normalize, channel_stats
 from .comparison import discrimination, rank_agreement, summarize
 from .progressive_resizing import ProgressiveResize, pixel_share, size_schedule
-from .report import format_subsets, format_table, verdict_in_points, write_report
+from .report import format_table, verdict_in_points, write_report
 from .trials import check_name, fingerprint, photos_identity, read_correct, read_trials, run_trials, write_atomic
 from .tta import flip, tta
 
@@ -703,19 +703,19 @@ def smallest_subset(
     picks = _pick(images, counts[-1], features, method, balance, selection_seed)  # its beginnings are the smaller subsets
     rows, tables = [], []
     for photos in (*counts, total):
-        subset, record, covered = images, None, {"coverage": 0.0, "coverage_random": 0.0}
+        subset, record, folder = images, None, out / "whole"
         if photos < total:
             subset, record = _keep(images, picks[:photos], method, balance, selection_seed)
-            covered = _covered(images, features, picks[:photos], selection_seed)
+            folder = out / f"{method}-{photos}-same-{same}"
         steps = _steps(photos, recipe.batch_size)
         epochs = math.ceil(recipe.epochs * _steps(total, recipe.batch_size) / steps) if same == "steps" else recipe.epochs
         if progress:
             print(f"{photos:,} of {total:,} training photos, {epochs} epochs.", flush=True)
-        folder = out / ("whole" if record is None else f"{method}-{photos}-same-{same}")
-        trials = run_ablation(subset, chosen, seeds, out=folder, progress=progress, subset=record, **settings | {"epochs": epochs})
-        row = {"size": photos / total, "photos": photos, "epochs": epochs, "steps": epochs * steps, "same": same, "method": method}
-        rows.append(row | covered | {"minutes": _minutes(trials, chosen), "techniques": len(chosen)})
-        tables.append(trials)
+        now = settings | {"epochs": epochs}
+        tables.append(run_ablation(subset, chosen, seeds, out=folder, progress=progress, subset=record, **now))
+        row = {"size": photos / total, "photos": photos, "epochs": epochs, "steps": epochs * steps, "same": same}
+        row |= {"method": method, "techniques": len(chosen), "minutes": _minutes(tables[-1], chosen)}
+        rows.append(row | _covered(images, features, picks[:photos] if record else np.arange(total), selection_seed))
     for row, trials in zip(rows, tables):
         row |= {"saved": 1 - row["minutes"] / rows[-1]["minutes"]}
         row |= _compare_with_whole(tables[-1], trials, min_agreement, min_told_apart)
@@ -731,6 +731,8 @@ def _covered(images: ImageSet, features: np.ndarray, picks: np.ndarray, seed: in
     from lessonkit.subset_selection import coverage
 
     train = images.indices("train")
+    if len(picks) == len(train):
+        return {"coverage": 0.0, "coverage_random": 0.0}
     table = coverage(features[train], picks, images.labels[train], seed=seed)
     return {"coverage": table.loc["chosen", "mean_distance"], "coverage_random": table.loc["random", "mean_distance"]}
 

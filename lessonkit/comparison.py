@@ -274,9 +274,9 @@ def rank_agreement(
     Kendall's τ-b between the techniques' means, over the seeds that all techniques of a table have; others are left
     out. `low` and `high` hold 95 % of the τ of bootstrap draws of whole seeds, independent in the two tables: the τ that other
     seeds might have given. That is no interval for the τ of the true orders: chance can only disturb equal orders,
-    so τ comes out too low, and the ceiling, disturbed as well, is what to compare it with. The ceiling is the mean τ between random
-    halves of the whole's seeds, which have half as many seeds each. With one seed in a table there is no interval, with one
-    in the whole no ceiling (NaN).
+    so τ comes out too low, and the ceiling, disturbed as well, is what to compare it with. The ceiling is the mean τ
+    between random halves of the whole's seeds, which have half as many seeds each. With one seed in a table there is no
+    interval, with one in the whole no ceiling (NaN).
 
     Raises `ValueError` for missing columns, trials that occur twice, several settings in one table, techniques that
     only one table has, and fewer than two techniques.

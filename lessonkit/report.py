@@ -217,8 +217,8 @@ def format_subsets(
     }[first["same"]]
     below = [
         *subset_sentences(table),
-        f"Agreement: τ-b between the orders of {first['techniques']} techniques on the subset and on the whole, with an interval "
-        f"over seeds. The whole agrees with itself, half of its seeds against the other half, at "
+        f"Agreement: τ-b between the orders of {first['techniques']} techniques on the subset and on the whole, with an "
+        f"interval over seeds. The whole agrees with itself, half of its seeds against the other half, at "
         f"{_tau(first['ceiling'], first['ceiling_low'], first['ceiling_high'])}.",
         f"Subsets were chosen by {first['method']} and trained for {same}. Distance: from a training photo to the nearest "
         "chosen one, as a share of the same for random choice.",
