@@ -219,6 +219,8 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     from lessonkit.subset_selection import coverage, embed, select_subset, write_subset
 
     args.out = _out_folder(args.out, Path(args.folder), "subset-{}")
+    if args.out.exists() and any(args.out.iterdir()) and not (args.out / "subset.json").exists():
+        raise ValueError(f"{args.out} has other things in it. Choose a new or empty folder for --out.")
     images = _load(args)
     count, train = photo_count(images, args.n), images.indices("train")
     features = embed(images, size=args.size, out=args.features, seed=args.seed)[train]
