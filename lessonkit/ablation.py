@@ -756,4 +756,6 @@ def _compare_with_whole(
         row |= {"tau": np.nan, "low": np.nan, "high": np.nan}
         agreement = row["ceiling"]
     why = _why_not(row, agreement, min_agreement, min_told_apart)
+    if trials is whole:
+        why = why.replace("agreement", "agreement of its halves")
     return row | {"passes": not why, "why": why}

@@ -228,8 +228,10 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     balance = None if args.balance == "none" else args.balance
     chosen = select_subset(features, count, labels, method=args.method, balance=balance, seed=args.seed)
     covered = coverage(features, chosen.indices, labels, seed=args.seed)
-    where = write_subset(images, chosen._replace(indices=train[chosen.indices]), args.out, how=args.how)
-    print(f"\n{format_choice(images, train[chosen.indices], covered)}\n")
+    chosen = chosen.of_rows(train)
+    about = {"command": shlex.join(["lessonkit", *typed]), "method": args.method, "balance": args.balance, "seed": args.seed}
+    where = write_subset(images, chosen, args.out, how=args.how, about=about)
+    print(f"\n{format_choice(images, chosen.indices, covered)}\n")
     print(f"The chosen set: {where}")
     return 0
 
