@@ -43,7 +43,8 @@ SUBSET_EXAMPLES = """examples:
   lessonkit subset photos --n 300 --features photos.npy
       keeps what was computed for each photo: goes on there after a stop, and another choice takes seconds
 
-DIR becomes a folder as Imagenette has it, with train/, val/ and subset.json, which says how it was made.
+DIR becomes a folder as Imagenette has it, with train/, val/ and subset.json, which says how it was made;
+with --how csv it gets the table photos.csv and subset.json, and the photos stay where they are.
 """
 METHODS = ("facility_location", "k_center", "herding", "random")  # of `subset_selection`, which is heavy to import
 
