@@ -35,8 +35,8 @@ from .label_smoothing import LabelSmoothingCrossEntropy
 from .mixup import MixUp
 from .models import small_resnet
 from .normalization import Normalize, channel_stats
-from .comparison import summarize
-from .progressive_resizing import ProgressiveResize
+from .comparison import discrimination, rank_agreement, summarize
+from .progressive_resizing import ProgressiveResize, pixel_share, size_schedule
 from .report import format_table, verdict_in_points, write_report
 from .trials import check_name, fingerprint, photos_identity, read_correct, read_trials, run_trials, write_atomic
 from .tta import flip, tta
@@ -44,7 +44,7 @@ from .tta import flip, tta
 # %% auto #0
 __all__ = ['BASELINE', 'TECHNIQUES', 'Technique', 'choose_techniques', 'comparisons', 'Recipe', 'make_learner', 'predict_plain',
            'train_trial', 'estimate', 'duration', 'study_identity', 'run_ablation', 'plot_ablation', 'class_table',
-           'ablation_report']
+           'ablation_report', 'photo_count', 'take_subset', 'smallest_subset']
 
 # %% ../nbs/07_ablation.ipynb #188f0167
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Technique:
     predict: Callable[[Learner], Tensor] | None = None  # gives `predict_plain`'s result in another way
     settings: Mapping[str, Any] = field(default_factory=dict)  # its numbers, shown and compared: plain values
     in_baseline: bool = False  # the baseline has it; the fields say how to leave it out
+    train_cost: float = 1.0  # how long a training takes, in the baseline's; a guess, for the time told in advance
+    predict_cost: float = 1.0  # the same for the prediction
 
     def __post_init__(self):
         check_name(self.name)
@@ -110,12 +112,14 @@ TECHNIQUES = {
             card="Training starts with pictures of half the size and lets them grow; judged at the full size.",
             callbacks=lambda: [ProgressiveResize()],
             settings={"start": "half", "kind": "linear", "finetune_fraction": 0.2},
+            train_cost=pixel_share(size_schedule(100, 32, 64)),
         ),
         Technique(
             "tta",
             card="Each photo is predicted twice, as it is and mirrored, and the probabilities are averaged.",
             predict=lambda learn: tta(learn, views=flip).probs,
             settings={"views": "flip", "merge": "mean"},
+            predict_cost=2,
         ),
         Technique(
             "mixup",
@@ -334,10 +338,11 @@ def train_trial(
 # %% ../nbs/07_ablation.ipynb #a099b738
 def estimate(
     images: ImageSet,
-    n_trials: int,
+    n_trials: float,  # how many trainings; one that takes half as long as the baseline's is half a training
     recipe: Recipe = Recipe(),
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     steps: int = 4,  # training steps to time
+    n_predictions: float | None = None,  # how often all validation photos are looked at; as often as trained when None
 ) -> float:  # seconds
     """Guess how long trials will take, from a few steps of the baseline. Decodes the photos first, if need be."""
     with _seeded(0, torch.device(recipe.device)):
@@ -364,7 +369,8 @@ def estimate(
                 if len(valid) > steps:
                     break
     step, look = (float(np.median(times[1:] or times)) for times in (train, valid))  # the first is slower
-    return n_trials * (recipe.epochs * len(learn.dls.train) * step + len(learn.dls.valid) * look)
+    n_predictions = n_trials if n_predictions is None else n_predictions
+    return n_trials * recipe.epochs * len(learn.dls.train) * step + n_predictions * len(learn.dls.valid) * look
 
 
 def duration(
@@ -379,11 +385,13 @@ def duration(
 def study_identity(
     images: ImageSet,
     recipe: Recipe,
+    subset: Mapping[str, Any] | None = None,  # how the training photos were chosen, from `take_subset`
 ) -> dict[str, Any]:
     """What must be the same for trials to be compared: the photos, the network, and the settings."""
     settings = {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}
     settings |= {"device": torch.device(recipe.device).type, "network": "small_resnet", "optimizer": "AdamW"}
-    return settings | {"schedule": "one cycle", "recipe version": Recipe.version, "photos": photos_identity(images)}
+    settings |= {"schedule": "one cycle", "recipe version": Recipe.version, "photos": photos_identity(images)}
+    return settings | ({"subset": dict(subset)} if subset else {})
 
 
 def run_ablation(
@@ -398,6 +406,7 @@ def run_ablation(
     out: str | Path | None = None,  # folder where trials are stored, and found again; None: nothing is kept
     device: str | None = None,  # "cpu" when None
     progress: bool = True,  # say how long it will take, and show a bar
+    subset: Mapping[str, Any] | None = None,  # how the training photos were chosen, from `take_subset`; goes into the record
 ) -> pd.DataFrame:  # one row a trial, for `summarize`
     """
     Train the baseline and each technique once a seed, all else equal; score them on the validation photos.
@@ -408,10 +417,10 @@ def run_ablation(
     """
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            return run_ablation(images, techniques, seeds, epochs, size, batch_size, width, lr, folder, device, progress)
+            return run_ablation(images, techniques, seeds, epochs, size, batch_size, width, lr, folder, device, progress, subset)
     chosen = choose_techniques(techniques)
     recipe = Recipe(size, epochs, batch_size, width, lr, device or "cpu")
-    by_name, stats, identity = {t.recipe: t for t in chosen}, [], study_identity(images, recipe)
+    by_name, stats, identity = {t.recipe: t for t in chosen}, [], study_identity(images, recipe, subset)
 
     def kept(seed: int) -> Path:
         return Path(out) / "weights" / f"{BASELINE}-seed{seed}-{fingerprint(identity)}.pt"
@@ -419,10 +428,13 @@ def run_ablation(
     def before(todo: list[tuple[str, int]]) -> None:
         stats.append(channel_stats(images, recipe.size))
         if progress:
+            asked = [by_name[name] for name, _ in todo]
+            own = [technique.train_cost for technique in asked if not technique.trains_like_baseline]
             alike = {seed for name, seed in todo if by_name[name].trains_like_baseline and not kept(seed).exists()}
-            trainings = len(alike) + sum(not by_name[name].trains_like_baseline for name, _ in todo)
+            trainings = len(alike) + len(own)
             others = f" ({len(todo) - trainings} only to predict)" if trainings < len(todo) else ""
-            seconds = estimate(images, trainings, recipe, stats[0])
+            looks = sum(technique.predict_cost for technique in asked)
+            seconds = estimate(images, len(alike) + sum(own), recipe, stats[0], n_predictions=looks)
             print(f"{len(todo)} trials to train{others}: about {duration(seconds)}.", flush=True)
 
     def run(name: str, seed: int, tick: Callable[[], Any]) -> tuple[dict[str, Any], np.ndarray]:
@@ -495,6 +507,11 @@ def class_table(
     return table
 
 
+def _in_a_line(value: Any) -> Any:
+    """Names and values of a dictionary in one line; anything else as it is."""
+    return ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
+
+
 def ablation_report(
     images: ImageSet,
     trials: pd.DataFrame,  # from `run_ablation`
@@ -519,7 +536,226 @@ def ablation_report(
         out, title, summary, trials, figure,
         cards={t.name: t.card for t in chosen},
         classes=class_table(images, trials, correct),
-        settings=about | {"photos": ", ".join(f"{k}: {v}" for k, v in about["photos"].items())},
+        settings={name: _in_a_line(value) for name, value in about.items()},
         command=command, failed=failed,
     )
     return format_table(summary)
+
+# %% ../nbs/07_ablation.ipynb #d394ae97
+def photo_count(
+    images: ImageSet,
+    size: float,  # a share of the training photos, above 0 and below 1, or how many of them (a whole number)
+) -> int:  # how many training photos
+    """Turn a share or a number of training photos into a number, at least one for each class.
+
+    Raises `ValueError` for more photos than there are, and for fewer than classes.
+    """
+    labels = images.labels[images.indices("train")]
+    total, classes = len(labels), len(np.unique(labels))
+    whole_number = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if isinstance(size, bool) or not (size >= 1 if whole_number else 0 < size <= 1):
+        raise ValueError(f"{size!r} must be a share of the training photos, such as 0.1, or a whole number of them, such as 300.")
+    count = int(size) if whole_number else round(size * total)
+    if count > total:
+        raise ValueError(f"{count:,} photos can't be chosen from {total:,} training photos.")
+    if count < classes:
+        raise ValueError(f"{size} gives {count:,} training photos, fewer than the {classes:,} classes: choose more.")
+    return count
+
+
+def take_subset(
+    images: ImageSet,
+    size: float,  # a share of the training photos, or how many of them, as in `photo_count`
+    features: np.ndarray | None = None,  # (N, D), a row a photo of `images`; from `embed` when None
+    method: str = "facility_location",  # of `lessonkit.subset_selection.select_subset`
+    balance: str | None = "proportional",  # over the classes, as there
+    seed: int = 0,  # of the network behind the features, and of random choice
+    out: str | Path | None = None,  # .npy file that keeps the features; nothing is kept when None
+    progress: bool = True,  # show bars
+) -> tuple[ImageSet, dict[str, Any]]:  # the chosen training photos and all others, in their order; the record of the choice
+    """
+    Choose training photos that stand for all of them; validation photos stay whole.
+
+    Raises `ValueError` for a size out of range, features that don't fit, and what `select_subset` raises.
+    """
+    count = photo_count(images, size)
+    features = _features(images, features, out, seed, progress)
+    return _keep(images, _pick(images, count, features, method, balance, seed), method, balance, seed)
+
+
+def _features(images: ImageSet, features: np.ndarray | None, out: str | Path | None, seed: int, progress: bool) -> np.ndarray:
+    """Features as given, or embedded, with a row for each photo."""
+    from lessonkit.subset_selection import embed
+
+    features = embed(images, out=out, seed=seed, progress=progress) if features is None else features
+    if len(features) != len(images):
+        raise ValueError(f"There are {len(features):,} rows of features for {len(images):,} photos: one for each is needed.")
+    return features
+
+
+def _pick(images: ImageSet, count: int, features: np.ndarray, method: str, balance: str | None, seed: int) -> np.ndarray:
+    """Chosen photos, as places among the training photos."""
+    from lessonkit.subset_selection import select_subset
+
+    train = images.indices("train")
+    return select_subset(features[train], count, images.labels[train], method=method, balance=balance, seed=seed).indices
+
+
+def _keep(
+    images: ImageSet,
+    picks: np.ndarray,  # places among the training photos
+    method: str,  # how they were chosen
+    balance: str | None,
+    seed: int,
+) -> tuple[ImageSet, dict[str, Any]]:
+    """Some of the training photos and all others, in the order of the set; and the record of the choice."""
+    train, others = images.indices("train"), np.flatnonzero(images.split != "train")
+    record = {"method": method, "balance": balance or "none", "seed": seed, "photos": len(picks), "of": len(train)}
+    return images.take(np.sort(np.concatenate([train[picks], others]))), record
+
+# %% ../nbs/07_ablation.ipynb #d518bae3
+def _steps(
+    photos: int,  # for training
+    batch_size: int,
+) -> int:
+    """Training steps of an epoch; a single photo that is left over joins the batch before."""
+    full, rest = divmod(photos, batch_size)
+    return max(1, full + (rest > 1))
+
+
+def _minutes(
+    trials: pd.DataFrame,  # from `run_ablation`
+    techniques: Sequence[Technique],
+) -> float:
+    """What the trials took; a network that several techniques predict with counts once."""
+    alike = {t.recipe for t in techniques if t.trains_like_baseline} - {BASELINE}
+    trained = trials.loc[~trials["technique"].isin(alike), "train_seconds"].sum()
+    return float(trained + trials["predict_seconds"].sum()) / 60
+
+
+def _why_not(
+    row: Mapping[str, Any],  # with `tau` and `told_apart`
+    agreement: float,  # what the row must reach at least, and what it reaches
+    min_agreement: float,
+    min_told_apart: float,
+) -> str:  # nothing when it passes
+    """Say which thresholds a row of the table misses; an unknown value misses them."""
+    missed = []
+    if not agreement >= min_agreement:
+        missed.append(f"agreement {agreement:.2f} below {min_agreement:g}" if np.isfinite(agreement) else "no agreement known")
+    if not row["told_apart"] >= min_told_apart:
+        apart = f"{row['told_apart']:.0%} of pairs" if np.isfinite(row["told_apart"]) else "unknown how many pairs"
+        missed.append(f"{apart} told apart, below {min_told_apart:.0%}")
+    return ", ".join(missed).replace("%", " %")
+
+
+def smallest_subset(
+    images: ImageSet,  # photos to train on, with their split
+    techniques: Sequence[str | Technique] | None = None,  # names or your own; all of `TECHNIQUES` when None
+    sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.5),  # shares of the training photos, or numbers of them
+    seeds: int | Sequence[int] = 5,  # how many (0, 1, ...), or which; with 3 hardly any pair can be told apart
+    same: str = "epochs",  # what a training on a subset has in common with one on the whole: "epochs" or "steps"
+    min_agreement: float = 0.8,  # smallest τ that is enough, -1 to 1
+    min_told_apart: float = 0.5,  # smallest share of pairs told apart that is enough, 0 to 1
+    method: str = "facility_location",  # of `lessonkit.subset_selection.select_subset`
+    balance: str | None = "proportional",  # over the classes, as there
+    features: np.ndarray | None = None,  # (N, D), a row a photo of `images`; from `embed` when None
+    out: str | Path | None = None,  # folder where trials are stored, and found again; None: nothing is kept
+    progress: bool = True,  # say how long each study will take, and show bars
+    selection_seed: int = 0,  # of the features and of random choice
+    **settings: Any,  # of `run_ablation`: epochs, size, batch_size, width, lr, device
+) -> pd.DataFrame:  # a row for each size, the whole last, for `lessonkit.report.format_subsets`
+    """
+    Find the smallest subset on which techniques rank as on the whole and can be told apart.
+
+    Runs the same techniques with the same seeds on each subset and on the whole, scored on all validation photos. A
+    subset passes when τ (`rank_agreement`) and the share of pairs told apart (`discrimination`) reach the thresholds; in the
+    row of the whole, the ceiling stands in for τ. Nothing may pass, and `format_subsets` says so.
+
+    `same="epochs"` sees each photo as often as on the whole, and saves time. `same="steps"` raises the number of
+    epochs until there are at least as many steps, with whole epochs, and saves none. Smaller subsets are
+    part of the larger ones, so the rows aren't independent.
+
+    Columns: `size` (share), `photos`, `epochs`, `steps` (of one training), `tau`, `low`, `high`, `ceiling`, `ceiling_low`,
+    `ceiling_high`, `f`, `p`, `told_apart`, `accuracy` (of the baseline), `coverage` (mean distance to the nearest chosen
+    photo), `coverage_random` (the same, mean of random draws), `minutes` (of all its trials, without choosing), `saved`
+    (share of the whole's minutes), `same`, `method`, `techniques` (how many), `passes`, `why` (what it misses).
+    Everything is stored in `out`, in a folder for each size, and the table in `smallest_subset.csv`; start again to go on.
+    Raises `ValueError` for bad sizes and settings, and what `run_ablation` raises.
+    """
+    if same not in ("epochs", "steps"):
+        raise ValueError(f"same={same!r} must be 'epochs' or 'steps'.")
+    recipe, chosen, total = Recipe(**settings), choose_techniques(techniques), len(images.indices("train"))
+    if len(chosen) < 2:
+        raise ValueError("An order needs one technique beside the baseline at least.")
+    counts = sorted({photo_count(images, size) for size in sizes} - {total})
+    if not counts:
+        raise ValueError(f"sizes={sizes!r} names no part of the training photos: give shares such as 0.1.")
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return smallest_subset(
+                images, techniques, sizes, seeds, same, min_agreement, min_told_apart, method, balance, features, folder,
+                progress, selection_seed, **settings,
+            )  # fmt: skip
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    features = _features(images, features, out / "features.npy", selection_seed, progress)
+    picks = _pick(images, counts[-1], features, method, balance, selection_seed)  # its beginnings are the smaller subsets
+    rows, tables = [], []
+    for photos in (*counts, total):
+        subset, record, folder = images, None, out / "whole"
+        if photos < total:
+            subset, record = _keep(images, picks[:photos], method, balance, selection_seed)
+            folder = out / f"{method}-{photos}-same-{same}"
+        steps = _steps(photos, recipe.batch_size)
+        epochs = math.ceil(recipe.epochs * _steps(total, recipe.batch_size) / steps) if same == "steps" else recipe.epochs
+        if progress:
+            print(f"{photos:,} of {total:,} training photos, {epochs} epochs.", flush=True)
+        now = settings | {"epochs": epochs}
+        tables.append(run_ablation(subset, chosen, seeds, out=folder, progress=progress, subset=record, **now))
+        row = {"size": photos / total, "photos": photos, "epochs": epochs, "steps": epochs * steps, "same": same}
+        row |= {"method": method, "techniques": len(chosen), "minutes": _minutes(tables[-1], chosen)}
+        rows.append(row | _covered(images, features, picks[:photos] if record else np.arange(total), selection_seed))
+    for row, trials in zip(rows, tables):
+        row |= {"saved": 1 - row["minutes"] / rows[-1]["minutes"]}
+        row |= _compare_with_whole(tables[-1], trials, min_agreement, min_told_apart)
+    columns = "size photos epochs steps tau low high ceiling ceiling_low ceiling_high f p told_apart accuracy coverage"
+    columns += " coverage_random minutes saved same method techniques passes why"
+    table = pd.DataFrame(rows)[columns.split()]
+    write_atomic(out / "smallest_subset.csv", table.to_csv(index=False, lineterminator="\n"))
+    return table
+
+
+def _covered(images: ImageSet, features: np.ndarray, picks: np.ndarray, seed: int) -> dict[str, float]:
+    """How far training photos are from the chosen ones, beside the same for random choice."""
+    from lessonkit.subset_selection import coverage
+
+    train = images.indices("train")
+    if len(picks) == len(train):
+        return {"coverage": 0.0, "coverage_random": 0.0}
+    table = coverage(features[train], picks, images.labels[train], seed=seed)
+    return {"coverage": table.loc["chosen", "mean_distance"], "coverage_random": table.loc["random", "mean_distance"]}
+
+
+def _compare_with_whole(
+    whole: pd.DataFrame,  # trials on all photos
+    trials: pd.DataFrame,  # on a subset, or the same ones
+    min_agreement: float,
+    min_told_apart: float,
+) -> dict[str, Any]:
+    """Agreement, discrimination, and whether they are enough. Where techniques are missing (they failed) nothing is known."""
+    row: dict[str, Any] = dict.fromkeys("tau low high ceiling ceiling_low ceiling_high f p told_apart".split(), np.nan)
+    row["accuracy"] = trials.loc[trials["technique"] == BASELINE, "accuracy"].mean()
+    if missing := sorted(set(whole["technique"]) ^ set(trials["technique"])):
+        return row | {"passes": False, "why": f"only one side has trials of {', '.join(missing)}"}
+    row |= rank_agreement(whole, trials)._asdict()
+    found = discrimination(trials)
+    row |= {"f": found.f, "p": found.p, "told_apart": found.told_apart}
+    agreement = row["tau"]
+    if trials is whole:
+        row |= {"tau": np.nan, "low": np.nan, "high": np.nan}
+        agreement = row["ceiling"]
+    why = _why_not(row, agreement, min_agreement, min_told_apart)
+    if trials is whole:
+        why = why.replace("agreement", "agreement of its halves")
+    return row | {"passes": not why, "why": why}

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['LOWER_IS_BETTER', 'COSTS', 'paired_interval', 'crossed_interval', 'verdict', 'summarize']
+__all__ = ['LOWER_IS_BETTER', 'COSTS', 'paired_interval', 'crossed_interval', 'verdict', 'summarize', 'RankAgreement',
+           'rank_agreement', 'Discrimination', 'discrimination']
 
 # %% ../nbs/support/comparison.ipynb #014a4b61
 def paired_interval(
@@ -203,3 +204,175 @@ def summarize(
     columns += ["difference", "low", "high", "covers", "verdict"]
     columns += [c for cost in COSTS for c in (cost, f"{cost}_ratio") if cost in trials]
     return pd.DataFrame(rows, columns=columns)
+
+# %% ../nbs/support/comparison.ipynb #f9888ebb
+def _exact(differences: np.ndarray) -> np.ndarray:
+    """Differences of less than 1e-12 come from rounding: they are zero."""
+    return np.where(np.abs(differences) < 1e-12, 0, differences)
+
+
+def _tau_b(
+    one: np.ndarray,  # (..., n_techniques)
+    other: np.ndarray,  # (..., n_techniques)
+) -> np.ndarray:  # (...), -1 to 1; NaN where all techniques of a side are equal
+    """Kendall's τ-b of each pair of rows."""
+    first, second = np.triu_indices(one.shape[-1], 1)
+    signs = [np.sign(_exact(side[..., first] - side[..., second])) for side in (one, other)]
+    untied = [(side != 0).sum(-1) for side in signs]
+    with np.errstate(invalid="ignore"):
+        return (signs[0] * signs[1]).sum(-1) / np.sqrt(untied[0] * untied[1])
+
+# %% ../nbs/support/comparison.ipynb #de466dbd
+class RankAgreement(NamedTuple):
+    """How well two tables of trials agree on the order of the techniques: Kendall's τ-b, and what to hold it against."""
+
+    tau: float  # between the orders of the techniques' means, -1 to 1; NaN where all of a table are equal
+    low: float  # interval of tau over seeds; NaN where a table has fewer than two
+    high: float
+    ceiling: float  # mean tau between random halves of the whole's seeds; NaN with fewer than two
+    ceiling_low: float  # interval of it over the ways to halve
+    ceiling_high: float
+
+
+def _seeds_by_techniques(
+    trials: pd.DataFrame,  # one row a trial
+    metric: str,
+    name: str,  # of the table, for messages
+) -> pd.DataFrame:  # a row a seed that every technique has, a column a technique; both sorted
+    """The metric as a complete table. Raises `ValueError` for several settings in one table and for no complete seed."""
+    for setting in ("size", "epochs"):
+        if setting in trials and trials[setting].nunique() > 1:
+            found = sorted(trials[setting].unique().tolist())
+            raise ValueError(f"{name} has trials of several settings, {setting} {found}: choose one.")
+    trials = _check_trials(trials, metric, [])
+    table = trials.pivot(index="seed", columns="technique", values=metric).astype(float).dropna()
+    if table.empty:
+        counts = trials.groupby("technique")["seed"].nunique().to_dict()
+        raise ValueError(f"{name} has no seed that every technique finished; seeds of each: {counts}.")
+    return table.sort_index(axis=1)
+
+
+def _interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The middle part of some draws; those that are NaN are left out."""
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        return np.nan, np.nan
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def rank_agreement(
+    whole: pd.DataFrame,  # trials on all photos: technique, seed, and the metric
+    subset: pd.DataFrame,  # trials of the same techniques on some of them
+    metric: str = "accuracy",  # column that orders the techniques
+    draws: int = 2000,  # of seeds, for each interval
+    seed: int = 0,  # of these draws
+) -> RankAgreement:  # tau, low, high, ceiling, ceiling_low, ceiling_high
+    """
+    Say whether techniques rank on a subset as they rank on the whole.
+
+    Kendall's τ-b between the techniques' means, over the seeds that all techniques of a table have; others are left
+    out. `low` and `high` hold 95 % of the τ of bootstrap draws of whole seeds, independent in the two tables: the τ that other
+    seeds might have given. That is no interval for the τ of the true orders: chance can only disturb equal orders,
+    so τ comes out too low, and the ceiling, disturbed as well, is what to compare it with. The ceiling is the mean τ
+    between random halves of the whole's seeds, which have half as many seeds each. With one seed in a table there is no
+    interval, with one in the whole no ceiling (NaN).
+
+    Raises `ValueError` for missing columns, trials that occur twice, several settings in one table, techniques that
+    only one table has, and fewer than two techniques.
+    Sources: Kendall 1945, *The Treatment of Ties in Ranking Problems*; Efron 1979, *Bootstrap Methods*.
+    """
+    tables = [_seeds_by_techniques(trials, metric, name) for trials, name in ((whole, "whole"), (subset, "subset"))]
+    for here, there, name in zip(tables, tables[::-1], ("whole", "subset")):
+        if alone := sorted(set(here) - set(there)):
+            raise ValueError(f"Only the trials of {name!r} have {', '.join(alone)}: compare the same techniques.")
+    if tables[0].shape[1] < 2:
+        raise ValueError(f"An order needs two techniques at least; there are {list(tables[0])}.")
+    all_seeds, some_seeds = (table.to_numpy() for table in tables)
+    rng = np.random.default_rng(seed)
+    tau = float(_tau_b(all_seeds.mean(0), some_seeds.mean(0)))
+    low = high = np.nan
+    if not np.isnan(tau) and min(len(all_seeds), len(some_seeds)) >= 2:
+        drawn = [side[rng.integers(len(side), size=(draws, len(side)))].mean(1) for side in (all_seeds, some_seeds)]
+        low, high = _interval(_tau_b(*drawn))
+    if len(all_seeds) < 2:
+        return RankAgreement(tau, low, high, np.nan, np.nan, np.nan)
+    shuffled = all_seeds[rng.permuted(np.tile(np.arange(len(all_seeds)), (draws, 1)), axis=1)]
+    half = len(all_seeds) // 2
+    halves = _tau_b(shuffled[:, :half].mean(1), shuffled[:, half:].mean(1))
+    ceiling = float(np.nanmean(halves)) if not np.isnan(halves).all() else np.nan
+    return RankAgreement(tau, low, high, ceiling, *_interval(halves))
+
+# %% ../nbs/support/comparison.ipynb #ac9fb020
+class Discrimination(NamedTuple):
+    """How clearly a table of trials tells its techniques apart."""
+
+    f: float  # spread between techniques over spread of seeds within them; inf without noise, NaN with one seed
+    p: float  # chance of such an F where all techniques are equal
+    told_apart: float  # share of pairs that differ, 0 to 1; NaN with one seed
+    pairs: int  # how many pairs of techniques there are
+
+
+def _f_statistic(
+    table: np.ndarray,  # (n_seeds, n_techniques)
+) -> tuple[float, float]:  # F and its p-value; NaN where nothing differs or there is one seed
+    """The analysis of variance of a two-way layout without interaction, for the columns."""
+    from scipy.stats import f
+
+    n_seeds, n_techniques = table.shape
+    if n_seeds < 2:
+        return np.nan, np.nan
+    of_techniques, of_seeds = table.mean(0), table.mean(1)
+    rest = _exact(table - of_techniques - of_seeds[:, None] + table.mean())
+    between = n_seeds * (_exact(of_techniques - table.mean()) ** 2).sum() / (n_techniques - 1)
+    freedom = (n_techniques - 1) * (n_seeds - 1)
+    within = (rest**2).sum() / freedom
+    if not within:
+        return (np.inf, 0.0) if between else (np.nan, np.nan)
+    return float(between / within), float(f.sf(between / within, n_techniques - 1, freedom))
+
+
+def _told_apart(
+    differences: np.ndarray,  # (n_seeds, n_pairs)
+    confidence: float,
+) -> float:  # share of pairs whose interval excludes zero, by Holm's rule
+    """Try the pairs from the clearest on, each at the level that Holm's rule leaves; stop at the first that fails."""
+    if len(differences) < 2:
+        return np.nan
+    means, spreads = np.abs(differences.mean(0)), differences.std(0, ddof=1)
+    clarity = np.divide(means, spreads, out=np.where(means > 0, np.inf, 0.0), where=spreads > 0)
+    n_pairs = differences.shape[1]
+    for told, pair in enumerate(np.argsort(-clarity, kind="stable")):
+        low, high = paired_interval(differences[:, pair], 1 - (1 - confidence) / (n_pairs - told))
+        if low <= 0 <= high:
+            return told / n_pairs
+    return 1.0
+
+
+def discrimination(
+    trials: pd.DataFrame,  # one row a trial: technique, seed, and the metric
+    metric: str = "accuracy",  # column to look at
+    confidence: float = 0.95,
+) -> Discrimination:  # f, p, told_apart, pairs
+    """
+    Say how clearly a study tells its techniques apart.
+
+    F and p: two-way analysis of variance without interaction, techniques against what is left after the seeds' own effects.
+    `told_apart`: the share of pairs of techniques whose paired t interval over seeds excludes zero, where the levels
+    follow Holm's rule, so that the chance of any false one is at most 1 - confidence. Only seeds that
+    every technique has are used; others are left out, and so is a technique without any value. With one such seed
+    everything but the number of pairs is NaN. F grows with the number of seeds: compare studies that have equally many.
+
+    Raises `ValueError` for missing columns, trials that occur twice, several settings, no seed that all techniques have,
+    and fewer than two techniques.
+    Sources: Fisher 1925, *Statistical Methods for Research Workers*; Holm 1979, *A Simple Sequentially Rejective Multiple
+    Test Procedure*.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must lie between 0 and 1, for example 0.95.")
+    table = _seeds_by_techniques(trials, metric, "The table").to_numpy()
+    if table.shape[1] < 2:
+        raise ValueError("There must be two techniques at least.")
+    first, second = np.triu_indices(table.shape[1], 1)
+    differences = _exact(table[:, first] - table[:, second])
+    return Discrimination(*_f_statistic(table), _told_apart(differences, confidence), len(first))

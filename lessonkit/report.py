@@ -10,18 +10,21 @@ import html
 import io
 import os
 import platform
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from .trials import write_atomic
 
 # %% auto #0
-__all__ = ['STYLE', 'verdict_in_points', 'readable', 'format_table', 'explain_interval', 'sentences', 'versions', 'machine',
-           'measures', 'html_report', 'png_bytes', 'write_report']
+__all__ = ['STYLE', 'verdict_in_points', 'readable', 'format_table', 'explain_interval', 'sentences', 'smallest_passing',
+           'subset_sentences', 'format_subsets', 'format_choice', 'versions', 'machine', 'measures', 'html_report',
+           'png_bytes', 'write_report']
 
 # %% ../nbs/support/report.ipynb #8be198b6
 def _percent(value: float) -> str:
@@ -77,6 +80,21 @@ def readable(
     return pd.DataFrame(rows)
 
 
+def _lines(
+    table: pd.DataFrame,  # of text, one row at least
+    left: Sequence[str],  # columns that are aligned to the left
+) -> list[str]:  # head, rule, and a line for each row
+    """A table as lines of plain text."""
+    widths = [max(len(name), *map(len, table[name])) for name in table]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (cell.ljust(w) if name in left else cell.rjust(w) for cell, w, name in zip(cells, widths, table))
+        return "  ".join(padded).rstrip()
+
+    rule = "  ".join("─" * width for width in widths)
+    return [line(table.columns), rule, *(line(row) for row in table.to_numpy())]
+
+
 def format_table(
     summary: pd.DataFrame,  # from `summarize`, for accuracy
 ) -> str:  # lines of plain text
@@ -84,16 +102,7 @@ def format_table(
     table = readable(summary)
     if table.empty:
         return "There are no trials yet."
-    widths = [max(len(name), *map(len, table[name])) for name in table]
-    left = [name in ("technique", "verdict") for name in table]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = (cell.ljust(w) if is_left else cell.rjust(w) for cell, w, is_left in zip(cells, widths, left))
-        return "  ".join(padded).rstrip()
-
-    rule = "  ".join("─" * width for width in widths)
-    lines = [line(table.columns), rule, *(line(row) for row in table.to_numpy())]
-    return "\n".join([*lines, "", explain_interval(summary)])
+    return "\n".join([*_lines(table, left=("technique", "verdict")), "", explain_interval(summary)])
 
 
 def explain_interval(
@@ -125,6 +134,125 @@ def sentences(
         adds = f"It adds {_points(row['difference'])} points"
         found.append(f"{row['technique']}: {verdict_in_points(row['verdict'])}. {adds} ({chance}; {pairs}).")
     return found
+
+# %% ../nbs/support/report.ipynb #23eaaaff
+def _tau(value: float, low: float, high: float) -> str:
+    """A rank correlation with its interval."""
+    if not np.isfinite(value):
+        return "–"
+    span = f" ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else ""
+    return f"{value:.2f}{span}".replace("-", "−")
+
+
+def _share(size: float) -> str:
+    """A share in percent, with as many digits as it needs."""
+    return f"{100 * size:.3g} %"
+
+
+def smallest_passing(
+    table: pd.DataFrame,  # from `ablation.smallest_subset`
+) -> int | None:  # how many training photos; None where the largest subset doesn't pass
+    """The smallest number of photos from which on all subsets in the table pass."""
+    enough = None
+    for _, row in table[table["size"] < 1].sort_values("photos", ascending=False).iterrows():
+        if not row["passes"]:
+            break
+        enough = int(row["photos"])
+    return enough
+
+
+def subset_sentences(
+    table: pd.DataFrame,  # from `ablation.smallest_subset`
+) -> list[str]:  # the answer first
+    """Say in words which subset is enough, and what to keep in mind."""
+    subsets, whole = table[table["size"] < 1], table[table["size"] == 1].iloc[0]
+    enough = smallest_passing(table)
+    if enough is None:
+        worst = subsets.sort_values("photos").iloc[-1]
+        told = [f"None of these subsets is enough: the largest, {_share(worst['size'])}, fails ({worst['why']})."]
+    else:
+        row = subsets[subsets["photos"] == enough].iloc[0]
+        told = [f"The smallest subset that is enough: {_share(row['size'])} of the training photos, {enough:,}. "
+                f"It agrees with the whole at τ {_tau(row['tau'], row['low'], row['high'])} and tells "
+                f"{_share(row['told_apart'])} of the pairs apart."]
+    lucky = subsets[subsets["passes"].astype(bool) & (subsets["photos"] < (enough or np.inf))]
+    if len(lucky):
+        sizes = ", ".join(_share(size) for size in lucky["size"])
+        told.append(f"{sizes} passes too, but a larger one doesn't, so that may be luck.")
+    if whole["why"]:
+        told.append(f"The whole doesn't pass itself ({whole['why']}): more seeds, or techniques that differ more, would tell more.")
+    return told
+
+
+def _wrap(text: str) -> str:
+    """A paragraph in lines for a terminal; no line begins with a percent sign."""
+    return textwrap.fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), 120).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def format_subsets(
+    table: pd.DataFrame,  # from `ablation.smallest_subset`
+) -> str:  # lines of plain text
+    """The table for a terminal, with the answer and what the numbers mean below it."""
+    rows = []
+    for _, row in table.iterrows():
+        whole = row["size"] == 1
+        far = f"{row['coverage'] / row['coverage_random']:.2f}" if row["coverage_random"] else "–"
+        rows.append({
+            "photos": f"{row['photos']:,}",
+            "share": _share(row["size"]),
+            "epochs": f"{row['epochs']}",
+            "steps": f"{row['steps']:,}",
+            "agreement": "(the whole)" if whole else _tau(row["tau"], row["low"], row["high"]),
+            "F": f"{row['f']:.1f}" if np.isfinite(row["f"]) else "–",
+            "told apart": _share(row["told_apart"]) if np.isfinite(row["told_apart"]) else "–",
+            "distance": "–" if whole else far,
+            "minutes": f"{row['minutes']:.1f}" if np.isfinite(row["minutes"]) else "–",
+            "saves": "" if whole else f"{100 * row['saved']:.0f} %".replace("-", "−") if np.isfinite(row["saved"]) else "–",
+            "enough": "" if whole else "yes" if row["passes"] else f"no: {row['why']}",
+        })  # fmt: skip
+    first = table.iloc[0]
+    same = {
+        "epochs": "the same number of epochs, so a subset takes fewer steps",
+        "steps": "the same number of steps (whole epochs, rounded up), so a subset saves no training time",
+    }[first["same"]]
+    below = [
+        *subset_sentences(table),
+        f"Agreement: τ-b between the orders of {first['techniques']} techniques on the subset and on the whole, with an "
+        f"interval over seeds. The whole agrees with itself, half of its seeds against the other half, at "
+        f"{_tau(first['ceiling'], first['ceiling_low'], first['ceiling_high'])}.",
+        f"Subsets were chosen by {first['method']} and trained for {same}. Distance: from a training photo to the nearest "
+        "chosen one, as a share of the same for random choice.",
+    ]
+    return "\n".join([*_lines(pd.DataFrame(rows), left=("enough",)), "", *map(_wrap, below)])
+
+# %% ../nbs/support/report.ipynb #95118eec
+def _measures_of(
+    covered: pd.DataFrame,  # from `subset_selection.coverage`: rows "chosen" and "random"
+) -> pd.DataFrame:  # text, one row a measure
+    """Each measure of the chosen photos beside that of random choice with its interval; for all, smaller is better."""
+    rows = []
+    for name in (name for name in covered if not name.endswith(("_low", "_high")) and is_numeric_dtype(covered[name])):
+        chosen, at_random = covered.loc["chosen", name], covered.loc["random", name]
+        spans = [covered.loc["random", f"{name}{end}"] for end in ("_low", "_high") if f"{name}{end}" in covered]
+        span = f" ({spans[0]:.3g} to {spans[1]:.3g})" if len(spans) == 2 else ""
+        rows.append({"smaller is better": name.replace("_", " "), "chosen": f"{chosen:.3g}", "random": f"{at_random:.3g}{span}"})
+    return pd.DataFrame(rows)
+
+
+def format_choice(
+    images: Any,  # an `ImageSet`
+    rows: Sequence[int],  # the chosen rows of it
+    covered: pd.DataFrame,  # from `subset_selection.coverage`: rows "chosen" and "random"
+    most: int = 20,  # classes to list; of more, only the extremes are told
+) -> str:  # lines of plain text
+    """Say how many photos of each class were chosen, and how well they cover all training photos."""
+    available = np.bincount(images.labels[images.indices("train")], minlength=len(images.classes))
+    chosen = np.bincount(images.labels[np.asarray(rows, dtype=int)], minlength=len(images.classes))
+    counts = pd.DataFrame({"class": images.classes, "training photos": available, "chosen": chosen}).astype(str)
+    lines = [f"Chosen: {len(rows):,} of {available.sum():,} training photos.", ""]
+    few = f"{len(counts):,} classes, {chosen.min():,} to {chosen.max():,} chosen photos of each."
+    lines += _lines(counts, left=("class",)) if len(counts) <= most else [few]
+    return "\n".join([*lines, "", *_lines(_measures_of(covered), left=("smaller is better",))])
 
 # %% ../nbs/support/report.ipynb #2a5a0782
 def versions() -> dict[str, str]:

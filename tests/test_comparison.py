@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lessonkit.comparison import crossed_interval, paired_interval, summarize, verdict
+from lessonkit.comparison import crossed_interval, discrimination, paired_interval, rank_agreement, summarize, verdict
 
 
 def table(accuracies: dict, size: int = 64, epochs: int = 5) -> pd.DataFrame:
@@ -117,3 +117,176 @@ def test_margin_decides_what_counts_as_no_difference(margin):
 
 def test_a_table_with_no_trials_gives_a_table_with_no_rows():
     assert len(summarize(table({"baseline": {0: 0.5}}).iloc[:0])) == 0
+
+
+# --- the order of techniques, and whether they can be told apart
+
+def trials_of(values, names=None) -> pd.DataFrame:
+    """Trials from rows of seeds and columns of techniques, in a random order of rows."""
+    names = names or [f"t{i}" for i in range(np.shape(values)[1])]
+    rows = [{"technique": t, "seed": s, "accuracy": v} for s, row in enumerate(values) for t, v in zip(names, row)]
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+tables = st.integers(2, 5).flatmap(
+    lambda k: st.lists(st.lists(st.integers(0, 6).map(float), min_size=k, max_size=k), min_size=2, max_size=5)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables, st.randoms(use_true_random=False))
+def test_tau_is_scipys_of_the_means_whatever_the_order_of_rows(values, random):
+    whole = np.array(values)
+    subset = np.array([random.sample(row, len(row)) for row in values])
+    found = rank_agreement(trials_of(whole), trials_of(subset), draws=20)
+    sums = whole.sum(0), subset.sum(0)  # of small whole numbers, so that ties are exact
+    assert found.tau == pytest.approx(stats.kendalltau(*sums).statistic, nan_ok=True)
+    again = rank_agreement(trials_of(whole).sort_values("accuracy"), trials_of(subset).sort_values("seed"), draws=20)
+    assert np.allclose(found, again, equal_nan=True)
+    swapped = rank_agreement(trials_of(subset), trials_of(whole), draws=20)
+    assert swapped.tau == pytest.approx(found.tau, nan_ok=True)
+
+
+def test_tau_counts_pairs_as_a_person_would():
+    # one of the six pairs is the other way round: (5 - 1) / 6
+    whole, subset = [[0.70, 0.72, 0.74, 0.78]], [[0.50, 0.55, 0.53, 0.60]]
+    assert rank_agreement(trials_of(whole), trials_of(subset)).tau == pytest.approx(4 / 6)
+    # a tie on one side: (5 - 0) / sqrt(5 * 6)
+    assert rank_agreement(trials_of(whole), trials_of([[0.5, 0.5, 0.55, 0.6]])).tau == pytest.approx(5 / 30**0.5)
+    # the means decide, not the single seeds: means .1, .2 against .2, .1
+    assert rank_agreement(trials_of([[0, 0.1], [0.2, 0.3]]), trials_of([[0.4, 0.1], [0, 0.1]])).tau == -1
+
+
+def test_clear_orders_agree_wholly_and_reversed_ones_not_at_all():
+    values = np.array([[0.1, 0.5, 0.3, 0.8], [0.2, 0.6, 0.4, 0.9], [0.0, 0.4, 0.2, 0.7]])
+    assert rank_agreement(trials_of(values), trials_of(values / 3)) == (1, 1, 1, 1, 1, 1)
+    assert rank_agreement(trials_of(values), trials_of(-values)) == (-1, -1, -1, 1, 1, 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000))
+def test_what_a_seed_adds_to_all_techniques_changes_neither_order_nor_clarity(seed):
+    rng = np.random.default_rng(seed)
+    values, shift = rng.normal(0, 1, (4, 5)), rng.normal(0, 1, (4, 1))
+    whole = rng.normal(0, 1, (3, 5))
+    plain, shifted = (rank_agreement(trials_of(whole), trials_of(v), draws=200) for v in (values, values + shift))
+    assert np.allclose(plain, shifted)
+    assert np.allclose(discrimination(trials_of(values)), discrimination(trials_of(values + shift)))
+
+
+def test_the_ceiling_is_low_where_techniques_are_equal_and_high_where_they_differ():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.01, (30, 6, 5))
+    equal = [rank_agreement(trials_of(n), trials_of(n), draws=200).ceiling for n in noise]
+    differ = [rank_agreement(trials_of(n + 0.1 * np.arange(5)), trials_of(n), draws=200).ceiling for n in noise]
+    assert abs(np.mean(equal)) < 0.15 and np.mean(differ) == 1
+
+
+def test_the_ceiling_of_two_seeds_is_their_tau():
+    values = np.array([[0.1, 0.2, 0.3], [0.1, 0.3, 0.2]])
+    found = rank_agreement(trials_of(values), trials_of(values))
+    assert found[3:] == pytest.approx([1 / 3] * 3)
+
+
+def test_the_interval_holds_what_other_seeds_give():
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(200):
+        gain = rng.normal(0, 0.02, 6)
+        studies = [trials_of(gain + rng.normal(0, 0.01, (6, 6))) for _ in range(4)]
+        found, other = rank_agreement(*studies[:2], draws=400), rank_agreement(*studies[2:], draws=1).tau
+        held.append(found.low - 1e-9 <= other <= found.high + 1e-9)
+        assert -1 <= found.low <= found.high <= 1
+    assert np.mean(held) > 0.9
+
+
+def test_one_seed_gives_no_interval_and_a_constant_table_no_order():
+    values = np.array([[0.1, 0.2, 0.3], [0.2, 0.2, 0.4]])
+    one = rank_agreement(trials_of(values), trials_of(values[:1]))
+    assert one.tau == 1 and np.isnan(one.low) and np.isnan(one.high) and np.isfinite(one.ceiling)
+    assert np.isnan(rank_agreement(trials_of(values[:1]), trials_of(values)).ceiling)
+    assert np.isnan(rank_agreement(trials_of(values), trials_of(np.ones((2, 3)))).tau)
+
+
+def test_seeds_that_a_technique_lacks_are_left_out_for_all():
+    values = np.array([[0.1, 0.2, 0.3], [0.2, 0.3, 0.4], [0.9, 0.1, 0.2]])
+    trials = trials_of(values)
+    gap = trials[(trials.technique != "t2") | (trials.seed != 2)]
+    two = trials[trials.seed != 2]
+    assert rank_agreement(gap, trials) == rank_agreement(two, trials)
+    failed = trials.assign(accuracy=trials.accuracy.where((trials.technique != "t2") | (trials.seed != 2)))
+    assert discrimination(gap) == discrimination(failed) == discrimination(two)
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda t: t[t.technique != "t1"], "'whole' have t1"),
+    (lambda t: t.drop(columns="seed"), "no column"),
+    (lambda t: pd.concat([t, t]), "more than once"),
+    (lambda t: t.assign(epochs=np.arange(len(t))), "several settings"),
+    (lambda t: t[(t.technique == "t0") != (t.seed == 0)], "no seed that every technique"),
+])  # fmt: skip
+def test_tables_that_cant_be_compared_are_refused(change, told):
+    trials = trials_of(np.arange(6.0).reshape(2, 3))
+    with pytest.raises(ValueError, match=told):
+        rank_agreement(trials, change(trials))
+
+
+def test_one_technique_has_no_order():
+    trials = trials_of([[1.0], [2.0]])
+    with pytest.raises(ValueError, match="two techniques"):
+        rank_agreement(trials, trials)
+    with pytest.raises(ValueError, match="two techniques"):
+        discrimination(trials)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        discrimination(trials_of([[1.0, 2.0]]), confidence=95)
+
+
+def test_f_of_worked_numbers():
+    # means of techniques 61, 64, 67: 2 * 9 between; what is left sums to 4 with 2 degrees of freedom
+    found = discrimination(trials_of([[60, 62, 67], [62, 66, 67]]))
+    assert (found.f, found.p, found.pairs) == (pytest.approx(9), pytest.approx(0.1), 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 6))
+def test_f_is_that_of_a_linear_model_with_techniques_and_seeds(seed, n_seeds, n_techniques):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 1, (n_seeds, n_techniques)) + rng.normal(0, 1, n_techniques)
+    rows, columns = np.divmod(np.arange(values.size), n_techniques)
+    seeds, techniques = np.eye(n_seeds)[rows], np.eye(n_techniques)[columns][:, 1:]
+
+    def left(design):
+        return np.linalg.lstsq(design, values.ravel(), rcond=None)[1][0]
+
+    whole, small = left(np.hstack([seeds, techniques])), left(seeds)
+    freedom = (n_techniques - 1) * (n_seeds - 1)
+    f = (small - whole) / (n_techniques - 1) / (whole / freedom)
+    found = discrimination(trials_of(values))
+    assert found.f == pytest.approx(f) and found.p == pytest.approx(stats.f.sf(f, n_techniques - 1, freedom))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 5), st.sampled_from([0.9, 0.95, 0.99]))
+def test_pairs_told_apart_are_those_of_holms_procedure(seed, n_techniques, confidence):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 0.5, (5, n_techniques)) + rng.normal(0, 1, n_techniques)
+    pairs = [(i, j) for i in range(n_techniques) for j in range(i)]
+    p_values = sorted(stats.ttest_rel(values[:, i], values[:, j]).pvalue for i, j in pairs)
+    told = next((k for k, p in enumerate(p_values) if p > (1 - confidence) / (len(pairs) - k)), len(pairs))
+    found = discrimination(trials_of(values), confidence=confidence)
+    assert found.told_apart == pytest.approx(told / len(pairs)) and found.pairs == len(pairs)
+
+
+def test_equal_techniques_are_seldom_told_apart():
+    rng = np.random.default_rng(0)
+    found = [discrimination(trials_of(rng.normal(0, 1, (4, 5)))) for _ in range(300)]
+    assert np.mean([f.told_apart > 0 for f in found]) < 0.08
+    assert 0.02 < np.mean([f.p < 0.05 for f in found]) < 0.08
+
+
+def test_discrimination_without_noise_and_without_difference():
+    assert discrimination(trials_of([[0.1, 0.2, 0.4], [0.3, 0.4, 0.6]])) == (np.inf, 0, 1, 3)
+    same = discrimination(trials_of([[0.1, 0.1], [0.3, 0.3]]))
+    assert np.isnan(same.f) and same.told_apart == 0
+    one = discrimination(trials_of([[0.1, 0.2]]))
+    assert np.isnan([one.f, one.p, one.told_apart]).all() and one.pairs == 1

@@ -281,10 +281,11 @@ def test_readme_names_commands_that_exist():
         assert f'add_parser("{command[1]}"' in (ROOT / command[0]).read_text(encoding="utf-8")
 
 
-def test_readme_names_options_that_exist():
-    command = [sys.executable, "-c", "from lessonkit.cli import main; main()", "ablate", "--help"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    named = set(re.findall(r"--[a-z-]+", "".join(re.findall(r"^ +lessonkit ablate.*$", README, flags=re.MULTILINE))))
+@pytest.mark.parametrize("command", ["ablate", "subset"])
+def test_readme_names_options_that_exist(command):
+    call = [sys.executable, "-c", "from lessonkit.cli import main; main()", command, "--help"]
+    run = subprocess.run(call, capture_output=True, text=True, check=True)
+    named = set(re.findall(r"--[a-z-]+", "".join(re.findall(rf"^ +lessonkit {command}.*$", README, flags=re.MULTILINE))))
     assert named and named <= set(re.findall(r"--[a-z-]+", run.stdout))
 
 
