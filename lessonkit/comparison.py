@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['LOWER_IS_BETTER', 'COSTS', 'paired_interval', 'crossed_interval', 'verdict', 'summarize', 'RankAgreement',
-           'rank_agreement', 'Discrimination', 'discrimination']
+__all__ = ['LOWER_IS_BETTER', 'COSTS', 'paired_interval', 'crossed_interval', 'verdict', 'summarize', 'CostRatio', 'cost_ratio',
+           'RankAgreement', 'rank_agreement', 'Discrimination', 'discrimination']
 
 # %% ../nbs/support/comparison.ipynb #014a4b61
 def paired_interval(
@@ -204,6 +204,80 @@ def summarize(
     columns += ["difference", "low", "high", "covers", "verdict"]
     columns += [c for cost in COSTS for c in (cost, f"{cost}_ratio") if cost in trials]
     return pd.DataFrame(rows, columns=columns)
+
+# %% ../nbs/support/comparison.ipynb #3b2f8330
+class CostRatio(NamedTuple):
+    """What a technique needs for the baseline's result, as a share of what the baseline needs."""
+
+    ratio: float  # below 1: it saves; infinite where it never got as far
+    low: float  # lower and
+    high: float  # upper end of the interval, over resampled seeds
+    at_most: bool  # true: its cheapest training was as good already, so the true ratio may be lower still
+
+
+def cost_ratio(
+    trials: pd.DataFrame,  # technique, seed, the columns named below; several lengths of training for the technique
+    technique: str,
+    baseline: str,
+    at: float,  # the baseline's `setting` whose mean result is to be reached, for example 10 epochs
+    cost: str = "train_seconds",  # the column with what is to be saved
+    setting: str = "epochs",  # the column with the length of training
+    metric: str = "accuracy",  # the column with the result; more is better
+    confidence: float = 0.95,
+    draws: int = 1000,  # resampled sets of seeds
+    seed: int = 0,  # of the resampling
+) -> CostRatio:
+    """How much of the baseline's cost a technique needs to be as good on average.
+
+    Between two lengths of training its mean is read off a straight line over the logarithm of the mean cost; longer
+    trainings that do worse don't count. Seeds are resampled, both sides together; a length that few seeds have
+    takes part where one of them is drawn. Raises `ValueError` where there are no trials for it.
+    """
+    trials = _check_trials(trials, metric, [setting])
+    if cost not in trials.columns:
+        raise ValueError(f"The table of trials has no column {cost!r}; it has {list(trials.columns)}.")
+    tables = {name: trials[trials["technique"] == name].pivot(index="seed", columns=setting) for name in (technique, baseline)}
+    if tables[technique].empty or at not in tables[baseline].get(metric, pd.DataFrame()):
+        raise ValueError(f"There are no trials of {technique}, or none of {baseline} with {setting} = {at}.")
+    seeds = tables[technique].index.intersection(tables[baseline][metric][at].dropna().index)
+    if seeds.empty:
+        raise ValueError(f"{technique} has no seed in common with {baseline} at {setting} = {at}.")
+    curve = [tables[technique].loc[seeds, column].to_numpy(float) for column in (cost, metric)]
+    target = [tables[baseline].loc[seeds, [(column, at)]].to_numpy(float) for column in (cost, metric)]
+
+    def read(weights: np.ndarray) -> tuple[float, bool]:
+        needed, at_most = _cost_to_reach(*(_weighted(values, weights) for values in curve), _weighted(target[1], weights)[0])
+        return needed / _weighted(target[0], weights)[0], at_most
+
+    ratio, at_most = read(np.ones(len(seeds)))
+    rng = np.random.default_rng(seed)
+    resampled = [np.bincount(rng.integers(len(seeds), size=len(seeds)), minlength=len(seeds)) for _ in range(draws)]
+    low = high = np.nan
+    if len(seeds) > 1:
+        ends = (1 - confidence) / 2, (1 + confidence) / 2
+        low, high = np.quantile([read(weights)[0] for weights in resampled], ends, method="nearest")
+    return CostRatio(float(ratio), float(low), float(high), at_most)
+
+
+def _weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean of each column over its seeds, each as often as it was drawn; NaN for a column in which none was."""
+    there = ~np.isnan(values)
+    count = weights @ there
+    return np.divide(weights @ np.where(there, values, 0), count, out=np.full(len(count), np.nan), where=count > 0)
+
+
+def _cost_to_reach(costs: np.ndarray, results: np.ndarray, target: float) -> tuple[float, bool]:
+    """Where a curve first reaches the target, on straight lines over the logarithm; and whether its first point does."""
+    order = np.argsort(costs)[: np.isfinite(costs).sum()]
+    costs, best = np.log(costs[order]), np.maximum.accumulate(results[order])
+    reached = np.flatnonzero(best >= target)
+    if not len(reached):
+        return np.inf, False
+    first = reached[0]
+    if first == 0:
+        return float(np.exp(costs[0])), True
+    share = (target - best[first - 1]) / (best[first] - best[first - 1])
+    return float(np.exp(costs[first - 1] + share * (costs[first] - costs[first - 1]))), False
 
 # %% ../nbs/support/comparison.ipynb #f9888ebb
 def _exact(differences: np.ndarray) -> np.ndarray:

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lessonkit.comparison import crossed_interval, discrimination, paired_interval, rank_agreement, summarize, verdict
+from lessonkit.comparison import (
+    cost_ratio,
+    crossed_interval,
+    discrimination,
+    paired_interval,
+    rank_agreement,
+    summarize,
+    verdict,
+)
 
 
 def table(accuracies: dict, size: int = 64, epochs: int = 5) -> pd.DataFrame:
@@ -290,3 +298,61 @@ def test_discrimination_without_noise_and_without_difference():
     assert np.isnan(same.f) and same.told_apart == 0
     one = discrimination(trials_of([[0.1, 0.2]]))
     assert np.isnan([one.f, one.p, one.told_apart]).all() and one.pairs == 1
+
+
+def lengths(technique: str, curve: dict[int, tuple[float, float]], seeds=range(3), noise: float = 0.0) -> pd.DataFrame:
+    """Trials of several lengths: `{epochs: (seconds, accuracy)}`, the same for all seeds but for some noise."""
+    rng = np.random.default_rng(0)
+    rows = [(technique, seed, n, cost, result + noise * rng.normal()) for seed in seeds for n, (cost, result) in curve.items()]
+    return pd.DataFrame(rows, columns=["technique", "seed", "epochs", "train_seconds", "accuracy"])
+
+
+SLOW = {5: (100, 0.6), 10: (200, 0.7)}
+
+
+def test_a_technique_twice_as_fast_needs_half_wherever_it_is_measured():
+    quick = {2: (20, 0.6 - 0.1 * np.log2(2.5)), 4: (40, 0.6 - 0.1 * np.log2(1.25)), 8: (80, 0.6 + 0.1 * np.log2(1.6))}
+    trials = pd.concat([lengths("slow", SLOW), lengths("quick", quick)])
+    found = cost_ratio(trials.sample(frac=1, random_state=0), "quick", "slow", at=5)
+    assert found == pytest.approx((0.5, 0.5, 0.5, False))
+    assert cost_ratio(trials.assign(train_seconds=7 * trials["train_seconds"]), "quick", "slow", at=5).ratio == pytest.approx(0.5)
+
+
+def test_the_baseline_needs_all_of_its_own_cost():
+    trials = lengths("slow", SLOW)
+    assert cost_ratio(trials, "slow", "slow", at=10)[:3] == pytest.approx((1, 1, 1))
+
+
+def test_what_is_never_reached_costs_without_end_and_what_is_reached_at_once_at_most_so_much():
+    trials = pd.concat([lengths("slow", SLOW), lengths("poor", {5: (50, 0.5), 10: (90, 0.55)}), lengths("good", {1: (30, 0.8)})])
+    assert cost_ratio(trials, "poor", "slow", at=5)[:3] == (np.inf,) * 3
+    assert cost_ratio(trials, "good", "slow", at=5) == pytest.approx((0.3, 0.3, 0.3, True))
+
+
+def test_the_interval_holds_the_ratio_and_seeds_that_only_one_side_has_are_left_out():
+    quick = {4: (50, 0.55), 8: (100, 0.65)}
+    trials = pd.concat([lengths("slow", SLOW, range(8), 0.01), lengths("quick", quick, range(8), 0.01)])
+    found = cost_ratio(trials, "quick", "slow", at=5)
+    assert 0.5 < found.low < found.ratio < found.high < 1
+    alone = pd.concat([trials, lengths("quick", {4: (1, 0.99), 8: (2, 0.99)}, [8, 9])])
+    assert cost_ratio(alone, "quick", "slow", at=5) == found
+
+
+def test_a_length_that_few_seeds_have_still_counts():
+    trials = pd.concat([lengths("slow", SLOW), lengths("quick", {4: (50, 0.55)}), lengths("quick", {8: (100, 0.65)}, [1])])
+    assert cost_ratio(trials, "quick", "slow", at=5).ratio == pytest.approx(np.sqrt(50 * 100) / 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (dict(technique="none"), "no trials of none"),
+        (dict(at=7), "none of slow with epochs = 7"),
+        (dict(cost="euros"), "no column 'euros'"),
+        (dict(baseline="other"), "no seed in common"),
+    ],
+)
+def test_a_cost_ratio_that_cant_be_had_is_refused(change, told):
+    trials = pd.concat([lengths("slow", SLOW), lengths("quick", SLOW), lengths("other", SLOW, [7])])
+    with pytest.raises(ValueError, match=told):
+        cost_ratio(trials, **(dict(technique="quick", baseline="slow", at=5) | change))
