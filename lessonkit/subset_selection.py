@@ -43,11 +43,15 @@ DOUBLE = 4096  # up to so many rows are reckoned in float64, more in float32
 BLOCK, TILE = 512, 2048  # rows and columns of the pieces in which distances are reckoned: a piece fits the processor's cache
 
 
+def _kind(n: int) -> type:
+    return np.float64 if n <= DOUBLE else np.float32
+
+
 class _Points:
     """Rows with their mean taken off, and what squared distances are made of: |a|² + |b|² − 2 a·b."""
 
     def __init__(self, x: np.ndarray, counts: np.ndarray):
-        kind = np.float64 if len(x) <= DOUBLE else np.float32
+        kind = _kind(len(x))
         mean = np.average(x, axis=0, weights=counts.astype(np.float64))
         self.x = (x - mean).astype(kind)
         self.norms = np.einsum("nd,nd->n", self.x, self.x)
@@ -112,6 +116,7 @@ class _LazyGreedy:
         self.bound = np.full(len(x), -np.inf)
         self.bound[candidates] = -points.norms[candidates]  # the first pick is the row nearest to the mean
         self.seen = np.zeros(len(x), np.int64)  # number of picks when the bound was made
+        self.rounding = 1e-14 * float(points.norms @ points.counts)
         self.picks: list[int] = []
         self.log = [np.empty(0, np.int64), np.empty(0, x.dtype), np.empty(0, x.dtype)]  # rows that came nearer; distance before, after
         self.ends = [0]  # length of the log after each pick
@@ -151,15 +156,20 @@ class _LazyGreedy:
         self.ends.append(end)
 
     def _best(self) -> int:
-        """The candidate with the largest gain, the first in canonical order among equals."""
+        """The candidate with the largest gain, the first in canonical order among equals.
+
+        Two neighbours far from all picks gain the same, whichever is picked, but for rounding: hence the tolerance.
+        """
         some = 16
         while True:
-            best = int(self.bound.argmax())
-            if self.seen[best] == len(self.picks) or not self.picks:
-                return best
+            best = np.flatnonzero(self.bound >= self.bound.max() - self.rounding)
+            if not self.picks or (self.seen[best] == len(self.picks)).all():
+                return int(best[0])
             stale = np.where(self.seen < len(self.picks), self.bound, -np.inf)
-            rows = np.argpartition(stale, -some)[-some:] if some < len(stale) else np.arange(len(stale))
-            self._refresh(rows[stale[rows] > -np.inf])
+            rows = np.flatnonzero(stale > 0.8 * stale.max())
+            if len(rows) < some:
+                rows = np.flatnonzero(stale > -np.inf)
+            self._refresh(rows[np.argpartition(stale[rows], -some)[-some:]] if some < len(rows) else rows)
             some = min(2 * some, 256)
 
     def _refresh(self, rows: np.ndarray) -> None:
@@ -312,28 +322,34 @@ def select_subset(
             found = [_choose(x, quotas[0], method, (seed, 0), similarity, parallel)]
         else:
             found = parallel(
-                delayed(_choose)(x[rows_of[c]], quotas[c], method, (seed, c), similarity) for c in np.flatnonzero(quotas)
+                delayed(_choose_anywhere)(x[rows_of[c]], quotas[c], method, (seed, c), similarity, os.getpid())
+                for c in np.flatnonzero(quotas)
             )
     return _interleave(x, turns, rows_of, dict(zip(np.flatnonzero(quotas).tolist(), found)), similarity)
 
 
 def _choose(
-    x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, parallel: Parallel | None = None
+    x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, parallel: Parallel
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Choose within one class: row numbers, weights and gains."""
-    with threadpool_limits(1):  # anew, for other processes
-        x = _scaled(x, similarity)
-        if method == "random":
-            picks = np.random.default_rng(seed).permutation(len(x))[:n]
+    x = _scaled(x, similarity)
+    if method == "random":
+        picks = np.random.default_rng(seed).permutation(len(x))[:n]
+    else:
+        rows, counts, copies = _distinct(x)
+        points, most = _Points(x[rows], counts), min(n, len(rows))
+        if method == "facility_location":
+            chosen = _facility_location(points, most, parallel)
         else:
-            rows, counts, copies = _distinct(x)
-            points, most = _Points(x[rows], counts), min(n, len(rows))
-            if method == "facility_location":
-                chosen = _facility_location(points, most, parallel or Parallel(1))
-            else:
-                chosen = (_k_center if method == "k_center" else _herding)(points, most)
-            picks = np.concatenate([rows[chosen], copies])[:n]
-        return picks, *_account(x, picks)
+            chosen = (_k_center if method == "k_center" else _herding)(points, most)
+        picks = np.concatenate([rows[chosen], copies])[:n]
+    return picks, *_account(x, picks)
+
+
+def _choose_anywhere(x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, process: int) -> tuple:
+    """The same, in a thread or in another process, which must limit its own threads."""
+    with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
+        return _choose(x, n, method, seed, similarity, Parallel(1))
 
 
 def _scaled(x: np.ndarray, similarity: str) -> np.ndarray:
@@ -348,19 +364,22 @@ def _scaled(x: np.ndarray, similarity: str) -> np.ndarray:
 def _account(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How many rows are nearest to each pick, and by how much each raised the sum of similarities."""
     weights, gains, reach = np.zeros(len(picks)), np.zeros(len(picks)), 0.0
-    mean = x.mean(axis=0, dtype=np.float64)
-    chosen = x[picks] - mean
-    for rows in _chunks(len(x), max(1, 2**22 // len(picks))):
-        part = x[rows] - mean
+    kind, mean = _kind(len(x)), x.mean(axis=0, dtype=np.float64)
+    chosen = (x[picks] - mean).astype(kind)
+    for rows in _chunks(len(x), max(1, 2**20 // len(picks))):
+        part = (x[rows] - mean).astype(kind)
         norms = (part**2).sum(axis=1)
         reach = max(reach, norms.max())
-        distances = np.maximum(norms[:, None] + (chosen**2).sum(axis=1) - 2 * part @ chosen.T, 0)
+        distances = (-2 * part) @ chosen.T
+        distances += norms[:, None]
+        distances += (chosen**2).sum(axis=1)
+        np.maximum(distances, 0, out=distances)
         own = (picks >= rows.start) & (picks < rows.stop)
         distances[picks[own] - rows.start, own] = 0
         weights += np.bincount(distances.argmin(axis=1), minlength=len(picks))
         np.minimum.accumulate(distances, axis=1, out=distances)
-        gains[0] -= distances[:, 0].sum()
-        gains[1:] -= np.diff(distances, axis=1).sum(axis=0)
+        total = distances.sum(axis=0, dtype=np.float64)
+        gains -= np.diff(total, prepend=0)
     gains[0] += 4 * reach * len(x)
     return weights, gains
 
