@@ -1,6 +1,6 @@
 """Speed, as ratios measured side by side in one run.
 
-    python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only loading mixing predicting] [--out benchmarks/results.md]
+    python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only loading mixing predicting selecting] [--out benchmarks/results.md]
 
 Without a folder: the one that LESSONKIT_IMAGES names, else the bundled pictures.
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import loading
 import mixing
 import predicting
+import selecting
 import torch
 
 from lessonkit.bundled import make_bundled
@@ -26,6 +27,7 @@ PARTS = {
     "loading": loading.ratios,
     "mixing": lambda folder, rounds: mixing.ratios(rounds),
     "predicting": predicting.ratios,
+    "selecting": lambda folder, rounds: selecting.ratios(rounds),
 }
 
 
