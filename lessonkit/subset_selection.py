@@ -35,8 +35,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['EXACT', 'METHODS', 'KINDS', 'MEASURED', 'KERNEL_ROWS', 'STEPS', 'RECORD', 'HOW', 'PLACES', 'Subset', 'select_subset',
-           'select_classes', 'coverage', 'embed', 'write_subset', 'show_subset']
+__all__ = ['DOUBLE', 'BLOCK', 'TILE', 'EXACT', 'METHODS', 'KINDS', 'MEASURED', 'KERNEL_ROWS', 'STEPS', 'RECORD', 'HOW', 'PLACES',
+           'Subset', 'select_subset', 'select_classes', 'coverage', 'embed', 'write_subset', 'show_subset']
+
+# %% ../nbs/06_subset_selection.ipynb #fd976656
+DOUBLE = 4096  # up to so many rows are reckoned in float64, more in float32
+BLOCK, TILE = 512, 2048  # rows and columns of the pieces in which distances are reckoned: a piece fits the processor's cache
+
+
+def _kind(n: int) -> type:
+    return np.float64 if n <= DOUBLE else np.float32
+
+
+class _Points:
+    """Rows with their mean taken off, and what squared distances are made of: |a|² + |b|² − 2 a·b."""
+
+    def __init__(self, x: np.ndarray, counts: np.ndarray):
+        kind = _kind(len(x))
+        mean = np.average(x, axis=0, weights=counts.astype(np.float64))
+        self.x = (x - mean).astype(kind)
+        self.norms = np.einsum("nd,nd->n", self.x, self.x)
+        self.counts = counts.astype(kind)  # how many rows are equal to this one
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def from_row(self, row: int) -> np.ndarray:
+        """Squared distances of all rows from one."""
+        distances = self.norms + (self.norms[row] - 2 * (self.x @ self.x[row]))
+        np.maximum(distances, 0, out=distances)
+        distances[row] = 0
+        return distances
 
 # %% ../nbs/06_subset_selection.ipynb #9d72eb9f
 def _canonical(x: np.ndarray) -> np.ndarray:
