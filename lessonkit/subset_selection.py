@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .batch_transforms import Augment
-from .images import SPLITS, WORDNET, ImageLoader, ImageSet, PhotoRows, decode
+from .images import WORDNET, ImageLoader, ImageSet, PhotoRows, decode
 from .models import small_resnet
 
 if TYPE_CHECKING:
@@ -102,15 +102,16 @@ def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarra
 class _LazyGreedy:
     """Greedy picks that evaluate a candidate only when it may be the best (Minoux 1978).
 
-    Gains only fall while picks are added, so an old gain bounds the new one from above: a candidate whose fresh gain is not below any
-    other's old one is the best. And what a gain fell by since it was last known, follows from the rows that have come nearer to a pick
-    since: these are logged, and soon they are few.
+    Gains only fall while picks are added, so an old gain bounds the new one from above: a candidate whose fresh gain is
+    not below any other's old one is the best. And what a gain fell by since it was last known, follows from the rows that
+    have come nearer to a pick since: these are logged, and soon they are few.
     """
 
     def __init__(self, points: _Points, candidates: np.ndarray, parallel: Parallel):
         self.points, self.parallel = points, parallel
         x, norms, ones = points.x, points.norms[:, None], np.ones((len(points), 1), points.x.dtype)
-        self.left = np.hstack([2 * x, -norms, ones])  # left @ right: a row's distance from its nearest pick, minus from a candidate
+        # left @ right is a row's squared distance from its nearest pick, minus that from a candidate
+        self.left = np.hstack([2 * x, -norms, ones])
         self.right = np.hstack([x, ones, ones]).T.copy()
         self.nearest = np.full(len(x), np.inf, x.dtype)  # squared distance from the nearest pick
         self.bound = np.full(len(x), -np.inf)
@@ -118,7 +119,8 @@ class _LazyGreedy:
         self.seen = np.zeros(len(x), np.int64)  # number of picks when the bound was made
         self.rounding = 1e-14 * float(points.norms @ points.counts)
         self.picks: list[int] = []
-        self.log = [np.empty(0, np.int64), np.empty(0, x.dtype), np.empty(0, x.dtype)]  # rows that came nearer; distance before, after
+        # rows that came nearer to a pick, their distance before, and after
+        self.log = [np.empty(0, np.int64), np.empty(0, x.dtype), np.empty(0, x.dtype)]
         self.ends = [0]  # length of the log after each pick
 
     def run(self, n: int) -> list[int]:
@@ -185,8 +187,8 @@ class _LazyGreedy:
     def _anew(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) * len(self.points) < 2**22:  # too little work to share
             return _gains(self.left[rows], self.right, self.points.counts)
-        parts = self.parallel(delayed(_gains)(self.left[part], self.right, self.points.counts) for part in np.array_split(rows, 4))
-        return np.concatenate(parts)
+        parts = np.array_split(rows, 4)
+        return np.concatenate(self.parallel(delayed(_gains)(self.left[part], self.right, self.points.counts) for part in parts))
 
     def _fall(self, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """What gains have fallen by since the given places in the log."""
@@ -291,9 +293,9 @@ def select_subset(
 ) -> Subset:  # indices, weights and gains
     """Choose n rows that stand for all.
 
-    "facility_location" makes the sum of similarities to the nearest pick large: greedy picks, at least 1 − 1/e of what can be had
-    (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance to the nearest pick small (Sener and Savarese 2018),
-    "herding" keeps the mean of the picks next to the mean of all (Welling 2009), "random" is what the others must beat.
+    "facility_location" makes the sum of similarities to the nearest pick large: greedy picks, at least 1 − 1/e of what can
+    be had (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance to the nearest pick small (Sener and
+    Savarese 2018), "herding" keeps the mean of the picks next to the mean of all (Welling 2009), "random" is what the others must beat.
     Up to 16,384 rows a class facility location is exact; of more the candidates are those that are greedily chosen within parts.
     The picks depend on the rows alone, not on their order ("random" excepted); rows that repeat another come last.
     The largest squared distance is taken, for each class, as 4 times the largest from its mean, which it can't exceed.
@@ -357,7 +359,8 @@ def _scaled(x: np.ndarray, similarity: str) -> np.ndarray:
         return x
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     if not lengths.all():
-        raise ValueError(f"Rows {_some(np.flatnonzero(lengths == 0))} are all zeros: similarity='cosine' knows no direction for them.")
+        zeros = _some(np.flatnonzero(lengths == 0))
+        raise ValueError(f"Rows {zeros} are all zeros: similarity='cosine' knows no direction for them.")
     return x / lengths
 
 
@@ -470,9 +473,9 @@ def select_classes(
     """Choose k of many classes.
 
     Two classes are as far apart as their means, measured in the spread of their rows around them (as in Fisher's
-    discriminant). "spread" begins with the two that are farthest apart and adds the class farthest from all chosen, as Imagenette's
-    classes are easily told apart; "hard" begins with the two nearest and adds the class nearest to the chosen on average, as in Imagewoof;
-    "typical" is facility location among the means. Raises `ValueError` for k out of range and what `select_subset` raises.
+    discriminant). "spread" begins with the two that are farthest apart and adds the class farthest from all chosen, as
+    Imagenette's classes are easily told apart; "hard" begins with the two nearest and adds the class nearest to the chosen on
+    average, as in Imagewoof; "typical" is facility location among the means. Raises `ValueError` for k out of range and what `select_subset` raises.
     """
     x = _check_features(features)
     numbers, k = _check_labels(labels, len(x)), _check_whole(k, "k", 1)
@@ -533,7 +536,8 @@ def coverage(
     numbers = None if labels is None else _check_labels(labels, len(x))
     rng = np.random.default_rng(_check_whole(seed, "seed", 0))
     measure = _Measures(x, numbers)
-    random = pd.DataFrame([measure(rng.choice(len(x), len(indices), replace=False)) for _ in range(_check_whole(draws, "draws", 2))])
+    drawn = (rng.choice(len(x), len(indices), replace=False) for _ in range(_check_whole(draws, "draws", 2)))
+    random = pd.DataFrame([measure(rows) for rows in drawn])
     table = pd.DataFrame({"chosen": measure(indices), "random": random.mean()}).T
     for name in random:
         table[f"{name}_low"], table[f"{name}_high"] = np.nan, np.nan
@@ -557,7 +561,8 @@ class _Measures:
         away = np.sqrt(_nearest(self.asked, self.x[indices])[1])
         found = {"mean_distance": away.mean(), "largest_distance": away.max(), "mmd": self._mmd(indices)}
         if self.numbers is not None:
-            shares = [np.bincount(part, minlength=self.numbers.max() + 1) / len(part) for part in (self.numbers, self.numbers[indices])]
+            parts = self.numbers, self.numbers[indices]
+            shares = [np.bincount(part, minlength=self.numbers.max() + 1) / len(part) for part in parts]
             found["class_distance"] = np.abs(shares[0] - shares[1]).sum() / 2
         return found
 
@@ -597,7 +602,7 @@ def embed(
     model: nn.Module | None = None,  # any network; None: a small one, trained quickly on the training photos
     size: int = 64,  # side of the pictures, in pixels
     batch_size: int = 64,  # photos at once
-    layer: str | None = None,  # the module whose output is taken, as `model.named_modules()` calls it; None: what enters the last Linear
+    layer: str | None = None,  # name of the module whose output is taken (`model.named_modules()`); None: what enters the last Linear
     out: str | Path | None = None,  # a .npy file for many photos: memory-mapped, and continued after an interruption
     progress: bool = True,  # show a bar with the time left
     seed: int = 0,  # of the training
@@ -608,8 +613,8 @@ def embed(
     The network is left as it was, and works in evaluation mode, where it is. Maps (N, C, H, W) are averaged over their pixels.
     Without `normalize`, pictures are normalized with the mean and standard deviation that timm's networks carry with them,
     else with those of the training photos.
-    Raises `ValueError` for a network without a Linear layer (name one with `layer`), unknown layers, sets without training photos, and
-    a file that isn't its own.
+    Raises `ValueError` for a network without a Linear layer (name one with `layer`), unknown layers, sets without training
+    photos, and a file that isn't its own.
     """
     if not len(images):
         raise ValueError("There are no photos to describe.")
@@ -675,7 +680,8 @@ def _source(model: nn.Module, layer: str | None) -> tuple[nn.Module, bool]:
     modules = dict(model.named_modules())
     if layer is not None:
         if layer not in modules:
-            raise ValueError(f"The network has no layer {layer!r}; its last ones are {_some([name for name in modules if name][-5:])}.")
+            last = _some([name for name in modules if name][-5:])
+            raise ValueError(f"The network has no layer {layer!r}; its last ones are {last}.")
         return modules[layer], False
     linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
     if not linear:
