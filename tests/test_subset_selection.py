@@ -162,7 +162,7 @@ def quotas(y, n, balance):
 
 
 def test_seats_as_huntington_and_hill_give_them():
-    """Populations 53, 24, 23 and 100 seats' worth of claims, by hand: 53/√2 = 37.5, 24/√2 = 17.0, 23/√2 = 16.3, 53/√6 = 21.6 ..."""
+    """By hand: 53/√2 = 37.5, 53/√6 = 21.6, 24/√2 = 17.0, 23/√2 = 16.3, 53/√12 = 15.3 ..."""
     y = np.repeat([0, 1, 2], [53, 24, 23])
     assert quotas(y, 3, "proportional") == [1, 1, 1]
     assert quotas(y, 4, "proportional") == [2, 1, 1]
