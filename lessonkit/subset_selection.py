@@ -288,14 +288,15 @@ def select_subset(
     method: str = "facility_location",  # "facility_location", "k_center", "herding" or "random"
     balance: str | None = "proportional",  # classes get picks by their "proportional" or "equal" share; None: labels are ignored
     seed: int = 0,  # of method "random"; the others know no chance
-    similarity: str = "euclidean",  # largest squared distance − squared distance; "cosine": the same after scaling rows to length 1
+    similarity: str = "euclidean",  # largest squared distance − squared distance; "cosine": the same of rows of length 1
     n_jobs: int = 1,  # cores: classes are chosen from side by side by joblib; -1: all
 ) -> Subset:  # indices, weights and gains
     """Choose n rows that stand for all.
 
     "facility_location" makes the sum of similarities to the nearest pick large: greedy picks, at least 1 − 1/e of what can
     be had (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance to the nearest pick small (Sener and
-    Savarese 2018), "herding" keeps the mean of the picks next to the mean of all (Welling 2009), "random" is what the others must beat.
+    Savarese 2018), "herding" keeps the mean of the picks next to the mean of all (Welling 2009), "random" is what the others
+    must beat.
     Up to 16,384 rows a class facility location is exact; of more the candidates are those that are greedily chosen within parts.
     The picks depend on the rows alone, not on their order ("random" excepted); rows that repeat another come last.
     The largest squared distance is taken, for each class, as 4 times the largest from its mean, which it can't exceed.
@@ -475,7 +476,8 @@ def select_classes(
     Two classes are as far apart as their means, measured in the spread of their rows around them (as in Fisher's
     discriminant). "spread" begins with the two that are farthest apart and adds the class farthest from all chosen, as
     Imagenette's classes are easily told apart; "hard" begins with the two nearest and adds the class nearest to the chosen on
-    average, as in Imagewoof; "typical" is facility location among the means. Raises `ValueError` for k out of range and what `select_subset` raises.
+    average, as in Imagewoof; "typical" is facility location among the means. Raises `ValueError` for k out of range and what
+    `select_subset` raises.
     """
     x = _check_features(features)
     numbers, k = _check_labels(labels, len(x)), _check_whole(k, "k", 1)
@@ -526,8 +528,9 @@ def coverage(
     """Measure how well some rows stand for all, beside random subsets of the same size; of each measure, less is better.
 
     `mean_distance` and `largest_distance`: from the nearest pick. `mmd`: the maximum mean discrepancy with a Gaussian kernel
-    (Gretton et al. 2012, equation 5), whose width is the median distance between rows. `class_distance`: the total variation distance
-    between the shares of the classes. Of more than 20,000 rows, so many spread evenly are measured; the kernel takes 2,000 at most.
+    (Gretton et al. 2012, equation 5), whose width is the median distance between rows. `class_distance`: the total variation
+    distance between the shares of the classes. Of more than 20,000 rows, so many spread evenly are measured; the kernel takes
+    2,000 at most.
     Row "random" holds the mean of the draws, and in `..._low` and `..._high` where 95 % of them lie.
     Raises `ValueError` for rows that aren't there, none at all, and what `select_subset` raises.
     """
@@ -602,7 +605,7 @@ def embed(
     model: nn.Module | None = None,  # any network; None: a small one, trained quickly on the training photos
     size: int = 64,  # side of the pictures, in pixels
     batch_size: int = 64,  # photos at once
-    layer: str | None = None,  # name of the module whose output is taken (`model.named_modules()`); None: what enters the last Linear
+    layer: str | None = None,  # module whose output is taken, by its name in `named_modules()`; None: what enters the last Linear
     out: str | Path | None = None,  # a .npy file for many photos: memory-mapped, and continued after an interruption
     progress: bool = True,  # show a bar with the time left
     seed: int = 0,  # of the training
@@ -631,7 +634,8 @@ def _network(
     """The network, trained if none is given, and its normalization."""
     if normalize is None:
         config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
-        normalize = _Normalizing(config["mean"], config["std"]) if {"mean", "std"} <= set(config) else _own_statistics(images, size)
+        stated = {"mean", "std"} <= set(config)
+        normalize = _Normalizing(config["mean"], config["std"]) if stated else _own_statistics(images, size)
     return (_quickly_trained(images, size, seed, normalize, progress) if model is None else model), normalize
 
 
@@ -709,14 +713,15 @@ def _listening(model: nn.Module, layer: str | None) -> Iterator[list]:
 
 
 def _batches_of_features(
-    images: ImageSet, model: nn.Module, size: int, batch_size: int, layer: str | None, normalize: Callable, start: int, progress: bool
+    images: ImageSet, model: nn.Module, size: int, batch_size: int, layer: str | None, normalize: Callable, start: int,
+    progress: bool,
 ) -> Iterator[np.ndarray]:
     """Yield features, batch after batch, from row `start` on."""
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
     rows = np.arange(start, len(images))
     loader = ImageLoader(PhotoRows(images, np.arange(len(images)), 1), bs=batch_size, size=size, device=device)
     batches = (loader._make_batch(rows[part])[0] for part in _chunks(len(rows), batch_size))
-    bar = tqdm(total=len(images), initial=start, desc="describing photos", unit="photo", leave=False, delay=2, disable=not progress)
+    bar = tqdm(None, "describing photos", len(images), initial=start, unit="photo", leave=False, delay=2, disable=not progress)
     with bar, _listening(model, layer) as heard, torch.inference_mode():
         for x in batches:
             heard[0] = None
@@ -729,8 +734,8 @@ def _batches_of_features(
 
 # %% ../nbs/06_subset_selection.ipynb #266f1ab4
 def _embed_into(
-    out: Path, images: ImageSet, model: nn.Module | None, size: int, batch_size: int, layer: str | None, progress: bool, seed: int,
-    normalize: Callable | None,
+    out: Path, images: ImageSet, model: nn.Module | None, size: int, batch_size: int, layer: str | None, progress: bool,
+    seed: int, normalize: Callable | None,
 ) -> np.ndarray:
     """Write rows into a file, batch by batch; what an interrupted call has written is used."""
     if out.suffix != ".npy":
@@ -821,9 +826,9 @@ def write_subset(
 ) -> Path:  # the folder; for "csv" the table in it
     """Make a folder in Imagenette's layout of the chosen training photos and all others (validation, test).
 
-    Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which says what was taken from where, in the order of choice, with
-    weights. The folder appears when it is whole: an interrupted call leaves `<dest>.unfinished`, which the next one removes. Read it
-    with `ImageSet.from_folder(dest)`; the table with `ImageSet.from_csv(table, root)`, where `root` stands in the record.
+    Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which says what was taken from where, in the order of choice,
+    with weights. The folder appears when it is whole: an interrupted call leaves `<dest>.unfinished` at most, which the next
+    one removes. Read it with `ImageSet.from_folder(dest)`; the table with `ImageSet.from_csv(table, root)`, where `root` stands in the record.
     Names of classes and files that would not do as such are written with % and numbers. Raises `ValueError` for picks that
     aren't training photos, classes that would have photos to test on and none to train on, a folder that isn't its own, and links
     that can't be made.
