@@ -1,6 +1,6 @@
 """Speed, as ratios measured side by side in one run.
 
-    python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only loading mixing predicting resizing] [--out benchmarks/results.md]
+    python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only PART ...] [--out benchmarks/results.md]
 
 Without a folder: the one that LESSONKIT_IMAGES names, else the bundled pictures.
 
@@ -18,6 +18,7 @@ import loading
 import mixing
 import predicting
 import resizing
+import selecting
 import torch
 
 from lessonkit.bundled import make_bundled
@@ -28,6 +29,7 @@ PARTS = {
     "mixing": lambda folder, rounds: mixing.ratios(rounds),
     "predicting": predicting.ratios,
     "resizing": lambda folder, rounds: resizing.ratios(),
+    "selecting": lambda folder, rounds: selecting.ratios(rounds),
 }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'JUDGES', 'Question', 'comparison', 'normalize', 'channel_statistics', 'pixel_share', 'merge_with_plain',
-           'mixup', 'smoothed_loss', 'ask', 'check', 'hint', 'solution']
+           'pick_weights', 'mixup', 'smoothed_loss', 'ask', 'check', 'hint', 'solution']
 
 # %% ../nbs/support/quiz.ipynb #ca193afb
 @dataclass(frozen=True)
@@ -154,6 +154,19 @@ def _plain_and_views(rng: np.random.Generator) -> list[tuple]:
         (torch.tensor(rng.dirichlet(np.ones(c), n)), torch.tensor(rng.dirichlet(np.ones(c), (v, n))))
         for v, n, c in shapes
     ]
+
+
+def pick_weights(distances: Any) -> Any:
+    """For each pick, how many photos are nearest to it."""
+    return distances.argmin(1).bincount(minlength=distances.shape[1])
+
+
+def _distances_from_picks(rng: np.random.Generator) -> list[tuple]:
+    """Distances of photos from picks; nobody goes to the last pick of the second."""
+    import torch
+
+    tables = [rng.random((4, 4)), rng.random((9, 3)) + [0, 0, 2], rng.random((5, 8))]
+    return [(torch.tensor(table),) for table in tables]
 
 
 def mixup(x: Any, lam: Any) -> Any:
@@ -1159,6 +1172,147 @@ QUESTIONS: dict[str, Question] = {
             ),
         ),
         inputs=_logits_labels_and_eps,
+    ),
+    "06.gain": Question(
+        "number",
+        "Points at 0, 1, 2, 10 and 11 on a line; similarity is a large number minus the squared distance. 2 has been picked. By"
+        " how much does picking 10 raise the sum of similarities to the nearest pick?",
+        answer=144,
+        why="10 comes from 8·8 = 64 to 0 and gains 64; 11 comes from 9·9 = 81 to 1·1 = 1 and gains 80. The others keep 2. 64 + 80 = 144.",
+        hint="For each point: the squared distance from 2, minus that from 10, where this is more than 0.",
+        mistakes=(
+            (64, "That is what 10 gains for itself. 11 comes nearer to a pick, too."),
+            (145, "11 is not at its pick: it is still 1 away from 10."),
+            (16, "You took distances. Similarity is made of their squares."),
+            (-2, "Points that 10 doesn't help keep their old pick: they lose nothing."),
+            (-87, "Points that 10 doesn't help keep their old pick: they lose nothing."),
+        ),
+    ),
+    "06.seats": Question(
+        "array",
+        "Three classes of 60, 30 and 10 photos; five picks. How many does each class get by the rule of this lesson? Give a row of"
+        " three numbers.",
+        answer=[3, 1, 1],
+        why=(
+            "Each class gets its first pick. Then the claims are 60/√2 = 42, 30/√2 = 21, 10/√2 = 7: the first class is next. Its claim"
+            " falls to 60/√6 = 24.5, which is still the largest."
+        ),
+        hint="First one for each. Then size/√(k(k + 1)), where k is what the class has already; the largest claim is next.",
+        mistakes=(
+            ([3, 2, 0], "Rounded away: the class of 10 is one that the network would never see. Each class's first pick comes first."),
+            ([2, 2, 1], "After the second pick of the first class its claim is 60/√6 = 24.5, and that of the second is 30/√2 = 21.2."),
+            ([3, 1.5, 0.5], "Those are the exact shares. A photo can't be cut in two."),
+            ([2, 1, 2], "The smallest class has the smallest claim for a second pick."),
+        ),
+        tolerance=1e-6,
+    ),
+    "06.first": Question(
+        "choice",
+        "Which photo does facility location with squared distances pick first?",
+        answer="b",
+        choices={
+            "a": "the one farthest from all others",
+            "b": "the one whose features are nearest to the mean of all",
+            "c": "one at random: the first doesn't matter",
+            "d": "the one that has the most copies",
+        },
+        why=(
+            "The sum of squared distances from all rows to a point is N times its squared distance from the mean, plus a number that is"
+            " the same for all points. So the best single pick is the row nearest to the mean."
+        ),
+        hint="One pick serves all rows. Where is the sum of squared distances smallest?",
+        mistakes=(
+            ("a", "That would be far from nearly everything. (k-center looks for such rows, but from the second pick on.)"),
+            ("c", "It matters: all later gains are measured against it."),
+            ("d", "Copies count, but so do all the other rows. What makes the whole sum small?"),
+        ),
+    ),
+    "06.damaged": Question(
+        "choice",
+        "A set holds twenty damaged photos, each grey noise of its own kind, far from everything. Which method is the most likely to"
+        " pick nearly all of them?",
+        answer="a",
+        choices={"a": "k-center", "b": "facility location", "c": "herding", "d": "random choice"},
+        why=(
+            "k-center always takes the row farthest from all picks, and nothing is farther away than an outlier. Facility location adds"
+            " up over all rows, where twenty weigh little; herding looks at the mean; chance takes its share."
+        ),
+        hint="Which method asks for the largest distance, and not for a sum?",
+        mistakes=(
+            ("b", "An outlier stands for itself alone: it gains one large distance, a dense group gains many."),
+            ("c", "An outlier pulls the mean of the picks away from the mean of all."),
+            ("d", "Chance takes the same share of them as of everything."),
+        ),
+    ),
+    "06.chance": Question(
+        "choice",
+        "A network trained on 200 photos of a method reaches 61 %. One trained on 200 random photos reaches 58 %. What is still missing,"
+        " before you call the method better?",
+        answer="c",
+        choices={
+            "a": "Nothing: three points are a lot.",
+            "b": "A larger subset: 200 photos are too few to say anything.",
+            "c": "Other random draws, and other seeds: how far apart are they among themselves?",
+            "d": "The accuracy on the whole set.",
+        },
+        why=(
+            "Random subsets differ from each other, and so do trainings on one subset. Three points may be an unlucky draw. The method"
+            " must lie outside of what several draws and seeds reach."
+        ),
+        hint="What would a second random subset reach?",
+        mistakes=(
+            ("a", "Another draw might reach 62 %. How would you know?"),
+            ("b", "200 photos are enough to compare two ways to choose 200 photos, done often enough."),
+            ("d", "That says how much is lost by being small, not which way of choosing loses less."),
+        ),
+    ),
+    "06.order": Question(
+        "choice",
+        "You choose a subset in order to compare training techniques on it. What must it keep?",
+        answer="d",
+        choices={
+            "a": "the accuracy that the whole set gives",
+            "b": "the most beautiful photos",
+            "c": "the smallest loss in training",
+            "d": "the order of the techniques, with differences larger than chance",
+        },
+        why=(
+            "On fewer photos every technique reaches less. That does no harm as long as the better one stays the better one, and the"
+            " difference can still be told from the noise between seeds."
+        ),
+        hint="You won't use these networks. What will you use?",
+        mistakes=(
+            ("a", "No small subset does, and none has to: you compare techniques with each other."),
+            ("b", "They should stand for all, the ugly ones, too."),
+            ("c", "Few photos are learned by heart easily: the training loss gets small for any technique."),
+        ),
+    ),
+    "06.weights": Question(
+        "function",
+        "Write my_weights(distances): a tensor (N, n), the distance of each of N photos from each of n picks. Return for each pick the"
+        " number of photos that are nearest to it, (n,).",
+        answer=pick_weights,
+        why="argmin over the picks, dimension 1, says to whom each photo goes; then count, and don't forget picks that nobody goes to.",
+        hint="distances.argmin(1) gives each photo's pick. torch.bincount counts; its minlength matters.",
+        mistakes=(
+            (
+                lambda distances: distances.argmax(1).bincount(minlength=distances.shape[1]),
+                "You count for each pick the photos that are farthest from it.",
+            ),
+            (
+                lambda distances: distances.argmin(0).bincount(minlength=distances.shape[1]),
+                "Your argmin goes over the photos. The picks lie along dimension 1.",
+            ),
+            (
+                lambda distances: distances.argmin(1).bincount(),
+                "A last pick that nobody goes to is missing: give bincount a minlength.",
+            ),
+            (
+                lambda distances: distances.argmin(1).bincount(minlength=distances.shape[1]) / len(distances),
+                "Those are shares. Give numbers of photos.",
+            ),
+        ),
+        inputs=_distances_from_picks,
     ),
 }
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .batch_transforms import Augment
-from .images import SPLITS, WORDNET, ImageLoader, ImageSet, PhotoRows, decode
+from .images import WORDNET, ImageLoader, ImageSet, PhotoRows, decode
 from .models import small_resnet
 
 if TYPE_CHECKING:
@@ -38,16 +38,20 @@ if TYPE_CHECKING:
 __all__ = ['DOUBLE', 'BLOCK', 'TILE', 'EXACT', 'METHODS', 'KINDS', 'MEASURED', 'KERNEL_ROWS', 'STEPS', 'RECORD', 'HOW', 'PLACES',
            'Subset', 'select_subset', 'select_classes', 'coverage', 'embed', 'write_subset', 'show_subset']
 
-# %% ../nbs/06_subset_selection.ipynb #69635eaf
+# %% ../nbs/06_subset_selection.ipynb #fd976656
 DOUBLE = 4096  # up to so many rows are reckoned in float64, more in float32
 BLOCK, TILE = 512, 2048  # rows and columns of the pieces in which distances are reckoned: a piece fits the processor's cache
+
+
+def _kind(n: int) -> type:
+    return np.float64 if n <= DOUBLE else np.float32
 
 
 class _Points:
     """Rows with their mean taken off, and what squared distances are made of: |a|² + |b|² − 2 a·b."""
 
     def __init__(self, x: np.ndarray, counts: np.ndarray):
-        kind = np.float64 if len(x) <= DOUBLE else np.float32
+        kind = _kind(len(x))
         mean = np.average(x, axis=0, weights=counts.astype(np.float64))
         self.x = (x - mean).astype(kind)
         self.norms = np.einsum("nd,nd->n", self.x, self.x)
@@ -98,22 +102,25 @@ def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarra
 class _LazyGreedy:
     """Greedy picks that evaluate a candidate only when it may be the best (Minoux 1978).
 
-    Gains only fall while picks are added, so an old gain bounds the new one from above: a candidate whose fresh gain is not below any
-    other's old one is the best. And what a gain fell by since it was last known, follows from the rows that have come nearer to a pick
-    since: these are logged, and soon they are few.
+    Gains only fall while picks are added, so an old gain bounds the new one from above: a candidate whose fresh gain is
+    not below any other's old one is the best. And what a gain fell by since it was last known, follows from the rows that
+    have come nearer to a pick since: these are logged, and soon they are few.
     """
 
     def __init__(self, points: _Points, candidates: np.ndarray, parallel: Parallel):
         self.points, self.parallel = points, parallel
         x, norms, ones = points.x, points.norms[:, None], np.ones((len(points), 1), points.x.dtype)
-        self.left = np.hstack([2 * x, -norms, ones])  # left @ right: a row's distance from its nearest pick, minus from a candidate
+        # left @ right is a row's squared distance from its nearest pick, minus that from a candidate
+        self.left = np.hstack([2 * x, -norms, ones])
         self.right = np.hstack([x, ones, ones]).T.copy()
         self.nearest = np.full(len(x), np.inf, x.dtype)  # squared distance from the nearest pick
         self.bound = np.full(len(x), -np.inf)
         self.bound[candidates] = -points.norms[candidates]  # the first pick is the row nearest to the mean
         self.seen = np.zeros(len(x), np.int64)  # number of picks when the bound was made
+        self.rounding = 1e-14 * float(points.norms @ points.counts)
         self.picks: list[int] = []
-        self.log = [np.empty(0, np.int64), np.empty(0, x.dtype), np.empty(0, x.dtype)]  # rows that came nearer; distance before, after
+        # rows that came nearer to a pick, their distance before, and after
+        self.log = [np.empty(0, np.int64), np.empty(0, x.dtype), np.empty(0, x.dtype)]
         self.ends = [0]  # length of the log after each pick
 
     def run(self, n: int) -> list[int]:
@@ -151,15 +158,20 @@ class _LazyGreedy:
         self.ends.append(end)
 
     def _best(self) -> int:
-        """The candidate with the largest gain, the first in canonical order among equals."""
+        """The candidate with the largest gain, the first in canonical order among equals.
+
+        Two neighbours far from all picks gain the same, whichever is picked, but for rounding: hence the tolerance.
+        """
         some = 16
         while True:
-            best = int(self.bound.argmax())
-            if self.seen[best] == len(self.picks) or not self.picks:
-                return best
+            best = np.flatnonzero(self.bound >= self.bound.max() - self.rounding)
+            if not self.picks or (self.seen[best] == len(self.picks)).all():
+                return int(best[0])
             stale = np.where(self.seen < len(self.picks), self.bound, -np.inf)
-            rows = np.argpartition(stale, -some)[-some:] if some < len(stale) else np.arange(len(stale))
-            self._refresh(rows[stale[rows] > -np.inf])
+            rows = np.flatnonzero(stale > 0.8 * stale.max())
+            if len(rows) < some:
+                rows = np.flatnonzero(stale > -np.inf)
+            self._refresh(rows[np.argpartition(stale[rows], -some)[-some:]] if some < len(rows) else rows)
             some = min(2 * some, 256)
 
     def _refresh(self, rows: np.ndarray) -> None:
@@ -175,8 +187,8 @@ class _LazyGreedy:
     def _anew(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) * len(self.points) < 2**22:  # too little work to share
             return _gains(self.left[rows], self.right, self.points.counts)
-        parts = self.parallel(delayed(_gains)(self.left[part], self.right, self.points.counts) for part in np.array_split(rows, 4))
-        return np.concatenate(parts)
+        parts = np.array_split(rows, 4)
+        return np.concatenate(self.parallel(delayed(_gains)(self.left[part], self.right, self.points.counts) for part in parts))
 
     def _fall(self, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """What gains have fallen by since the given places in the log."""
@@ -276,14 +288,15 @@ def select_subset(
     method: str = "facility_location",  # "facility_location", "k_center", "herding" or "random"
     balance: str | None = "proportional",  # classes get picks by their "proportional" or "equal" share; None: labels are ignored
     seed: int = 0,  # of method "random"; the others know no chance
-    similarity: str = "euclidean",  # largest squared distance − squared distance; "cosine": the same after scaling rows to length 1
+    similarity: str = "euclidean",  # largest squared distance − squared distance; "cosine": the same of rows of length 1
     n_jobs: int = 1,  # cores: classes are chosen from side by side by joblib; -1: all
 ) -> Subset:  # indices, weights and gains
     """Choose n rows that stand for all.
 
-    "facility_location" makes the sum of similarities to the nearest pick large: greedy picks, at least 1 − 1/e of what can be had
-    (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance to the nearest pick small (Sener and Savarese 2018),
-    "herding" keeps the mean of the picks next to the mean of all (Welling 2009), "random" is what the others must beat.
+    "facility_location" makes the sum of similarities to the nearest pick large: greedy picks, at least 1 − 1/e of what can
+    be had (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance to the nearest pick small (Sener and
+    Savarese 2018), "herding" keeps the mean of the picks next to the mean of all (Welling 2009), "random" is what the others
+    must beat.
     Up to 16,384 rows a class facility location is exact; of more the candidates are those that are greedily chosen within parts.
     The picks depend on the rows alone, not on their order ("random" excepted); rows that repeat another come last.
     The largest squared distance is taken, for each class, as 4 times the largest from its mean, which it can't exceed.
@@ -312,28 +325,34 @@ def select_subset(
             found = [_choose(x, quotas[0], method, (seed, 0), similarity, parallel)]
         else:
             found = parallel(
-                delayed(_choose)(x[rows_of[c]], quotas[c], method, (seed, c), similarity) for c in np.flatnonzero(quotas)
+                delayed(_choose_anywhere)(x[rows_of[c]], quotas[c], method, (seed, c), similarity, os.getpid())
+                for c in np.flatnonzero(quotas)
             )
     return _interleave(x, turns, rows_of, dict(zip(np.flatnonzero(quotas).tolist(), found)), similarity)
 
 
 def _choose(
-    x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, parallel: Parallel | None = None
+    x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, parallel: Parallel
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Choose within one class: row numbers, weights and gains."""
-    with threadpool_limits(1):  # anew, for other processes
-        x = _scaled(x, similarity)
-        if method == "random":
-            picks = np.random.default_rng(seed).permutation(len(x))[:n]
+    x = _scaled(x, similarity)
+    if method == "random":
+        picks = np.random.default_rng(seed).permutation(len(x))[:n]
+    else:
+        rows, counts, copies = _distinct(x)
+        points, most = _Points(x[rows], counts), min(n, len(rows))
+        if method == "facility_location":
+            chosen = _facility_location(points, most, parallel)
         else:
-            rows, counts, copies = _distinct(x)
-            points, most = _Points(x[rows], counts), min(n, len(rows))
-            if method == "facility_location":
-                chosen = _facility_location(points, most, parallel or Parallel(1))
-            else:
-                chosen = (_k_center if method == "k_center" else _herding)(points, most)
-            picks = np.concatenate([rows[chosen], copies])[:n]
-        return picks, *_account(x, picks)
+            chosen = (_k_center if method == "k_center" else _herding)(points, most)
+        picks = np.concatenate([rows[chosen], copies])[:n]
+    return picks, *_account(x, picks)
+
+
+def _choose_anywhere(x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, process: int) -> tuple:
+    """The same, in a thread or in another process, which must limit its own threads."""
+    with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
+        return _choose(x, n, method, seed, similarity, Parallel(1))
 
 
 def _scaled(x: np.ndarray, similarity: str) -> np.ndarray:
@@ -341,26 +360,30 @@ def _scaled(x: np.ndarray, similarity: str) -> np.ndarray:
         return x
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     if not lengths.all():
-        raise ValueError(f"Rows {_some(np.flatnonzero(lengths == 0))} are all zeros: similarity='cosine' knows no direction for them.")
+        zeros = _some(np.flatnonzero(lengths == 0))
+        raise ValueError(f"Rows {zeros} are all zeros: similarity='cosine' knows no direction for them.")
     return x / lengths
 
 
 def _account(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How many rows are nearest to each pick, and by how much each raised the sum of similarities."""
     weights, gains, reach = np.zeros(len(picks)), np.zeros(len(picks)), 0.0
-    mean = x.mean(axis=0, dtype=np.float64)
-    chosen = x[picks] - mean
-    for rows in _chunks(len(x), max(1, 2**22 // len(picks))):
-        part = x[rows] - mean
+    kind, mean = _kind(len(x)), x.mean(axis=0, dtype=np.float64)
+    chosen = (x[picks] - mean).astype(kind)
+    for rows in _chunks(len(x), max(1, 2**20 // len(picks))):
+        part = (x[rows] - mean).astype(kind)
         norms = (part**2).sum(axis=1)
         reach = max(reach, norms.max())
-        distances = np.maximum(norms[:, None] + (chosen**2).sum(axis=1) - 2 * part @ chosen.T, 0)
+        distances = (-2 * part) @ chosen.T
+        distances += norms[:, None]
+        distances += (chosen**2).sum(axis=1)
+        np.maximum(distances, 0, out=distances)
         own = (picks >= rows.start) & (picks < rows.stop)
         distances[picks[own] - rows.start, own] = 0
         weights += np.bincount(distances.argmin(axis=1), minlength=len(picks))
         np.minimum.accumulate(distances, axis=1, out=distances)
-        gains[0] -= distances[:, 0].sum()
-        gains[1:] -= np.diff(distances, axis=1).sum(axis=0)
+        total = distances.sum(axis=0, dtype=np.float64)
+        gains -= np.diff(total, prepend=0)
     gains[0] += 4 * reach * len(x)
     return weights, gains
 
@@ -451,9 +474,10 @@ def select_classes(
     """Choose k of many classes.
 
     Two classes are as far apart as their means, measured in the spread of their rows around them (as in Fisher's
-    discriminant). "spread" begins with the two that are farthest apart and adds the class farthest from all chosen, as Imagenette's
-    classes are easily told apart; "hard" begins with the two nearest and adds the class nearest to the chosen on average, as in Imagewoof;
-    "typical" is facility location among the means. Raises `ValueError` for k out of range and what `select_subset` raises.
+    discriminant). "spread" begins with the two that are farthest apart and adds the class farthest from all chosen, as
+    Imagenette's classes are easily told apart; "hard" begins with the two nearest and adds the class nearest to the chosen on
+    average, as in Imagewoof; "typical" is facility location among the means. Raises `ValueError` for k out of range and what
+    `select_subset` raises.
     """
     x = _check_features(features)
     numbers, k = _check_labels(labels, len(x)), _check_whole(k, "k", 1)
@@ -504,8 +528,9 @@ def coverage(
     """Measure how well some rows stand for all, beside random subsets of the same size; of each measure, less is better.
 
     `mean_distance` and `largest_distance`: from the nearest pick. `mmd`: the maximum mean discrepancy with a Gaussian kernel
-    (Gretton et al. 2012, equation 5), whose width is the median distance between rows. `class_distance`: the total variation distance
-    between the shares of the classes. Of more than 20,000 rows, so many spread evenly are measured; the kernel takes 2,000 at most.
+    (Gretton et al. 2012, equation 5), whose width is the median distance between rows. `class_distance`: the total variation
+    distance between the shares of the classes. Of more than 20,000 rows, so many spread evenly are measured; the kernel takes
+    2,000 at most.
     Row "random" holds the mean of the draws, and in `..._low` and `..._high` where 95 % of them lie.
     Raises `ValueError` for rows that aren't there, none at all, and what `select_subset` raises.
     """
@@ -514,7 +539,8 @@ def coverage(
     numbers = None if labels is None else _check_labels(labels, len(x))
     rng = np.random.default_rng(_check_whole(seed, "seed", 0))
     measure = _Measures(x, numbers)
-    random = pd.DataFrame([measure(rng.choice(len(x), len(indices), replace=False)) for _ in range(_check_whole(draws, "draws", 2))])
+    drawn = (rng.choice(len(x), len(indices), replace=False) for _ in range(_check_whole(draws, "draws", 2)))
+    random = pd.DataFrame([measure(rows) for rows in drawn])
     table = pd.DataFrame({"chosen": measure(indices), "random": random.mean()}).T
     for name in random:
         table[f"{name}_low"], table[f"{name}_high"] = np.nan, np.nan
@@ -538,7 +564,8 @@ class _Measures:
         away = np.sqrt(_nearest(self.asked, self.x[indices])[1])
         found = {"mean_distance": away.mean(), "largest_distance": away.max(), "mmd": self._mmd(indices)}
         if self.numbers is not None:
-            shares = [np.bincount(part, minlength=self.numbers.max() + 1) / len(part) for part in (self.numbers, self.numbers[indices])]
+            parts = self.numbers, self.numbers[indices]
+            shares = [np.bincount(part, minlength=self.numbers.max() + 1) / len(part) for part in parts]
             found["class_distance"] = np.abs(shares[0] - shares[1]).sum() / 2
         return found
 
@@ -578,7 +605,7 @@ def embed(
     model: nn.Module | None = None,  # any network; None: a small one, trained quickly on the training photos
     size: int = 64,  # side of the pictures, in pixels
     batch_size: int = 64,  # photos at once
-    layer: str | None = None,  # the module whose output is taken, as `model.named_modules()` calls it; None: what enters the last Linear
+    layer: str | None = None,  # module whose output is taken, by its name in `named_modules()`; None: what enters the last Linear
     out: str | Path | None = None,  # a .npy file for many photos: memory-mapped, and continued after an interruption
     progress: bool = True,  # show a bar with the time left
     seed: int = 0,  # of the training
@@ -589,8 +616,8 @@ def embed(
     The network is left as it was, and works in evaluation mode, where it is. Maps (N, C, H, W) are averaged over their pixels.
     Without `normalize`, pictures are normalized with the mean and standard deviation that timm's networks carry with them,
     else with those of the training photos.
-    Raises `ValueError` for a network without a Linear layer (name one with `layer`), unknown layers, sets without training photos, and
-    a file that isn't its own.
+    Raises `ValueError` for a network without a Linear layer (name one with `layer`), unknown layers, sets without training
+    photos, and a file that isn't its own.
     """
     if not len(images):
         raise ValueError("There are no photos to describe.")
@@ -607,7 +634,8 @@ def _network(
     """The network, trained if none is given, and its normalization."""
     if normalize is None:
         config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
-        normalize = _Normalizing(config["mean"], config["std"]) if {"mean", "std"} <= set(config) else _own_statistics(images, size)
+        stated = {"mean", "std"} <= set(config)
+        normalize = _Normalizing(config["mean"], config["std"]) if stated else _own_statistics(images, size)
     return (_quickly_trained(images, size, seed, normalize, progress) if model is None else model), normalize
 
 
@@ -656,7 +684,8 @@ def _source(model: nn.Module, layer: str | None) -> tuple[nn.Module, bool]:
     modules = dict(model.named_modules())
     if layer is not None:
         if layer not in modules:
-            raise ValueError(f"The network has no layer {layer!r}; its last ones are {_some([name for name in modules if name][-5:])}.")
+            last = _some([name for name in modules if name][-5:])
+            raise ValueError(f"The network has no layer {layer!r}; its last ones are {last}.")
         return modules[layer], False
     linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
     if not linear:
@@ -684,14 +713,15 @@ def _listening(model: nn.Module, layer: str | None) -> Iterator[list]:
 
 
 def _batches_of_features(
-    images: ImageSet, model: nn.Module, size: int, batch_size: int, layer: str | None, normalize: Callable, start: int, progress: bool
+    images: ImageSet, model: nn.Module, size: int, batch_size: int, layer: str | None, normalize: Callable, start: int,
+    progress: bool,
 ) -> Iterator[np.ndarray]:
     """Yield features, batch after batch, from row `start` on."""
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
     rows = np.arange(start, len(images))
     loader = ImageLoader(PhotoRows(images, np.arange(len(images)), 1), bs=batch_size, size=size, device=device)
     batches = (loader._make_batch(rows[part])[0] for part in _chunks(len(rows), batch_size))
-    bar = tqdm(total=len(images), initial=start, desc="describing photos", unit="photo", leave=False, delay=2, disable=not progress)
+    bar = tqdm(None, "describing photos", len(images), initial=start, unit="photo", leave=False, delay=2, disable=not progress)
     with bar, _listening(model, layer) as heard, torch.inference_mode():
         for x in batches:
             heard[0] = None
@@ -704,8 +734,8 @@ def _batches_of_features(
 
 # %% ../nbs/06_subset_selection.ipynb #266f1ab4
 def _embed_into(
-    out: Path, images: ImageSet, model: nn.Module | None, size: int, batch_size: int, layer: str | None, progress: bool, seed: int,
-    normalize: Callable | None,
+    out: Path, images: ImageSet, model: nn.Module | None, size: int, batch_size: int, layer: str | None, progress: bool,
+    seed: int, normalize: Callable | None,
 ) -> np.ndarray:
     """Write rows into a file, batch by batch; what an interrupted call has written is used."""
     if out.suffix != ".npy":
@@ -796,9 +826,9 @@ def write_subset(
 ) -> Path:  # the folder; for "csv" the table in it
     """Make a folder in Imagenette's layout of the chosen training photos and all others (validation, test).
 
-    Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which says what was taken from where, in the order of choice, with
-    weights. The folder appears when it is whole: an interrupted call leaves `<dest>.unfinished`, which the next one removes. Read it
-    with `ImageSet.from_folder(dest)`; the table with `ImageSet.from_csv(table, root)`, where `root` stands in the record.
+    Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which says what was taken from where, in the order of choice,
+    with weights. The folder appears when it is whole: an interrupted call leaves `<dest>.unfinished` at most, which the next
+    one removes. Read it with `ImageSet.from_folder(dest)`; the table with `ImageSet.from_csv(table, root)`, where `root` stands in the record.
     Names of classes and files that would not do as such are written with % and numbers. Raises `ValueError` for picks that
     aren't training photos, classes that would have photos to test on and none to train on, a folder that isn't its own, and links
     that can't be made.

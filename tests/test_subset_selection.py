@@ -1,0 +1,442 @@
+"""Subset selection: plain greedy from its definition, apportionment worked by hand, hostile input, and each known fault by name."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lessonkit import subset_selection
+from lessonkit.images import ImageSet
+from lessonkit.subset_selection import METHODS, Subset, coverage, embed, select_classes, select_subset, show_subset, write_subset
+
+ALL = pytest.mark.parametrize("method", METHODS)
+BY_RULE = pytest.mark.parametrize("method", [method for method in METHODS if method != "random"])
+
+
+def rows(n=200, d=6, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def classes(n=200, k=5, seed=1):
+    return np.random.default_rng(seed).integers(0, k, n)
+
+
+def similarities(x):
+    return 4 * ((x - x.mean(0)) ** 2).sum(1).max() - ((x[:, None] - x) ** 2).sum(2)
+
+
+def worth(x, picks):
+    """The sum over all rows of the similarity to the nearest pick."""
+    return similarities(x)[:, picks].max(1).sum()
+
+
+def plain_greedy(x, n):
+    """From the definition: try every row, keep the best; among equals the first."""
+    similar, best, picks = similarities(x), np.zeros(len(x)), []
+    for _ in range(n):
+        gains = np.maximum(similar - best, 0).sum(1)
+        gains[picks] = -np.inf
+        picks.append(int(np.flatnonzero(gains >= gains.max() - 1e-8)[0]))
+        best = np.maximum(best, similar[picks[-1]])
+    return picks
+
+
+# --- facility location
+
+def test_two_of_five_points_on_a_line():
+    x = np.array([[0.0], [1], [2], [10], [11]])
+    assert worth(x, [1, 3]) >= max(worth(x, [a, b]) for a in range(5) for b in range(a)) - 1e-9  # a best pair
+    subset = select_subset(x, 2)
+    assert subset.indices[0] == 2 and subset.indices[1] in (3, 4)  # the middle, then the far group
+    assert subset.weights.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_same_picks_as_plain_greedy(seed):
+    x = rows(500, 16, seed)
+    x = x[np.argsort(x[:, 0])]  # so that "the first among equals" means the same
+    assert select_subset(x, 500).indices.tolist() == plain_greedy(x, 500)
+
+
+def test_gains_add_up_to_the_worth_and_never_rise():
+    x = rows()
+    subset = select_subset(x, 50)
+    assert np.isclose(subset.gains.sum(), worth(x, subset.indices))
+    assert np.diff(subset.gains).max() <= 1e-9 * subset.gains[0]
+    y = classes()
+    within = select_subset(x, 100, y)
+    for label in range(5):
+        assert np.diff(within.gains[y[within.indices] == label]).max() <= 1e-9 * within.gains.max()
+
+
+def test_in_single_precision_and_in_parts_nearly_as_good(monkeypatch):
+    x = rows(3000, 4)
+    exact = select_subset(x, 25)
+    monkeypatch.setattr(subset_selection, "DOUBLE", 10)
+    single = select_subset(x, 25)
+    assert worth(x, single.indices) == pytest.approx(worth(x, exact.indices), rel=1e-4)
+    monkeypatch.setattr(subset_selection, "EXACT", 1500)
+    parts = select_subset(x, 25)
+    chance = np.mean([worth(x, np.random.default_rng(s).choice(3000, 25, replace=False)) for s in range(10)])
+    assert (worth(x, parts.indices) - chance) / (worth(x, exact.indices) - chance) > 0.9
+    everything = select_subset(x, 500)  # more than there are candidates: the others are admitted
+    assert everything.indices[:25].tolist() == parts.indices.tolist() and len(set(everything.indices)) == 500
+
+
+# --- what holds for every method
+
+@ALL
+@pytest.mark.parametrize("labelled", [False, True])
+def test_every_prefix_is_the_subset_of_that_size(method, labelled):
+    x, y = rows(), classes() if labelled else None
+    whole = select_subset(x, 200, y, method)
+    assert sorted(whole.indices) == list(range(200))
+    for n in (1, 2, 7, 63, 150):
+        part = select_subset(x, n, y, method)
+        assert part.indices.tolist() == whole.indices[:n].tolist()
+        assert part.weights.sum() == pytest.approx(200) and np.isfinite(part.gains).all()
+
+
+@BY_RULE
+def test_the_same_rows_whatever_their_order(method):
+    x, y, order = rows(), classes(), np.random.default_rng(5).permutation(200)
+    assert order[select_subset(x[order], 60, y[order], method).indices].tolist() == select_subset(x, 60, y, method).indices.tolist()
+    assert order[select_subset(x[order], 60, method=method).indices].tolist() == select_subset(x, 60, method=method).indices.tolist()
+
+
+@BY_RULE
+def test_copies_of_a_row_come_last(method):
+    x = np.concatenate([rows(20, 3), np.repeat(rows(2, 3, seed=9) * 10, 15, axis=0)])  # two outliers, 15 times each
+    picks = x[select_subset(x, 50, method=method).indices]
+    assert len(np.unique(picks[:22], axis=0)) == 22
+    assert sorted(select_subset(x, 50, method=method).indices) == list(range(50))
+
+
+@ALL
+def test_number_of_cores_and_backend_change_nothing(method):
+    from joblib import parallel_config
+
+    x, y = rows(), classes()
+    one = select_subset(x, 60, y, method)
+    assert select_subset(x, 60, y, method, n_jobs=2).indices.tolist() == one.indices.tolist()
+    with parallel_config("sequential"):
+        assert select_subset(x, 60, y, method, n_jobs=2).indices.tolist() == one.indices.tolist()
+
+
+@ALL
+def test_nothing_everything_and_a_class_of_one(method):
+    x, y = rows(30), np.array([7] + [3] * 29)
+    assert [len(part) for part in select_subset(x, 0, y, method)] == [0, 0, 0]
+    assert 0 in select_subset(x, 2, y, method).indices  # not rounded away
+    assert sorted(select_subset(x, 30, y, method).indices) == list(range(30))
+    with pytest.raises(ValueError, match="31 are more than the 30"):
+        select_subset(x, 31, y, method)
+    same = np.ones((5, 2))
+    assert sorted(select_subset(same, 5, method=method).indices) == list(range(5))
+    assert select_subset(rows(1), 1, method=method).weights.tolist() == [1]
+
+
+def test_seed_decides_random_alone():
+    x = rows()
+    assert select_subset(x, 20, method="random").indices.tolist() == select_subset(x, 20, method="random", seed=0).indices.tolist()
+    assert select_subset(x, 20, method="random").indices.tolist() != select_subset(x, 20, method="random", seed=1).indices.tolist()
+    assert select_subset(x, 20).indices.tolist() == select_subset(x, 20, seed=1).indices.tolist()
+
+
+def test_input_stays_and_tensors_and_memory_maps_do(tmp_path):
+    x = rows().astype(np.float32)
+    kept, wanted = x.copy(), select_subset(x, 30, classes()).indices.tolist()
+    np.save(tmp_path / "x.npy", x)
+    assert select_subset(torch.from_numpy(x), 30, torch.from_numpy(classes())).indices.tolist() == wanted
+    assert select_subset(np.load(tmp_path / "x.npy", mmap_mode="r"), 30, classes().astype(str)).indices.tolist() == wanted
+    assert (x == kept).all()
+
+
+# --- classes
+
+def quotas(y, n, balance):
+    return np.bincount(y[select_subset(rows(len(y)), n, y, "random", balance).indices], minlength=y.max() + 1).tolist()
+
+
+def test_seats_as_huntington_and_hill_give_them():
+    """By hand: 53/√2 = 37.5, 53/√6 = 21.6, 24/√2 = 17.0, 23/√2 = 16.3, 53/√12 = 15.3 ..."""
+    y = np.repeat([0, 1, 2], [53, 24, 23])
+    assert quotas(y, 3, "proportional") == [1, 1, 1]
+    assert quotas(y, 4, "proportional") == [2, 1, 1]
+    assert quotas(y, 5, "proportional") == [3, 1, 1]  # 21.6 before 17.0
+    assert quotas(y, 6, "proportional") == [3, 2, 1]
+    assert quotas(y, 7, "proportional") == [3, 2, 2]  # 16.3 before 53/√12 = 15.3
+    assert quotas(y, 10, "proportional") == [5, 3, 2]  # then 15.3, 53/√20 = 11.9, 24/√6 = 9.8 before 53/√30 = 9.7
+    assert quotas(y, 2, "proportional") == [1, 1, 0]  # more classes than picks: the larger ones
+    assert quotas(y, 9, "equal") == [3, 3, 3] and quotas(y, 90, "equal") == [43, 24, 23]
+
+
+def test_labels_ignored_and_weights_of_classes_without_a_pick():
+    x, y = rows(), classes()
+    assert select_subset(x, 20, y, balance=None).indices.tolist() == select_subset(x, 20).indices.tolist()
+    few = select_subset(x, 2, y)
+    assert len(few.indices) == 2 and few.weights.sum() == 200
+
+
+def test_weights_count_the_nearest_within_the_class():
+    x, y = np.array([[0.0], [1], [5], [0.4], [9]]), np.array([0, 0, 0, 1, 1])
+    subset = select_subset(x, 3, y, "k_center")
+    for row, weight in zip(subset.indices, subset.weights):
+        mates = subset.indices[y[subset.indices] == y[row]]
+        nearest = mates[np.abs(x[y == y[row]] - x[mates].T).argmin(1)]
+        assert (nearest == row).sum() == weight
+
+
+# --- the other methods
+
+def test_k_center_starts_next_to_the_mean_and_takes_the_farthest():
+    x = rows(60, 3)
+    picks = select_subset(x, 20, method="k_center").indices
+    assert picks[0] == ((x - x.mean(0)) ** 2).sum(1).argmin()
+    for k in range(1, 20):
+        away = ((x[:, None] - x[picks[:k]]) ** 2).sum(2).min(1)
+        assert away[picks[k]] == pytest.approx(away.max())
+
+
+def test_herding_keeps_the_mean():
+    x = rows(60, 3)
+    picks = select_subset(x, 15, method="herding").indices
+    for k in range(15):
+        free = np.setdiff1d(np.arange(60), picks[:k])
+        missed = [np.linalg.norm(x[[*picks[:k], row]].mean(0) - x.mean(0)) for row in free]
+        assert np.linalg.norm(x[picks[: k + 1]].mean(0) - x.mean(0)) == pytest.approx(min(missed))
+
+
+def test_cosine_ignores_lengths_and_refuses_zeros():
+    x, stretch = rows(), np.random.default_rng(3).uniform(0.5, 5, (200, 1))
+    assert select_subset(x * stretch, 20, similarity="cosine").weights.tolist() == select_subset(x, 20, similarity="cosine").weights.tolist()
+    x[17] = 0
+    with pytest.raises(ValueError, match="17 are all zeros"):
+        select_subset(x, 20, similarity="cosine")
+
+
+# --- bad input
+
+@pytest.mark.parametrize("change, error, words", [
+    ({"n": -1}, ValueError, "n=-1"), ({"n": 2.5}, ValueError, "whole number"), ({"n": True}, ValueError, "whole number"),
+    ({"method": "best"}, ValueError, "'k_center'"), ({"balance": "fair"}, ValueError, "'equal'"), ({"seed": -1}, ValueError, "seed"),
+    ({"similarity": "dot"}, ValueError, "'cosine'"), ({"labels": np.zeros(3)}, ValueError, "one for each of the 10 rows"),
+    ({"labels": [0.0, np.nan] * 5}, ValueError, "5 labels are missing, in row 1, 3"),
+    ({"labels": ["a", None] * 5}, ValueError, "labels are missing"), ({"features": np.ones(10)}, ValueError, r"\(N, D\)"),
+    ({"features": np.full((10, 2), "x")}, TypeError, "numbers"),
+])
+def test_one_clear_error(change, error, words):
+    with pytest.raises(error, match=words):
+        select_subset(**({"features": rows(10), "n": 3} | change))
+
+
+def test_rows_that_are_not_finite_are_named():
+    x = rows(10)
+    x[[3, 7], 1] = np.nan, np.inf
+    with pytest.raises(ValueError, match="in row 3, 7"):
+        select_subset(x, 3)
+
+
+# --- classes to choose, coverage
+
+def test_select_classes():
+    centres = np.array([[0, 0], [1, 0], [30, 0], [0, 40], [31, 1]])
+    y = np.repeat(np.arange(5), 40) * 10
+    x = np.repeat(centres, 40, axis=0) + 0.3 * rows(200, 2)
+    assert set(select_classes(x, y, 3, "spread")) in ({0, 40, 30}, {10, 20, 30}, {0, 20, 30}, {10, 40, 30})
+    assert set(select_classes(x, y, 2, "hard")) in ({0, 10}, {20, 40})
+    assert len({int(label) for label in select_classes(x, y, 4, "typical")}) == 4
+    assert sorted(select_classes(x, y, 5, "random")) == [0, 10, 20, 30, 40] == sorted(select_classes(x, y, 5))
+    assert len(select_classes(x, y, 1)) == 1
+    with pytest.raises(ValueError, match="6 are more than the 5 classes"):
+        select_classes(x, y, 6)
+    with pytest.raises(ValueError, match="'typical'"):
+        select_classes(x, y, 2, "easy")
+
+
+def test_coverage_by_hand():
+    x, y = np.array([[0.0], [1], [2], [10], [11]]), np.array([0, 0, 0, 1, 1])
+    table = coverage(x, [1, 3], y)
+    assert table.index.tolist() == ["chosen", "random"]
+    assert table.loc["chosen", "mean_distance"] == pytest.approx((1 + 0 + 1 + 0 + 1) / 5)
+    assert table.loc["chosen", "largest_distance"] == 1
+    assert table.loc["chosen", "class_distance"] == pytest.approx(abs(3 / 5 - 1 / 2))
+    width = np.median([abs(a - b) ** 2 for i, a in enumerate(x[:, 0]) for b in x[:i, 0]])
+    kernel = np.exp(-((x - x.T) ** 2) / (2 * width))
+    mmd = kernel.mean() + kernel[np.ix_([1, 3], [1, 3])].mean() - 2 * kernel[[1, 3]].mean()
+    assert table.loc["chosen", "mmd"] == pytest.approx(np.sqrt(mmd))
+    assert table.loc["random", "mean_distance_low"] <= table.loc["random", "mean_distance"] <= table.loc["random", "mean_distance_high"]
+
+
+def test_coverage_of_everything_is_perfect_and_facility_location_beats_chance():
+    x, y = rows(), classes()
+    assert coverage(x, np.arange(200), y).loc["chosen"].dropna().to_numpy() == pytest.approx(0, abs=1e-6)
+    table = coverage(x, select_subset(x, 20).indices)
+    assert table.loc["chosen", "mean_distance"] < table.loc["random", "mean_distance_low"]
+    assert coverage(x, [3, 5], seed=1).equals(coverage(x, [3, 5], seed=1))
+    for bad in ([], [0, 0], [200], [-1], [0.5]):
+        with pytest.raises(ValueError, match="indices"):
+            coverage(x, bad)
+
+
+# --- photos
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes, photos of one name in several folders, a validation part."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 6), ("val", 2)):
+        for label in ("cat", "n01440764"):
+            for number in range(n):
+                place = tmp_path / "photos" / part / label / ("a" if number % 2 else "b")
+                place.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(place / f"{number // 2}.png")
+    return ImageSet.from_folder(tmp_path / "photos")
+
+
+def chosen(images, n=4):
+    train = images.indices("train")
+    return select_subset(rows(len(train), 3), n, images.labels[train]).of_rows(train)
+
+
+def content(images):
+    return sorted((path.read_bytes(), images.classes[label], part) for path, label, part in zip(images.paths, images.labels, images.split))
+
+
+@pytest.mark.parametrize("how", ["copy", "hardlink", "symlink", "csv"])
+def test_written_subset_reads_back_equal(photos, tmp_path, how):
+    subset = chosen(photos)
+    place = write_subset(photos, subset, tmp_path / "out", how, about={"method": "facility_location"})
+    record = json.loads((tmp_path / "out" / "subset.json").read_text(encoding="utf-8"))
+    back = ImageSet.from_csv(place, record["root"]) if how == "csv" else ImageSet.from_folder(place)
+    rows_kept = np.sort(np.concatenate([subset.indices, photos.indices("valid")]))
+    assert back.classes == photos.classes == ["cat", "tench"] and content(back) == content(photos.take(rows_kept))
+    assert record["about"] == {"method": "facility_location"} and [pick["weight"] for pick in record["picks"]] == subset.weights.tolist()
+    assert not (tmp_path / "out.unfinished").exists()
+    write_subset(photos, chosen(photos, 6), tmp_path / "out", how)  # its own folder may be replaced
+
+
+def test_write_refuses(photos, tmp_path):
+    valid = photos.indices("valid")[0]
+    with pytest.raises(ValueError, match=f"rows {valid}.*of_rows"):
+        write_subset(photos, Subset(np.array([0, valid]), np.ones(2), np.ones(2)), tmp_path / "out")
+    with pytest.raises(ValueError, match="No pick for tench"):
+        write_subset(photos, chosen(photos, 1)._replace(indices=photos.indices("train")[:1]), tmp_path / "out")
+    with pytest.raises(ValueError, match="'hardlink'"):
+        write_subset(photos, chosen(photos), tmp_path / "out", how="move")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="not empty"):
+        write_subset(photos, chosen(photos), tmp_path / "mine")
+    place = write_subset(photos, chosen(photos), tmp_path / "out")
+    (place / "train" / "cat" / "note.txt").write_text("added later")
+    with pytest.raises(ValueError, match="more than the subset"):
+        write_subset(photos, chosen(photos), tmp_path / "out")
+    assert (tmp_path / "mine" / "thesis.txt").exists() and (place / "train" / "cat" / "note.txt").exists()
+
+
+def test_interrupted_writing_leaves_no_folder(photos, tmp_path, monkeypatch):
+    calls = []
+
+    def stop(source, target):
+        calls.append(target)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subset_selection.shutil, "copy2", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_subset(photos, chosen(photos), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_links_across_file_systems_are_explained(photos, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(subset_selection.errno.EXDEV, "cross-device link")
+
+    monkeypatch.setattr(subset_selection.os, "link", refuse)
+    with pytest.raises(ValueError, match="different file systems.*how='copy'"):
+        write_subset(photos, chosen(photos), tmp_path / "out", "hardlink")
+
+
+def test_odd_names_of_classes_stay_inside(photos, tmp_path):
+    odd = ImageSet(photos.paths, photos.labels, ["../up", ".hidden"], photos.split)
+    place = write_subset(odd, chosen(odd), tmp_path / "out")
+    assert not (tmp_path / "up").exists() and not (place / "up").exists()
+    assert len(ImageSet.from_folder(place)) == 4 + 4
+
+
+# --- features
+
+def tiny_network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(4, 2))
+
+
+def test_embed_gives_what_enters_the_last_linear(photos):
+    model = tiny_network()
+    model[1].eval()
+    modes = [part.training for part in model.modules()]
+    x = embed(photos, model, size=8, batch_size=3, normalize=lambda x: x, progress=False)
+    assert [part.training for part in model.modules()] == modes
+    pictures = torch.from_numpy(np.array(subset_selection.decode(photos, 8))) / 255
+    model.eval()
+    with torch.no_grad():
+        assert x == pytest.approx(model[:4](pictures).numpy(), abs=1e-5) and x.dtype == np.float32
+        named = embed(photos, model, size=8, layer="0", normalize=lambda x: x, progress=False)
+        assert named == pytest.approx(model[0](pictures).mean((2, 3)).numpy(), abs=1e-5)
+    with pytest.raises(ValueError, match="no layer 'head'"):
+        embed(photos, model, size=8, layer="head")
+    with pytest.raises(ValueError, match="no Linear layer"):
+        embed(photos, model[:4], size=8)
+
+
+def test_embed_of_its_own_network_repeats_itself_and_leaves_chance_alone(photos, monkeypatch):
+    monkeypatch.setattr(subset_selection, "STEPS", 3)
+    state = torch.get_rng_state()
+    first = embed(photos, size=16, progress=False)
+    assert first.shape == (len(photos), 128) and torch.equal(state, torch.get_rng_state())
+    assert (embed(photos, size=16, progress=False) == first).all()
+    assert not (embed(photos, size=16, progress=False, seed=1) == first).all()
+
+
+def test_embed_goes_on_after_an_interruption(photos, tmp_path, monkeypatch, capsys):
+    model, out = tiny_network(), tmp_path / "features.npy"
+    whole = embed(photos, model, size=8, batch_size=4, progress=False)
+    real = subset_selection._batches_of_features
+
+    def stopping(*args):
+        for number, batch in enumerate(real(*args)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(subset_selection, "_batches_of_features", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        embed(photos, model, size=8, batch_size=4, out=out, progress=False)
+    starts = []
+
+    def watching(*args):
+        starts.append(args[6])
+        return real(*args)
+
+    monkeypatch.setattr(subset_selection, "_batches_of_features", watching)
+    assert np.array(embed(photos, model, size=8, batch_size=4, out=out, progress=False)) == pytest.approx(whole, abs=1e-6)
+    embed(photos, model, size=8, batch_size=4, out=out, progress=False)
+    assert starts == [8]  # went on where it was, and the finished file was only opened
+    embed(photos, model, size=10, batch_size=4, out=out, progress=False)
+    assert starts == [8, 0] and "starting over" in capsys.readouterr().out
+    (tmp_path / "mine.npy").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="no record"):
+        embed(photos, model, size=8, out=tmp_path / "mine.npy")
+
+
+def test_show_subset_marks_the_picks(photos):
+    x = rows(len(photos), 3)
+    figure = show_subset(photos, x, chosen(photos), picks=3)
+    words = " ".join(text.get_text() for axis in figure.axes for text in [axis.title, axis._left_title])
+    assert "4 of 12 photos" in words and "stands for" in words
+    with pytest.raises(ValueError, match="one for each"):
+        show_subset(photos, x[:5], chosen(photos))
