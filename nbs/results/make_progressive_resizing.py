@@ -45,7 +45,7 @@ MORE = (64, 64, 3), (64, 48, 40), (64, 32, 40), (128, 128, 3)
 MORE_SEEDS = range(3)
 LOOK_AT = {64: (32, 40, 48, 64, 72, 80, 96, 112), 128: (64, 96, 128, 144, 160)}
 # photos and epochs of each of both stages; few photos and many epochs are learnt by heart
-LEAKS, LEAK_SEEDS = ((3068, 5), (3068, 10), (600, 20), (600, 40)), 5
+LEAKS, LEAK_SEEDS = ((3068, 5), (3068, 10), (600, 20)), 5
 
 
 def fixed(size):
