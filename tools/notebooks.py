@@ -17,6 +17,7 @@ PAGES = ROOT / "_lessons"
 CACHE = ROOT / ".cache"
 WARNINGS = "ignore::FutureWarning:torch.jit._script"  # fastai's use of torch.jit, of which no reader can do anything
 SLIDER = "application/vnd.jupyter.widget-view+json"
+KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # a notebook without one: JupyterLab asks
 LESSON_SECONDS = 1200  # after so long a lesson is stopped
 
 
@@ -173,6 +174,7 @@ def refresh(args) -> int:
         except Exception as error:  # whatever a cell raises, or the time limit
             print(f"FAILED, and left as it was\n{readable(error)}")
             return 1
+        notebook.metadata["kernelspec"] = KERNEL
         nbformat.write(without_sliders(notebook), path)
         subprocess.run([tool("nbdev-clean"), "--fname", str(path)], check=True, cwd=ROOT, env=env)
         print(f"{time.perf_counter() - start:.0f} s", flush=True)
