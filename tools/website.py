@@ -61,7 +61,7 @@ def source_of_notebook(path: Path):
     """A notebook as the site shows it: still pictures for sliders, no cells or lines that are for tools alone."""
     file = path.relative_to(ROOT).as_posix()
     page = place_in_site(file)
-    notebook = notebooks.without_sliders(nbformat.read(path, as_version=4))
+    notebook = notebooks.with_alternative_texts(notebooks.without_sliders(nbformat.read(path, as_version=4)))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     for cell in notebook.cells:
@@ -73,6 +73,8 @@ def source_of_notebook(path: Path):
             data = output.get("data", {})
             if "text/markdown" in data:
                 data["text/markdown"] = with_new_links(data["text/markdown"], file, page)
+            if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):  # MyST-NB looks for it at the cell
+                cell.metadata["mystnb"] = {"image": {"alt": alt}}
     return notebook
 
 
