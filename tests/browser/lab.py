@@ -235,6 +235,7 @@ class Lesson:
         for old in SCREENSHOTS.glob(f"{self.name}-*.png"):
             old.unlink()
         self.page.set_viewport_size({"width": WIDTH, "height": 2 * HEIGHT})
+        self.page.wait_for_timeout(500)  # until the page has that size
         scroller = "window.lesson.content.node.querySelector('.jp-WindowedPanel-outer')"
         total, step = self.page.evaluate(f"() => [{scroller}.scrollHeight, {scroller}.clientHeight]")
         places = range(0, total, step - 40)
