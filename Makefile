@@ -18,10 +18,10 @@ export PYTHONUTF8 := 1
 TRAINING := OMP_WAIT_POLICY=PASSIVE PYTHONWARNINGS=ignore::FutureWarning:torch.jit._script
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons test lab bench refresh constraints clean environment install
+.PHONY: help lessons test test-browser lab site bench refresh constraints clean environment install
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 lessons: environment ## run every lesson from top to bottom and write the pages into _lessons/
 	@$(VENV_PYTHON) tools/notebooks.py lessons
@@ -30,8 +30,16 @@ test: environment ## check that modules and notebooks agree, run every notebook 
 	@$(VENV_PYTHON) tools/notebooks.py check
 	@$(TRAINING) $(VENV_PYTHON) -m pytest
 
+test-browser: environment ## open every lesson in JupyterLab in a real browser; what it shows is kept in _browser/
+	@$(VENV_PYTHON) -c "import playwright" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[browser]"
+	@$(TRAINING) $(VENV_PYTHON) -m pytest tests/browser
+
 lab: environment ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
 	@$(TRAINING) $(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
+
+site: environment ## make the web pages, lessons and reference, in _site/
+	@$(VENV_PYTHON) -c "import furo, myst_nb" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[site]"
+	@$(TRAINING) $(VENV_PYTHON) tools/website.py
 
 bench: environment ## measure the speed, side by side with other libraries
 	@$(VENV_PYTHON) benchmarks/run.py
@@ -43,7 +51,7 @@ constraints: environment ## pin what is installed now in constraints.txt
 	@$(VENV_PYTHON) tools/constraints.py
 
 clean: ## remove what these commands made, but for the environment in .venv
-	rm -rf _lessons build dist *.egg-info .pytest_cache .hypothesis .cache
+	rm -rf _lessons _browser _site build dist *.egg-info .pytest_cache .hypothesis .cache
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print | xargs rm -rf
 
 # The environment. It is made once, and again only when what one of these files says has changed.

@@ -37,7 +37,9 @@ def _whole_numbers(values: Sequence, what: str) -> np.ndarray:
     """As int64, and an error in place of rounding."""
     numbers = np.asarray(values)
     if numbers.size and (numbers.dtype == bool or not np.array_equal(numbers, numbers.astype(np.int64))):
-        raise ValueError(f"{what} must be whole numbers, not such as {numbers.ravel()[0]!r} ({numbers.dtype}).")
+        raise ValueError(
+            f"{what} must be whole numbers, not such as {numbers.ravel()[0]!r} ({numbers.dtype})."
+        )
     return numbers.astype(np.int64)
 
 
@@ -55,22 +57,30 @@ class ImageSet:
 
     def __post_init__(self):
         if unknown := {str(part) for part in self.split} - set(SPLITS):
-            raise ValueError(f"split holds {sorted(unknown)}; only 'train', 'valid' and 'test' are known.")
+            raise ValueError(
+                f"split holds {sorted(unknown)}; only 'train', 'valid' and 'test' are known."
+            )
         object.__setattr__(self, "paths", [Path(path) for path in self.paths])
         object.__setattr__(self, "labels", _whole_numbers(self.labels, "labels"))
         object.__setattr__(self, "split", np.asarray(self.split, dtype="<U5"))
         if not len(self.paths) == len(self.labels) == len(self.split):
-            raise ValueError(f"{len(self.paths)} paths, {len(self.labels)} labels and {len(self.split)} split entries: "
-                             "there must be one of each for every photo.")
+            raise ValueError(
+                f"{len(self.paths)} paths, {len(self.labels)} labels and {len(self.split)} split"
+                " entries: there must be one of each for every photo."
+            )
         if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
-            raise ValueError(f"Labels must lie between 0 and {len(self.classes) - 1}, one for each of the "
-                             f"{len(self.classes)} classes; found {self.labels.min()} to {self.labels.max()}.")
+            raise ValueError(
+                f"Labels must lie between 0 and {len(self.classes) - 1}, one for each of the "
+                f"{len(self.classes)} classes; found {self.labels.min()} to {self.labels.max()}."
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        parts = ", ".join(f"{(self.split == part).sum():,} {part}" for part in SPLITS if (self.split == part).any())
+        parts = ", ".join(
+            f"{(self.split == part).sum():,} {part}" for part in SPLITS if (self.split == part).any()
+        )
         return f"ImageSet: {len(self):,} photos of {len(self.classes)} classes ({parts or 'empty'})"
 
     def indices(
@@ -86,10 +96,17 @@ class ImageSet:
         self,
         rows: Sequence[int],  # row numbers, in the order wanted; or a mask, (N,) bool
     ) -> "ImageSet":  # with the same classes
-        """A set of some of the photos. Raises `ValueError` for what is neither, `IndexError` for rows that aren't there."""
+        """A set of some of the photos. Raises `ValueError` for what is neither, `IndexError` for rows
+        that aren't there."""
         mask = np.asarray(rows)
-        rows = np.flatnonzero(mask) if mask.dtype == bool and len(mask) == len(self) else _whole_numbers(rows, "rows")
-        return ImageSet([self.paths[row] for row in rows], self.labels[rows], self.classes, self.split[rows])
+        rows = (
+            np.flatnonzero(mask)
+            if mask.dtype == bool and len(mask) == len(self)
+            else _whole_numbers(rows, "rows")
+        )
+        return ImageSet(
+            [self.paths[row] for row in rows], self.labels[rows], self.classes, self.split[rows]
+        )
 
     def counts(self) -> pd.DataFrame:  # a row a class, a column a part
         """How many photos each class has in each part."""
@@ -98,13 +115,20 @@ class ImageSet:
         return table.set_axis(self.classes).rename_axis(index="class", columns=None)
 
 # %% ../nbs/00_images.ipynb #a1cc9548
-PART_FOLDERS = {"train": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
+PART_FOLDERS = {
+    "train": "train",
+    "val": "valid",
+    "valid": "valid",
+    "validation": "valid",
+    "test": "test",
+}
 
 
 def image_files(
     folder: Path,  # where to look, with all folders below
 ) -> list[str]:  # names relative to the folder, with forward slashes, sorted
-    """List the files that are pictures by their name; hidden ones are left out, links to folders aren't followed."""
+    """List the files that are pictures by their name; hidden ones are left out, links to folders aren't
+    followed."""
     found = []
     for place, folders, files in os.walk(folder, onerror=_cannot_look_into):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -115,12 +139,18 @@ def image_files(
 
 
 def _cannot_look_into(error: OSError) -> None:
-    raise ValueError(f"The folder {error.filename} can't be read ({error.strerror}): mend its rights, or move it away.") from error
+    raise ValueError(
+        f"The folder {error.filename} can't be read ({error.strerror}): mend its rights, or move it"
+        " away."
+    ) from error
 
 
 def _class_folders(folder: Path) -> list[str]:
-    """The folders in a folder, sorted; a link to the folder itself or one above would hold everything twice."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    """The folders in a folder, sorted; a link to the folder itself or one above would hold everything
+    twice."""
+    names = sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
+    )
     above = folder.resolve()
     for name in names:
         if (folder / name).resolve() in (above, *above.parents):
@@ -136,12 +166,18 @@ def split_rows(
 ) -> np.ndarray:  # (N,), "train" or "valid"
     """Set aside a share of each class: at least one photo where it has two, none where it has one.
 
-    Depends on names, labels, fraction and seed alone, so it is the same on every computer and in any order.
+    Depends on names, labels, fraction and seed alone, so it is the same on every computer and in any
+    order.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"valid_fraction={fraction} must lie between 0 and 1, for example 0.2.")
     split = np.full(len(names), "train", dtype="<U5")
-    lottery = np.array([hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).hexdigest() for name in names])
+    lottery = np.array(
+        [
+            hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).hexdigest()
+            for name in names
+        ]
+    )
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         n = min(max(1, round(len(rows) * fraction)), len(rows) - 1)
@@ -150,19 +186,22 @@ def split_rows(
 
 # %% ../nbs/00_images.ipynb #ef612978
 def from_folder(
-    path: str | Path,  # a folder with `train` and `val` (or `valid`, `test`) folders of class folders, or of class folders
+    # a folder with `train` and `val` (or `valid`, `test`) folders of class folders, or of class folders
+    path: str | Path,
     valid_fraction: float = 0.2,  # share of each class set aside where there is no `val` folder
     seed: int = 0,  # decides which photos are set aside
 ) -> ImageSet:
     """List the photos of a folder; opens none of them. The same on every computer.
 
-    A `test` folder is the validation part where there is no other. Raises `ValueError`, which says what was looked
-    for, where nothing usable is found.
+    A `test` folder is the validation part where there is no other. Raises `ValueError`, which says what
+    was looked for, where nothing usable is found.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder." if root.exists() else f"There is no folder {root}.")
-    parts = {name: PART_FOLDERS[name.lower()] for name in _class_folders(root) if name.lower() in PART_FOLDERS}
+    parts = {
+        name: PART_FOLDERS[name.lower()] for name in _class_folders(root) if name.lower() in PART_FOLDERS
+    }
     if "train" not in parts.values():
         parts = {"": "train"}
     elif "valid" not in parts.values():
@@ -174,18 +213,25 @@ def from_folder(
         for name in image_files(root / folder / label)
     ]
     if not rows:
-        raise ValueError(f"No photos found in {root}: expected class folders with pictures in them, as in "
-                         f"{root.name}/cat/1.jpg, or in {root.name}/train/cat/1.jpg and {root.name}/val/cat/2.jpg.")
+        raise ValueError(
+            f"No photos found in {root}: expected class folders with pictures in them, as in "
+            f"{root.name}/cat/1.jpg, or in {root.name}/train/cat/1.jpg and {root.name}/val/cat/2.jpg."
+        )
     return _from_rows(root, rows, valid_fraction, seed)
 
 
-def _from_rows(root: Path, rows: list[tuple[str, str, str]], valid_fraction: float, seed: int) -> ImageSet:
-    """Make an `ImageSet` of (class, part, name) rows; where no part is "valid", set some of the training photos aside."""
+def _from_rows(
+    root: Path, rows: list[tuple[str, str, str]], valid_fraction: float, seed: int
+) -> ImageSet:
+    """Make an `ImageSet` of (class, part, name) rows; where no part is "valid", set some of the training
+    photos aside."""
     classes = sorted({label for label, part, _ in rows if part == "train"})
     strangers = sorted({label for label, _, _ in rows} - set(classes))
     if strangers:
-        raise ValueError(f"Nothing to train on for {len(strangers)} of the classes in {root}: {_some(strangers)} have "
-                         "no training photos.")
+        raise ValueError(
+            f"Nothing to train on for {len(strangers)} of the classes in {root}: {_some(strangers)} have"
+            " no training photos."
+        )
     if len(classes) < 2:
         raise ValueError(f"Only one class, {classes[0]!r}, in {root}: a classifier needs at least two.")
     number = {label: i for i, label in enumerate(classes)}
@@ -196,8 +242,12 @@ def _from_rows(root: Path, rows: list[tuple[str, str, str]], valid_fraction: flo
         train = np.flatnonzero(split == "train")
         split[train] = split_rows([names[row] for row in train], labels[train], valid_fraction, seed)
         if "valid" not in split:
-            raise ValueError(f"Every class in {root} has a single photo: none can be set aside for validation.")
-    return ImageSet([root / name for name in names], labels, [WORDNET.get(label, label) for label in classes], split)
+            raise ValueError(
+                f"Every class in {root} has a single photo: none can be set aside for validation."
+            )
+    return ImageSet(
+        [root / name for name in names], labels, [WORDNET.get(label, label) for label in classes], split
+    )
 
 
 def _some(names: Sequence, most: int = 5) -> str:
@@ -207,10 +257,13 @@ def _some(names: Sequence, most: int = 5) -> str:
 
 # %% ../nbs/00_images.ipynb #997953ad
 WORDNET = {
-    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain saw",
-    "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas pump",
+    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck",
+    "n03425413": "gas pump",
     "n03445777": "golf ball", "n03888257": "parachute",
-    "n02086240": "Shih-Tzu", "n02087394": "Rhodesian ridgeback", "n02088364": "beagle", "n02089973": "English foxhound",
+    "n02086240": "Shih-Tzu", "n02087394": "Rhodesian ridgeback", "n02088364": "beagle",
+    "n02089973": "English foxhound",
     "n02093754": "Border terrier", "n02096294": "Australian terrier", "n02099601": "golden retriever",
     "n02105641": "Old English sheepdog", "n02111889": "Samoyed", "n02115641": "dingo",
 }  # fmt: skip
@@ -221,37 +274,67 @@ def from_csv(
     root: str | Path | None = None,  # folder that the paths are relative to; None: the table's own
     path_col: str = "path",  # column of paths
     label_col: str = "label",  # column of class names
-    valid_col: str | None = None,  # column that marks validation photos (true/false, 1/0 or a part's name); None: `is_valid` if there is one
+    # column that marks validation photos (true/false, 1/0 or a part's name); None: `is_valid` if there
+    # is one
+    valid_col: str | None = None,
     valid_fraction: float = 0.2,  # share of each class set aside where no column marks any
     seed: int = 0,  # decides which photos are set aside
     encoding: str = "utf-8-sig",  # how the table's letters are stored
 ) -> ImageSet:
     """List the photos of a table; opens none of them. Row i of the table is row i of the set.
 
-    Raises `ValueError`, which names column or rows, for missing columns, empty cells, paths that leave `root`, paths
-    that occur twice, and files that aren't there.
+    Raises `ValueError`, which names column or rows, for missing columns, empty cells, paths that leave
+    `root`, paths that occur twice, and files that aren't there.
     """
     table = _read_table(Path(csv), encoding)
     root = Path(csv).parent if root is None else Path(root).expanduser()
     valid_col = "is_valid" if valid_col is None and "is_valid" in table else valid_col
     for column in filter(None, (path_col, label_col, valid_col)):
         if column not in table:
-            raise ValueError(f"{csv} has no column {column!r}; its columns are {_some(list(table), 12)}.")
+            raise ValueError(
+                f"{csv} has no column {column!r}; its columns are {_some(list(table), 12)}."
+            )
         _refuse(csv, np.flatnonzero(table[column].str.strip() == ""), f"nothing in column {column!r}")
-    names = [PurePosixPath(os.path.normpath(name.replace("\\", "/")).replace("\\", "/")) for name in table[path_col]]
-    leaves = [not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0] or "\0" in str(name) for name in names]
+    names = [
+        PurePosixPath(os.path.normpath(name.replace("\\", "/")).replace("\\", "/"))
+        for name in table[path_col]
+    ]
+    leaves = [
+        not name.parts
+        or name.is_absolute()
+        or ".." in name.parts
+        or ":" in name.parts[0]
+        or "\0" in str(name)
+        for name in names
+    ]
     _refuse(csv, np.flatnonzero(leaves), f"a path that leaves {root}")
-    _refuse(csv, np.flatnonzero(pd.Series(map(str, names)).duplicated()), "a path that stands in an earlier row too")
-    _refuse(csv, np.flatnonzero([not os.path.isfile(root / name) for name in names]), f"a file that isn't in {root}")
-    parts = ["train"] * len(table) if valid_col is None else _read_parts(csv, valid_col, table[valid_col])
-    return _from_rows(root, list(zip(table[label_col].str.strip(), parts, map(str, names))), valid_fraction, seed)
+    _refuse(
+        csv,
+        np.flatnonzero(pd.Series(map(str, names)).duplicated()),
+        "a path that stands in an earlier row too",
+    )
+    _refuse(
+        csv,
+        np.flatnonzero([not os.path.isfile(root / name) for name in names]),
+        f"a file that isn't in {root}",
+    )
+    parts = (
+        ["train"] * len(table) if valid_col is None else _read_parts(csv, valid_col, table[valid_col])
+    )
+    return _from_rows(
+        root, list(zip(table[label_col].str.strip(), parts, map(str, names))), valid_fraction, seed
+    )
 
 
 def _read_table(csv: Path, encoding: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding=encoding, skip_blank_lines=False)
+        table = pd.read_csv(
+            csv, dtype=str, keep_default_na=False, encoding=encoding, skip_blank_lines=False
+        )
     except UnicodeError as error:
-        raise ValueError(f"{csv} is not stored as {encoding}: pass its encoding, for example encoding='latin-1'.") from error
+        raise ValueError(
+            f"{csv} is not stored as {encoding}: pass its encoding, for example encoding='latin-1'."
+        ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
         raise ValueError(f"{csv} can't be read as a table: {error}") from error
     if table.empty:
@@ -270,7 +353,11 @@ def _refuse(csv: str | Path, rows: np.ndarray, what: str) -> None:
 def _read_parts(csv: str | Path, column: str, values: pd.Series) -> list[str]:
     meaning = {"true": "valid", "1": "valid", "false": "train", "0": "train", **PART_FOLDERS}
     parts = [meaning.get(value.strip().lower(), "") for value in values]
-    _refuse(csv, np.flatnonzero([part == "" for part in parts]), f"something else than true/false or a part in {column!r}")
+    _refuse(
+        csv,
+        np.flatnonzero([part == "" for part in parts]),
+        f"something else than true/false or a part in {column!r}",
+    )
     return parts
 
 # %% ../nbs/00_images.ipynb #c9c92b6a
@@ -287,9 +374,17 @@ def check_images(
     images: ImageSet,  # what to look at; every photo is decoded
     progress: bool = True,  # show a bar when it takes more than a moment
 ) -> pd.DataFrame:  # columns row, path, problem, detail; the worst first; no rows: nothing found
-    """Decode every photo and report those that are damaged, empty, extreme (tiny, a strip, of one colour) or there twice."""
-    bar = tqdm(in_order(_look_at, images.paths), "checking photos", len(images), unit="photo", leave=False, delay=2,
-               disable=not progress)
+    """Decode every photo and report those that are damaged, empty, extreme (tiny, a strip, of one
+    colour) or there twice."""
+    bar = tqdm(
+        in_order(_look_at, images.paths),
+        "checking photos",
+        len(images),
+        unit="photo",
+        leave=False,
+        delay=2,
+        disable=not progress,
+    )
     found, first_with = [], {}
     for row, (digest, problem, detail) in enumerate(bar):
         if problem:
@@ -353,18 +448,20 @@ ImageSet.without_bad = without_bad
 
 # %% ../nbs/00_images.ipynb #f1664647
 NAMED_SETS = {
-    "imagenette2-160": "IMAGENETTE_160", "imagenette2-320": "IMAGENETTE_320", "imagenette2": "IMAGENETTE",
+    "imagenette2-160": "IMAGENETTE_160", "imagenette2-320": "IMAGENETTE_320",
+    "imagenette2": "IMAGENETTE",
     "imagewoof2-160": "IMAGEWOOF_160", "imagewoof2-320": "IMAGEWOOF_320", "imagewoof2": "IMAGEWOOF",
 }  # what fastai calls each of them; fmt: skip
 
 
 def load_images(
-    name_or_path: str | Path | None = None,  # a name in `NAMED_SETS`, "bundled", a folder or a .csv; None: `LESSONKIT_IMAGES`, else bundled
+    # a name in `NAMED_SETS`, "bundled", a folder or a .csv; None: `LESSONKIT_IMAGES`, else bundled
+    name_or_path: str | Path | None = None,
 ) -> ImageSet:
     """List the photos of a named set (fastai downloads it), a folder or a table.
 
-    Raises `ValueError` for what is neither, and `ConnectionError`, which says where to put the files by hand, when
-    the download fails.
+    Raises `ValueError` for what is neither, and `ConnectionError`, which says where to put the files by
+    hand, when the download fails.
     """
     chosen = str(name_or_path or os.environ.get("LESSONKIT_IMAGES") or "bundled")
     if chosen == "bundled":
@@ -381,7 +478,8 @@ def load_images(
 
 
 def _download(name: str) -> Path:
-    """The folder of a public set: as put there by hand, or downloaded by fastai, which checks its fingerprint."""
+    """The folder of a public set: as put there by hand, or downloaded by fastai, which checks its
+    fingerprint."""
     from fastai.data.external import URLs, fastai_cfg, untar_data
 
     by_hand = fastai_cfg().path("data") / name
@@ -392,9 +490,9 @@ def _download(name: str) -> Path:
         return untar_data(url)
     except Exception as error:  # no network, a proxy's page in place of the file, a full disk...
         raise ConnectionError(
-            f"{name} could not be downloaded from {url} ({' '.join(str(error).split())}). To put it there by hand, "
-            f"unpack {name}.tgz so that {by_hand / 'train'} is there. The bundled set works with no network: "
-            "load_images('bundled')."
+            f"{name} could not be downloaded from {url} ({' '.join(str(error).split())}). To put it"
+            f" there by hand, unpack {name}.tgz so that {by_hand / 'train'} is there. The bundled set"
+            " works with no network: load_images('bundled')."
         ) from error
 
 # %% ../nbs/00_images.ipynb #d80eebb6
@@ -410,7 +508,8 @@ def bundled_images(
 def decode(
     images: ImageSet,  # the photos
     size: int,  # side of the squares that come out, in pixels
-    fit: str = "crop",  # "crop": the centre square; "squish": everything, distorted; "pad": everything, with black bars
+    # "crop": the centre square; "squish": everything, distorted; "pad": everything, with black bars
+    fit: str = "crop",
     progress: bool = True,  # show a bar when it takes more than a moment
 ) -> np.ndarray:  # (N, 3, size, size), uint8, memory-mapped and read-only; row i is `images.paths[i]`
     """Decode photos into one array, or map the array of an earlier call.
@@ -423,7 +522,8 @@ def decode(
 LOADER_SETTINGS = frozenset(
     "bs shuffle drop_last size augment seed device num_workers pin_memory do_setup".split()
 ) | set(TfmdDL._methods)  # what `ImageLoader.new` takes; fastai passes transforms and methods of its own
-MARGIN = 1.5  # the array behind the training photos is at least this many times as wide and high as the batches
+# the array behind the training photos is at least this many times as wide and high as the batches
+MARGIN = 1.5
 
 
 class PhotoRows:
@@ -438,7 +538,8 @@ class PhotoRows:
         split_idx: int,  # 0: for training, 1: not; fastai's transforms look at it
         labelled: bool = True,  # False: batches hold photos alone
     ):
-        self.images, self.rows, self.split_idx, self.labelled = images, np.asarray(rows), split_idx, labelled
+        self.images, self.rows = images, np.asarray(rows)
+        self.split_idx, self.labelled = split_idx, labelled
         self.vocab, self.c = CategoryMap(images.classes, sort=False), len(images.classes)
 
     def __len__(self) -> int:
@@ -460,15 +561,17 @@ class PhotoRows:
 
     def new_empty(self) -> "PhotoRows":
         """The same classes and no photos; fastai asks for it when it exports a learner."""
-        return PhotoRows(self.images.take([]), np.array([], dtype=np.int64), self.split_idx, self.labelled)
+        return PhotoRows(
+            self.images.take([]), np.array([], dtype=np.int64), self.split_idx, self.labelled
+        )
 
 # %% ../nbs/00_images.ipynb #d16b03bd
 class ImageLoader(TfmdDL):
     """Batches of photos, cut from a decoded array; made by `image_dataloaders`.
 
-    `last_indices` holds the row numbers, in the `ImageSet`, of the batch given last. `epoch` counts how often the
-    loader was gone through; set it to 0 to start over. `generators` has one seeded `torch.Generator` each for
-    `order`, `augment` and `technique`.
+    `last_indices` holds the row numbers, in the `ImageSet`, of the batch given last. `epoch` counts how
+    often the loader was gone through; set it to 0 to start over. `generators` has one seeded
+    `torch.Generator` each for `order`, `augment` and `technique`.
     """
 
     def __init__(
@@ -476,14 +579,18 @@ class ImageLoader(TfmdDL):
         dataset: PhotoRows,  # which photos
         bs: int = 64,  # photos a batch
         shuffle: bool = False,  # another order at every epoch
-        drop_last: bool = False,  # leave out what doesn't fill a batch; else a single left-over joins the batch before it when shuffling
+        # leave out what doesn't fill a batch; else a single left-over joins the batch before it when
+        # shuffling
+        drop_last: bool = False,
         size: int = 64,  # side of the pictures, in pixels
         augment: Augment | None = None,  # random crop and flip; None: the centre square
         seed: int = 0,  # with the epoch's number decides everything random
         **kwargs,  # of fastai's TfmdDL
     ):
         kwargs["num_workers"] = 0
-        self.generators = SimpleNamespace(**{name: torch.Generator() for name in ("order", "augment", "technique")})
+        self.generators = SimpleNamespace(
+            **{name: torch.Generator() for name in ("order", "augment", "technique")}
+        )
         self.augment, self.seed, self.epoch, self.last_indices = augment, seed, 0, None
         self._arrays: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.size = size
@@ -505,7 +612,8 @@ class ImageLoader(TfmdDL):
         return len(self._chunks(range(self.n)))
 
     def _chunks(self, rows: Sequence[int]) -> list[Sequence[int]]:
-        """Cut rows into batches; a single left-over one would break batch normalization, so it joins the batch before."""
+        """Cut rows into batches; a single left-over one would break batch normalization, so it joins the
+        batch before."""
         starts = list(range(0, len(rows), self.bs))
         if starts and self.drop_last and len(rows) % self.bs:
             starts.pop()
@@ -522,7 +630,8 @@ class ImageLoader(TfmdDL):
         self.epoch += 1
 
     def __iter__(self) -> Iterator[tuple]:
-        """fastai's order of things, without its worker processes, which draw from PyTorch's global random state."""
+        """fastai's order of things, without its worker processes, which draw from PyTorch's global
+        random state."""
         self.randomize()
         self.before_iter()
         for batch in self.create_batches(self.get_idxs()):
@@ -531,11 +640,16 @@ class ImageLoader(TfmdDL):
 
     def get_idxs(self) -> list[int]:
         """The rows of this epoch, in their order."""
-        return torch.randperm(self.n, generator=self.generators.order).tolist() if self.shuffle else list(range(self.n))
+        return (
+            torch.randperm(self.n, generator=self.generators.order).tolist()
+            if self.shuffle
+            else list(range(self.n))
+        )
 
     def create_batches(self, rows: list[int]) -> Iterator[tuple]:
         """One batch after the other."""
-        for rows in self._chunks(list(islice(rows, self.n))):  # fastai's show_batch(unique=True) gives an endless one
+        # fastai's show_batch(unique=True) gives an endless one
+        for rows in self._chunks(list(islice(rows, self.n))):
             yield self._make_batch(np.asarray(rows))
 
     def _make_batch(self, rows: np.ndarray) -> tuple:
@@ -548,7 +662,12 @@ class ImageLoader(TfmdDL):
         elif pictures.shape[-1] != self.size:
             pictures = resize_batch(pictures, self.size)
         self.last_indices = self.dataset.rows[rows]
-        x = pictures.float().div_(255).contiguous(memory_format=torch.channels_last).as_subclass(TensorImage)
+        x = (
+            pictures.float()
+            .div_(255)
+            .contiguous(memory_format=torch.channels_last)
+            .as_subclass(TensorImage)
+        )
         if not self.dataset.labelled:
             return (x,)
         # labels as plain tensors: PyTorch's losses refuse fastai's two types together
@@ -560,7 +679,9 @@ class ImageLoader(TfmdDL):
         served_by = [side for side in self._arrays if side >= needed]
         if not served_by:
             paths = [self.dataset.images.paths[row] for row in self.dataset.rows]
-            self._arrays[needed] = cached_photos(paths, needed, "crop" if self.augment is None else "squish")
+            self._arrays[needed] = cached_photos(
+                paths, needed, "crop" if self.augment is None else "squish"
+            )
             return self._arrays[needed]
         return self._arrays[min(served_by)]
 
@@ -592,7 +713,8 @@ class ImageLoader(TfmdDL):
 
     def new(
         self,
-        dataset: "PhotoRows | ImageSet | Sequence | None" = None,  # other photos: rows, a set, or a list of files
+        # other photos: rows, a set, or a list of files
+        dataset: "PhotoRows | ImageSet | Sequence | None" = None,
         cls: type | None = None,  # another class of loader
         **kwargs,  # what is to be different: bs, shuffle, drop_last, size, augment, seed, device...
     ) -> "ImageLoader":
@@ -601,15 +723,29 @@ class ImageLoader(TfmdDL):
             dataset = self.dataset
         elif isinstance(dataset, ImageSet):
             if list(dataset.classes) != list(self.dataset.images.classes):
-                raise ValueError(f"These photos have other classes ({_some(dataset.classes)}) than the loader's "
-                                 f"({_some(self.dataset.images.classes)}): their numbers would mean other things.")
+                raise ValueError(
+                    f"These photos have other classes ({_some(dataset.classes)}) than the loader's "
+                    f"({_some(self.dataset.images.classes)}): their numbers would mean other things."
+                )
             dataset = PhotoRows(dataset, np.arange(len(dataset)), split_idx=1)
         elif not isinstance(dataset, PhotoRows):
             dataset = _unlabelled(dataset, self.dataset.vocab)
         if unknown := kwargs.keys() - LOADER_SETTINGS:
-            raise TypeError(f"A loader has no setting {', '.join(sorted(unknown))}; it has {', '.join(sorted(LOADER_SETTINGS))}.")
-        settings = dict(bs=self.bs, shuffle=self.shuffle, drop_last=self.drop_last, size=self.size, augment=self.augment,
-                        seed=self.seed, device=self.device, after_batch=self.after_batch, do_setup=False)
+            raise TypeError(
+                f"A loader has no setting {', '.join(sorted(unknown))}; it has"
+                f" {', '.join(sorted(LOADER_SETTINGS))}."
+            )
+        settings = dict(
+            bs=self.bs,
+            shuffle=self.shuffle,
+            drop_last=self.drop_last,
+            size=self.size,
+            augment=self.augment,
+            seed=self.seed,
+            device=self.device,
+            after_batch=self.after_batch,
+            do_setup=False,
+        )
         new = (cls or type(self))(dataset, **(settings | kwargs))
         if dataset is self.dataset and new.augment is self.augment:
             new._arrays = self._arrays
@@ -629,14 +765,16 @@ def image_dataloaders(
     size: int = 64,  # side of the pictures, in pixels
     batch_size: int = 64,  # photos a batch
     augment: Augment | bool = True,  # vary the training photos: True, False, or how strongly
-    normalize: Callable | None = None,  # a fastai batch transform, for example lessonkit.normalization.Normalize
+    # a fastai batch transform, for example lessonkit.normalization.Normalize
+    normalize: Callable | None = None,
     device: str | torch.device | None = None,  # where batches are made; None: the CPU
     seed: int = 0,  # decides order, crops, and what techniques draw
 ) -> DataLoaders:  # for a fastai Learner; `.train` and `.valid` are `ImageLoader`s
     """Loaders of batches cut from arrays that are decoded once.
 
-    Training batches come in another order and with other crops at each epoch, the same for the same seed. Validation
-    batches hold the centre squares, in the order of the set. Pictures are float32, 0 to 1 before `normalize`.
+    Training batches come in another order and with other crops at each epoch, the same for the same
+    seed. Validation batches hold the centre squares, in the order of the set. Pictures are float32, 0 to
+    1 before `normalize`.
     Raises `ValueError` for an empty part and settings out of range.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
@@ -647,12 +785,22 @@ def image_dataloaders(
         if not len(images.indices(part)):
             raise ValueError(f"{images} has no photos in the part {part!r}.")
     if not isinstance(augment, bool | Augment):
-        raise TypeError(f"augment={augment!r} must be True, False, or an Augment(min_area=..., max_ratio=..., flip=...).")
-    if isinstance(augment, Augment) and not (0 < augment.min_area <= 1 <= augment.max_ratio and 0 <= augment.flip <= 1):
-        raise ValueError(f"{augment}: min_area must lie above 0 and up to 1, max_ratio at 1 or more, flip between 0 and 1.")
+        raise TypeError(
+            f"augment={augment!r} must be True, False, or an Augment(min_area=..., max_ratio=...,"
+            " flip=...)."
+        )
+    if isinstance(augment, Augment) and not (
+        0 < augment.min_area <= 1 <= augment.max_ratio and 0 <= augment.flip <= 1
+    ):
+        raise ValueError(
+            f"{augment}: min_area must lie above 0 and up to 1, max_ratio at 1 or more, flip between 0"
+            " and 1."
+        )
     strength = (Augment() if augment else None) if isinstance(augment, bool) else augment
     shared = dict(bs=int(batch_size), size=size, seed=int(seed), device=torch.device(device or "cpu"),
                   after_batch=[normalize] if normalize is not None else None)
-    train = ImageLoader(PhotoRows(images, images.indices("train"), 0), shuffle=True, augment=strength, **shared)
+    train = ImageLoader(
+        PhotoRows(images, images.indices("train"), 0), shuffle=True, augment=strength, **shared
+    )
     valid = ImageLoader(PhotoRows(images, images.indices("valid"), 1), **shared)
     return DataLoaders(train.prepare(), valid.prepare(), device=train.device)

@@ -27,7 +27,9 @@ def _check_eps(eps: Any) -> float:
     if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
         raise TypeError(f"eps must be a number from 0 to 1, such as 0.1, not {eps!r:.60}.")
     if not 0 <= eps <= 1:  # false for NaN as well
-        raise ValueError(f"eps={eps} must lie between 0 (no smoothing) and 1 (all classes equal); 0.1 is usual.")
+        raise ValueError(
+            f"eps={eps} must lie between 0 (no smoothing) and 1 (all classes equal); 0.1 is usual."
+        )
     return float(eps)
 
 
@@ -44,8 +46,9 @@ def _check_labels(y: Tensor, n_classes: int, ignore_index: int) -> None:
     if bad.any():
         found = y[bad].unique()[:3].tolist()
         raise ValueError(
-            f"With {n_classes} classes, labels must lie in 0..{n_classes - 1} or be ignore_index={ignore_index}; found"
-            f" {', '.join(map(str, found))}. Do they start from 1, or is n_classes too small?"
+            f"With {n_classes} classes, labels must lie in 0..{n_classes - 1} or be"
+            f" ignore_index={ignore_index}; found {', '.join(map(str, found))}. Do they start from 1, or"
+            " is n_classes too small?"
         )
 
 
@@ -59,8 +62,9 @@ def _as_labels(y: Any) -> Tensor:
     y = _plain(torch.as_tensor(y))
     if y.dtype.is_floating_point or y.dtype.is_complex or y.dtype == torch.bool:
         raise TypeError(
-            f"Labels must be class numbers of an integer type, not {str(y.dtype).removeprefix('torch.')}. If they are"
-            " class numbers all the same, pass y.long()."
+            "Labels must be class numbers of an integer type, not"
+            f" {str(y.dtype).removeprefix('torch.')}. If they are class numbers all the same, pass"
+            " y.long()."
         )
     return y.long()
 
@@ -70,8 +74,9 @@ def smooth_labels(
     n_classes: int,  # how many classes there are, N
     eps: float = 0.1,  # share that is spread over all classes, 0 to 1
     ignore_index: int = -100,  # the label of items that don't count
-) -> Tensor:  # y.shape + (N,), float32, on the labels' device: rows sum to 1, those of ignored items are zeros
-    """Turn class numbers into smoothed labels: 1 - eps + eps/N for the right class, eps/N for every other.
+) -> Tensor:  # y.shape + (N,), float32, on the labels' device: rows sum to 1, or are zeros if ignored
+    """Turn class numbers into smoothed labels: 1 - eps + eps/N for the right class, eps/N for every
+    other.
 
     Raises `TypeError` for labels that aren't integers, `ValueError` for labels or settings out of range.
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision, section 7.
@@ -101,24 +106,28 @@ def _as_weight(weight: Any) -> Tensor | None:
         raise TypeError(f"weight must be numbers, one a class, not {weight!r:.60}.") from None
     weight = weight if weight.dtype.is_floating_point else weight.float()
     if weight.ndim != 1 or not len(weight):
-        raise ValueError(f"weight must be one number for each class, not of shape {tuple(weight.shape)}.")
+        raise ValueError(
+            f"weight must be one number for each class, not of shape {tuple(weight.shape)}."
+        )
     if not (weight.isfinite() & (weight >= 0)).all():
         raise ValueError(f"weight must hold ordinary numbers, 0 or more, not {weight.tolist()}.")
     return weight
 
 # %% ../nbs/05_label_smoothing.ipynb #9199b69a
 class LabelSmoothingCrossEntropy(nn.Module):
-    """Cross-entropy with smoothed labels, for PyTorch and fastai: `F.cross_entropy(label_smoothing=eps)`.
+    """Cross-entropy with smoothed labels, for PyTorch and fastai:
+    `F.cross_entropy(label_smoothing=eps)`.
 
-    Takes class numbers of any integer type, or soft labels (floating point, the shape of the predictions).
-    Values and gradients are PyTorch's, but for these: half precision is computed in float32 and rounded once;
-    weights follow the predictions' type and device; where nothing counts (all items ignored, an empty batch, or
-    no weight), the mean is 0 and not NaN; a soft label that is all zeros, as `smooth_labels` makes of an ignored
-    item, counts as ignored; fastai's tensor types are taken. On the CPU, labels are checked; elsewhere that
-    would make the device wait.
+    Takes class numbers of any integer type, or soft labels (floating point, the shape of the
+    predictions). Values and gradients are PyTorch's, but for these: half precision is computed in
+    float32 and rounded once; weights follow the predictions' type and device; where nothing counts (all
+    items ignored, an empty batch, or no weight), the mean is 0 and not NaN; a soft label that is all
+    zeros, as `smooth_labels` makes of an ignored item, counts as ignored; fastai's tensor types are
+    taken. On the CPU, labels are checked; elsewhere that would make the device wait.
 
-    As in PyTorch, class weights multiply each class's term of the sum, and the mean divides by the weights of
-    the right classes; with soft labels it divides by the number of items. `ignore_index` is for class numbers.
+    As in PyTorch, class weights multiply each class's term of the sum, and the mean divides by the
+    weights of the right classes; with soft labels it divides by the number of items. `ignore_index` is
+    for class numbers.
     Raises `TypeError` and `ValueError` for settings, predictions and labels that don't fit.
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision, section 7.
     """
@@ -128,14 +137,16 @@ class LabelSmoothingCrossEntropy(nn.Module):
     def __init__(
         self,
         eps: float = 0.1,  # share that is spread over all classes, 0 to 1
-        weight: Tensor | Sequence[float] | None = None,  # one number a class, (C,), 0 or more; None: all alike
+        # one number a class, (C,), 0 or more; None: all alike
+        weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = -100,  # the label of items that don't count
         reduction: str = "mean",  # "mean", "sum" or "none"
         axis: int = 1,  # where the predictions have their classes: 1 for (N, C, ...), -1 for (N, T, C)
     ):
         super().__init__()
         self.eps, self.reduction = eps, reduction
-        self.ignore_index, self.axis = _check_whole(ignore_index, "ignore_index"), _check_whole(axis, "axis")
+        self.ignore_index = _check_whole(ignore_index, "ignore_index")
+        self.axis = _check_whole(axis, "axis")
         self.register_buffer("weight", _as_weight(weight))
         self._check_settings()
 
@@ -143,12 +154,15 @@ class LabelSmoothingCrossEntropy(nn.Module):
         """Look at what may have been set since the last call."""
         _check_eps(self.eps)
         if self.reduction not in REDUCTIONS:
-            raise ValueError(f"reduction={self.reduction!r} must be one of {', '.join(map(repr, REDUCTIONS))}.")
+            raise ValueError(
+                f"reduction={self.reduction!r} must be one of {', '.join(map(repr, REDUCTIONS))}."
+            )
 
     def forward(
         self,
         pred: Tensor,  # logits, (N, C), (C,), or with more dimensions; floating point
-        target: Tensor,  # class numbers, the same shape without the class axis; or soft labels of the same shape
+        # class numbers, the same shape without the class axis; or soft labels of the same shape
+        target: Tensor,
     ) -> Tensor:  # a number, or for reduction="none" a loss an item; of the predictions' type
         """The loss of predictions (before softmax)."""
         self._check_settings()
@@ -157,7 +171,10 @@ class LabelSmoothingCrossEntropy(nn.Module):
                 raise TypeError(f"{name} must be a tensor, not {type(values).__name__}.")
         pred, target = _plain(pred), _plain(target)
         if not pred.dtype.is_floating_point:
-            raise TypeError(f"Predictions must be floating-point logits, not {str(pred.dtype).removeprefix('torch.')}.")
+            raise TypeError(
+                "Predictions must be floating-point logits, not"
+                f" {str(pred.dtype).removeprefix('torch.')}."
+            )
         axis = self._class_axis(pred)
         there = min(1, pred.ndim - 1)  # where PyTorch wants the classes
         logits = pred if axis == there else pred.movedim(axis, there)
@@ -165,7 +182,8 @@ class LabelSmoothingCrossEntropy(nn.Module):
         weight = None if self.weight is None else self.weight.to(logits)
         if weight is not None and len(weight) != pred.shape[axis]:
             raise ValueError(
-                f"weight is for {len(weight)} classes, but the predictions have {pred.shape[axis]} (axis={self.axis})."
+                f"weight is for {len(weight)} classes, but the predictions have {pred.shape[axis]}"
+                f" (axis={self.axis})."
             )
         if target.dtype.is_floating_point:
             loss = self._soft(logits, self._soft_labels(pred, target, axis).to(logits), weight)
@@ -181,7 +199,9 @@ class LabelSmoothingCrossEntropy(nn.Module):
 
     def _hard(self, logits: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         """The loss of class numbers."""
-        cross_entropy = partial(F.cross_entropy, ignore_index=self.ignore_index, label_smoothing=float(self.eps))
+        cross_entropy = partial(
+            F.cross_entropy, ignore_index=self.ignore_index, label_smoothing=float(self.eps)
+        )
         if self.reduction == "none":
             return cross_entropy(logits, y, weight, reduction="none")
         if self.reduction == "mean" and _may_look(y):
@@ -192,7 +212,9 @@ class LabelSmoothingCrossEntropy(nn.Module):
         if self.reduction == "sum":
             return total
         counts = y != self.ignore_index
-        return _mean(total, counts.sum() if weight is None else weight[y.where(counts, 0)].where(counts, 0).sum())
+        return _mean(
+            total, counts.sum() if weight is None else weight[y.where(counts, 0)].where(counts, 0).sum()
+        )
 
     def _soft(self, logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
         """The loss of soft labels."""
@@ -208,22 +230,24 @@ class LabelSmoothingCrossEntropy(nn.Module):
         if pred.ndim == 1:
             return 0
         if not -pred.ndim <= self.axis < pred.ndim:
-            raise ValueError(f"Predictions of shape {tuple(pred.shape)} have no axis={self.axis} to hold the classes.")
+            raise ValueError(
+                f"Predictions of shape {tuple(pred.shape)} have no axis={self.axis} to hold the classes."
+            )
         return self.axis % pred.ndim
 
     def _class_numbers(self, pred: Tensor, y: Tensor, axis: int) -> Tensor:
         """Checked class numbers, int64."""
         if y.shape == pred.shape:
             raise ValueError(
-                "The labels are whole numbers in the predictions' shape. One class an item: pass its number, or rows"
-                " that sum to 1 as floats. Several classes an item: use nn.BCEWithLogitsLoss, and smooth each yes or"
-                " no."
+                "The labels are whole numbers in the predictions' shape. One class an item: pass its"
+                " number, or rows that sum to 1 as floats. Several classes an item: use"
+                " nn.BCEWithLogitsLoss, and smooth each yes or no."
             )
         wanted = pred.shape[:axis] + pred.shape[axis + 1 :]
         if y.shape != wanted:
             raise ValueError(
-                f"Predictions of shape {tuple(pred.shape)} with classes along axis={axis} need labels of shape"
-                f" {tuple(wanted)}, not {tuple(y.shape)}."
+                f"Predictions of shape {tuple(pred.shape)} with classes along axis={axis} need labels of"
+                f" shape {tuple(wanted)}, not {tuple(y.shape)}."
             )
         return _as_labels(y)
 
@@ -233,7 +257,8 @@ class LabelSmoothingCrossEntropy(nn.Module):
             _as_labels(labels)  # class numbers as floats: says what to do
         if labels.shape != pred.shape:
             raise ValueError(
-                f"Soft labels must have the predictions' shape {tuple(pred.shape)}, not {tuple(labels.shape)}."
+                f"Soft labels must have the predictions' shape {tuple(pred.shape)}, not"
+                f" {tuple(labels.shape)}."
             )
         labels = labels.movedim(axis, min(1, pred.ndim - 1))
         if _may_look(labels) and labels.numel():
@@ -242,9 +267,10 @@ class LabelSmoothingCrossEntropy(nn.Module):
             wrong = ((sums - 1).abs() > 1e-2) & (sums != 0)
             if least < 0 or wrong.any() or not sums.isfinite().all():
                 raise ValueError(
-                    "Soft labels must be 0 or more and sum to 1 over the classes (or all be 0: ignored); smallest value"
-                    f" {least:.4g}, sums from {sums.min():.4g} to {sums.max():.4g}. Several classes an item: use"
-                    " nn.BCEWithLogitsLoss, and smooth each yes or no."
+                    "Soft labels must be 0 or more and sum to 1 over the classes (or all be 0:"
+                    f" ignored); smallest value {least:.4g}, sums from {sums.min():.4g} to"
+                    f" {sums.max():.4g}. Several classes an item: use nn.BCEWithLogitsLoss, and smooth"
+                    " each yes or no."
                 )
         return labels
 
@@ -265,8 +291,8 @@ class LabelSmoothingCrossEntropy(nn.Module):
     def extra_repr(self) -> str:
         weight = None if self.weight is None else self.weight.tolist()
         return (
-            f"eps={self.eps}, weight={weight}, ignore_index={self.ignore_index}, reduction={self.reduction!r},"
-            f" axis={self.axis}"
+            f"eps={self.eps}, weight={weight}, ignore_index={self.ignore_index},"
+            f" reduction={self.reduction!r}, axis={self.axis}"
         )
 
 
@@ -289,12 +315,14 @@ def show_smoothed_labels(
     y: Tensor | Sequence[int],  # class numbers, (N,)
     classes: Sequence[str],  # their names
     eps: float = 0.1,  # share that is spread over all classes, 0 to 1
-    images: Any = None,  # N pictures to draw beside their labels; what `lessonkit.plots.as_pictures` takes
+    # N pictures to draw beside their labels; what `lessonkit.plots.as_pictures` takes
+    images: Any = None,
     ignore_index: int = -100,  # the label of items that don't count
 ) -> Figure:  # a row for each label
     """Draw labels before and after smoothing as bars, the right class marked.
 
-    Raises `ValueError` for no labels and for as many pictures as don't fit, and what `smooth_labels` raises.
+    Raises `ValueError` for no labels and for as many pictures as don't fit, and what `smooth_labels`
+    raises.
     """
     import matplotlib.pyplot as plt
 
@@ -307,13 +335,17 @@ def show_smoothed_labels(
     if pictures is not None and len(pictures) != len(y):
         raise ValueError(f"There are {len(pictures)} pictures for {len(y)} labels.")
     before, after = (smooth_labels(y, len(classes), share, ignore_index) for share in (0, eps))
-    after = after.double().round(decimals=6).numpy()  # float32's 0.01 is a bit less, and would be written as "<1 %"
+    # float32's 0.01 is a bit less, and would be written as "<1 %"
+    after = after.double().round(decimals=6).numpy()
     top = min(len(classes), 10)
     columns = 2 + (pictures is not None)
     fig, axes = plt.subplots(
         len(y),
         columns,
-        figsize=(3.3 * columns - (columns == 3) * 1.3, len(y) * (0.35 + 0.19 * (top + (len(classes) > top)))),
+        figsize=(
+            3.3 * columns - (columns == 3) * 1.3,
+            len(y) * (0.35 + 0.19 * (top + (len(classes) > top))),
+        ),
         squeeze=False,
         layout="constrained",
         gridspec_kw={"width_ratios": [0.6, 1, 1][3 - columns :]},
@@ -323,7 +355,10 @@ def show_smoothed_labels(
             line[0].imshow(pictures[number], cmap="gray", vmin=0, vmax=255)
             line[0].axis("off")
         marked = None if label == ignore_index else label
-        for ax, title, rows in ((line[-2], "before", before), (line[-1], f"after, ε = {eps:.2g}", after)):
+        for ax, title, rows in (
+            (line[-2], "before", before),
+            (line[-1], f"after, ε = {eps:.2g}", after),
+        ):
             label_bars(ax, rows[number], classes, highlight=marked, top=top, in_order=True)
             ax.set_title(f"{title} (ignored)" if marked is None else title, fontsize=10)
     plt.close(fig)  # the caller draws it: a notebook shows what a cell returns

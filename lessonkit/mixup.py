@@ -33,12 +33,14 @@ __all__ = ['sample_lambda', 'mixup', 'mix_targets', 'mixed_loss', 'cutmix', 'Mix
 def sample_lambda(
     n: int,  # photos in the batch
     alpha: float = 0.4,  # strength: λ is drawn from Beta(alpha, alpha); 0 doesn't mix
-    generator: torch.Generator | None = None,  # where the randomness comes from; None: PyTorch's global state
+    # where the randomness comes from; None: PyTorch's global state
+    generator: torch.Generator | None = None,
     per_item: bool = True,  # a λ for each photo; False: one for all
 ) -> Tensor:  # (n,), float32, 0 to 1, on the CPU
     """Draw how much of each photo stays; not folded, so its mean is 1/2. With alpha 0 every λ is 1.
 
-    Raises `ValueError` for a negative, infinite or NaN alpha or a negative n, `TypeError` for what is no number.
+    Raises `ValueError` for a negative, infinite or NaN alpha or a negative n, `TypeError` for what is no
+    number.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
     _check_alpha(alpha)
@@ -46,7 +48,8 @@ def sample_lambda(
         raise ValueError(f"n={n} must be at least 0.")
     if alpha == 0:
         return torch.ones(n)
-    # NumPy draws, because PyTorch's Beta takes no generator. Above 1e100 λ is 1/2 in any float, and NumPy overflows.
+    # NumPy draws, because PyTorch's Beta takes no generator. Above 1e100 λ is 1/2 in any float, and
+    # NumPy overflows.
     device = "cpu" if generator is None else generator.device
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
     strength = min(float(alpha), 1e100)
@@ -64,7 +67,8 @@ def _check_alpha(alpha: float) -> None:
 def mixup(
     x: Tensor,  # photos or whatever is to be mixed, (N, ...), float
     lam: float | Tensor,  # share of each photo that stays, 0 to 1: one number, or (N,)
-    partner: Tensor | None = None,  # with which one each is mixed, (N,), row numbers; None: the one before it
+    # with which one each is mixed, (N,), row numbers; None: the one before it
+    partner: Tensor | None = None,
 ) -> Tensor:  # a new tensor: same shape, dtype, device and memory format
     """Mix each photo with its partner: λ·x + (1 − λ)·x[partner]. Half precision is computed in float32.
 
@@ -73,7 +77,9 @@ def mixup(
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"Photos of {kind} can't be mixed without rounding: mix after converting, x.float() / 255.")
+        raise TypeError(
+            f"Photos of {kind} can't be mixed without rounding: mix after converting, x.float() / 255."
+        )
     lam, partner = _check_shares(lam, len(x), x.device), _check_partner(partner, len(x), x.device)
     plain = _plain(x)
     work = plain.float() if x.dtype.itemsize < 4 else plain
@@ -110,7 +116,9 @@ def _check_shares(lam: float | Tensor, n: int, device: torch.device) -> Tensor:
     lam = torch.as_tensor(lam).to(device)
     lam = lam if lam.dtype == torch.float64 else lam.float()
     if lam.ndim > 1 or (lam.ndim == 1 and len(lam) != n):
-        raise ValueError(f"lam has the shape {tuple(lam.shape)}: give one number, or one for each of the {n} items.")
+        raise ValueError(
+            f"lam has the shape {tuple(lam.shape)}: give one number, or one for each of the {n} items."
+        )
     if lam.numel():
         low, high = map(float, lam.detach().aminmax())
         if not (low >= 0 and high <= 1):  # false for NaN as well
@@ -125,29 +133,37 @@ def _check_partner(partner: Tensor | None, n: int, device: torch.device) -> Tens
     if partner.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
         raise TypeError(f"partner must hold row numbers (torch.int64), not {partner.dtype}.")
     if partner.shape != (n,):
-        raise ValueError(f"partner has the shape {tuple(partner.shape)}, but there are {n} items: one partner each.")
+        raise ValueError(
+            f"partner has the shape {tuple(partner.shape)}, but there are {n} items: one partner each."
+        )
     if n and not (0 <= partner.min() and partner.max() < n):
-        raise ValueError(f"partner must hold row numbers from 0 to {n - 1}, not {partner.min()} to {partner.max()}.")
+        raise ValueError(
+            f"partner must hold row numbers from 0 to {n - 1}, not {partner.min()} to {partner.max()}."
+        )
     return partner.long()
 
 # %% ../nbs/04_mixup.ipynb #c23b4ab3
 def mix_targets(
-    y: Tensor,  # class numbers (N,), whole; rows (N, C) of probabilities or of 0 and 1; or values (N, ...), float
+    # class numbers (N,), whole; rows (N, C) of probabilities or of 0 and 1; or values (N, ...), float
+    y: Tensor,
     lam: float | Tensor,  # share of each label that stays, 0 to 1: one number, or (N,)
     partner: Tensor | None = None,  # as in `mixup`
     n_classes: int | None = None,  # how many classes there are; needed for class numbers
 ) -> Tensor:  # mixed: (N, C) float32 from class numbers and whole rows; else shape and dtype of y
     """Mix labels like their photos: λ·y + (1 − λ)·y[partner], class numbers as rows.
 
-    Raises `ValueError` for class numbers without `n_classes` or out of range, and for shapes that don't fit.
+    Raises `ValueError` for class numbers without `n_classes` or out of range, and for shapes that don't
+    fit.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
     y = _plain(torch.as_tensor(y))
     if not y.is_floating_point():
         y = _rows(y, n_classes)
     elif n_classes is not None and (y.ndim != 2 or y.shape[1] != n_classes):
-        raise ValueError(f"Labels of decimals with the shape {tuple(y.shape)} are no rows of {n_classes} classes. For class "
-                         "numbers, convert: y.long(). For measured values, leave out n_classes.")
+        raise ValueError(
+            f"Labels of decimals with the shape {tuple(y.shape)} are no rows of {n_classes} classes. For"
+            " class numbers, convert: y.long(). For measured values, leave out n_classes."
+        )
     return mixup(y, lam, partner)
 
 
@@ -155,20 +171,28 @@ def _rows(y: Tensor, n_classes: int | None) -> Tensor:
     """Class numbers (N,), or rows of 0 and 1, as rows of float32."""
     if y.ndim == 2:
         if n_classes not in (None, y.shape[1]) or not ((y == 0) | (y == 1)).all():
-            raise ValueError(f"Whole-number labels of the shape {tuple(y.shape)} must be rows of 0 and 1 with a column "
-                             f"for each class (n_classes={n_classes}).")
+            raise ValueError(
+                f"Whole-number labels of the shape {tuple(y.shape)} must be rows of 0 and 1 with a"
+                f" column for each class (n_classes={n_classes})."
+            )
         return y.float()
     if y.ndim != 1:
-        raise ValueError(f"Class numbers must have the shape (N,), not {tuple(y.shape)}; mix the loss instead: mixed_loss.")
+        raise ValueError(
+            f"Class numbers must have the shape (N,), not {tuple(y.shape)}; mix the loss instead:"
+            " mixed_loss."
+        )
     if n_classes is None:
         raise ValueError("Labels are class numbers: say how many classes there are, n_classes=...")
     if len(y) and not (0 <= y.min() and y.max() < n_classes):
-        raise ValueError(f"Class numbers must lie between 0 and {n_classes - 1}, not from {y.min()} to {y.max()}.")
+        raise ValueError(
+            f"Class numbers must lie between 0 and {n_classes - 1}, not from {y.min()} to {y.max()}."
+        )
     return nn.functional.one_hot(y.long(), n_classes).float()
 
 # %% ../nbs/04_mixup.ipynb #125287b9
 def mixed_loss(
-    loss_func: Callable,  # F.cross_entropy, nn.CrossEntropyLoss(...), a fastai loss, nn.BCEWithLogitsLoss(), nn.MSELoss()...
+    # F.cross_entropy, nn.CrossEntropyLoss(...), a fastai loss, nn.BCEWithLogitsLoss(), nn.MSELoss()...
+    loss_func: Callable,
     pred: Tensor,  # predictions for the mixed photos, as `loss_func` takes them
     y: Tensor,  # labels before mixing, as `loss_func` takes them
     lam: float | Tensor,  # share of each photo's own label, 0 to 1: one number, or (N,)
@@ -176,14 +200,17 @@ def mixed_loss(
 ) -> Tensor:  # a number, or the loss of each item where `loss_func` doesn't reduce
     """The loss for mixed photos, reduced once, as `loss_func` reduces.
 
-    Class numbers: the losses for both labels are mixed item by item; a mean is Σ[λ·w·ℓ + (1−λ)·w′·ℓ′] over the terms
-    that aren't ignored, divided by the sum of their λ·w and (1−λ)·w′ (w: class weights, else 1). All other labels,
-    rows of classes and measured values, are mixed themselves and the loss is called once.
-    Raises `TypeError` where class numbers come with a loss whose way of averaging can't be seen and with several λ.
+    Class numbers: the losses for both labels are mixed item by item; a mean is Σ[λ·w·ℓ + (1−λ)·w′·ℓ′]
+    over the terms that aren't ignored, divided by the sum of their λ·w and (1−λ)·w′ (w: class weights,
+    else 1). All other labels, rows of classes and measured values, are mixed themselves and the loss is
+    called once.
+    Raises `TypeError` where class numbers come with a loss whose way of averaging can't be seen and with
+    several λ.
     """
     lam, partner = _check_shares(lam, len(y), pred.device), _check_partner(partner, len(y), pred.device)
     pred, y = _plain(pred), _plain(y)
-    if y.is_floating_point() or y.dtype == torch.bool or y.numel() == pred.numel():  # a number for each number
+    # a number for each number
+    if y.is_floating_point() or y.dtype == torch.bool or y.numel() == pred.numel():
         return loss_func(pred, mixup(y if y.is_floating_point() else y.float(), lam, partner))
     other = y.roll(1, 0) if partner is None else y[partner]
     loss = _open(loss_func)
@@ -192,7 +219,12 @@ def mixed_loss(
     first, second = _plain(loss.each(pred, y)), _plain(loss.each(pred, other))
     if first.numel() != y.numel():
         return _mix_whole_losses(loss_func, pred, y, other, lam)
-    share = _over(lam, y.ndim).expand(y.shape).reshape(first.shape).to(torch.promote_types(first.dtype, torch.float32))
+    share = (
+        _over(lam, y.ndim)
+        .expand(y.shape)
+        .reshape(first.shape)
+        .to(torch.promote_types(first.dtype, torch.float32))
+    )
     mixed = torch.lerp(second.to(share.dtype), first.to(share.dtype), share)
     if loss.reduction == "mean":
         mixed = mixed.mean() if loss.counts_all(y) else mixed.sum() / loss.total(y, other, share)
@@ -201,12 +233,18 @@ def mixed_loss(
     return mixed.to(first.dtype)
 
 
-def _mix_whole_losses(loss_func: Callable, pred: Tensor, y: Tensor, other: Tensor, lam: Tensor) -> Tensor:
-    """For a loss that can't be had item by item: right if all items have the same λ, and else impossible."""
+def _mix_whole_losses(
+    loss_func: Callable, pred: Tensor, y: Tensor, other: Tensor, lam: Tensor
+) -> Tensor:
+    """For a loss that can't be had item by item: right if all items have the same λ, and else
+    impossible."""
     if not (lam == lam[0]).all():
         name = getattr(loss_func, "__name__", type(loss_func).__name__)
-        raise TypeError(f"Can't see how {name} averages over items, so it can't be mixed with a λ for each. Use one λ for the "
-                        "batch (per_item=False), or give the loss a `reduction` (argument or attribute) that takes 'none'.")
+        raise TypeError(
+            f"Can't see how {name} averages over items, so it can't be mixed with a λ for each. Use one"
+            " λ for the batch (per_item=False), or give the loss a `reduction` (argument or attribute)"
+            " that takes 'none'."
+        )
     return lam[0] * loss_func(pred, y) + (1 - lam[0]) * loss_func(pred, other)
 
 # %% ../nbs/04_mixup.ipynb #ab95c337
@@ -223,8 +261,11 @@ class _Opened(NamedTuple):
         return self.weight is None and (self.ignore_index is None or not (y == self.ignore_index).any())
 
     def total(self, y: Tensor, other: Tensor, share: Tensor) -> Tensor:
-        """What a mean is divided by: both labels' weights, each with its share; 1 where nothing counts."""
-        own, others = (self._weights(labels).reshape(share.shape).to(share.dtype) for labels in (y, other))
+        """What a mean is divided by: both labels' weights, each with its share; 1 where nothing
+        counts."""
+        own, others = (
+            self._weights(labels).reshape(share.shape).to(share.dtype) for labels in (y, other)
+        )
         total = torch.lerp(others, own, share).sum()
         return total.where(total > 0, 1)  # the loss becomes 0, where PyTorch has NaN
 
@@ -247,8 +288,11 @@ def _open(loss_func: Callable) -> _Opened | None:
     else:
         settings, each = _function_settings(loss_func), partial(loss_func, reduction="none")
     opened = _Opened(each, *(settings.get(name) for name in _SETTINGS))
-    # Class weights without an ignore_index: not PyTorch's, so there's no telling what its mean is divided by.
-    known = opened.reduction in ("mean", "sum", "none") and (opened.weight is None or "ignore_index" in settings)
+    # Class weights without an ignore_index: not PyTorch's, so there's no telling what its mean is
+    # divided by.
+    known = opened.reduction in ("mean", "sum", "none") and (
+        opened.weight is None or "ignore_index" in settings
+    )
     return opened if known else None
 
 
@@ -258,7 +302,9 @@ _SETTINGS = "reduction", "weight", "ignore_index"
 def _function_settings(loss_func: Callable) -> dict[str, Any]:
     """The default or bound values of a function's arguments that decide how it averages."""
     if isinstance(loss_func, partial) and not loss_func.args:
-        return _function_settings(loss_func.func) | {k: v for k, v in loss_func.keywords.items() if k in _SETTINGS}
+        return _function_settings(loss_func.func) | {
+            k: v for k, v in loss_func.keywords.items() if k in _SETTINGS
+        }
     return dict(_defaults(loss_func))
 
 
@@ -275,16 +321,22 @@ def cutmix(
     x: Tensor,  # photos, (N, ..., H, W), of any number type
     lam: float | Tensor,  # share of each photo's area that is to stay, 0 to 1: one number, or (N,)
     partner: Tensor | None = None,  # as in `mixup`
-    generator: torch.Generator | None = None,  # draws the boxes' places, on the CPU; None: PyTorch's global state
+    # draws the boxes' places, on the CPU; None: PyTorch's global state
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:  # new photos, like x; the share that really stayed, (N,), float32
-    """Paste a box of its partner into each photo: √(1 − λ) of its height and width, around a random point.
+    """Paste a box of its partner into each photo: √(1 − λ) of its height and width, around a random
+    point.
 
-    A box that reaches over the border is cut off, so more may stay than was asked for. Raises `ValueError` for shapes
-    and shares that don't fit.
-    Source: Yun et al. 2019, CutMix: Regularization Strategy to Train Strong Classifiers, section 3.1 and its code.
+    A box that reaches over the border is cut off, so more may stay than was asked for. Raises
+    `ValueError` for shapes and shares that don't fit.
+    Source: Yun et al. 2019, CutMix: Regularization Strategy to Train Strong Classifiers, section 3.1 and
+    its code.
     """
     if not isinstance(x, Tensor) or x.ndim < 3:
-        raise ValueError(f"Photos must be a tensor (N, C, H, W), not {tuple(getattr(x, 'shape', ()))} ({type(x).__name__}).")
+        raise ValueError(
+            f"Photos must be a tensor (N, C, H, W), not {tuple(getattr(x, 'shape', ()))}"
+            f" ({type(x).__name__})."
+        )
     n, height, width = len(x), *x.shape[-2:]
     lam, partner = _check_shares(lam, n, torch.device("cpu")), _check_partner(partner, n, x.device)
     middle = torch.rand(2, n, generator=generator)
@@ -313,7 +365,9 @@ def _inside(middle: Tensor, side: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
 class _Mixing(Callback):
     """What `MixUp` and `CutMix` have in common."""
 
-    order = 5  # before fastai's callbacks for half precision and accumulated gradients, which change the loss as well
+    # before fastai's callbacks for half precision and accumulated gradients, which change the loss as
+    # well
+    order = 5
     run_valid = False
 
     def __init__(
@@ -328,10 +382,16 @@ class _Mixing(Callback):
 
     def before_fit(self):
         if any(isinstance(callback, MixHandler) for callback in self.learn.cbs):
-            raise ValueError("fastai's MixUp or CutMix is there, too, and the labels would be mixed twice: remove one of them.")
+            raise ValueError(
+                "fastai's MixUp or CutMix is there, too, and the labels would be mixed twice: remove one"
+                " of them."
+            )
         if getattr(getattr(self.learn, "recorder", None), "train_metrics", False):
-            warnings.warn("Metrics on training batches compare mixed photos with one of their two labels: look at the "
-                          "validation's.", stacklevel=2)
+            warnings.warn(
+                "Metrics on training batches compare mixed photos with one of their two labels: look at"
+                " the validation's.",
+                stacklevel=2,
+            )
 
     def before_batch(self):
         mixers = [callback for callback in self.learn.cbs if isinstance(callback, _Mixing)]
@@ -340,7 +400,9 @@ class _Mixing(Callback):
         for mixer in mixers:
             mixer.mixed = None
         if len(self.learn.yb) > 1:
-            raise ValueError(f"Batches have {len(self.learn.yb)} labels a photo; MixUp and CutMix can mix one.")
+            raise ValueError(
+                f"Batches have {len(self.learn.yb)} labels a photo; MixUp and CutMix can mix one."
+            )
         if len(self.learn.yb) and len(self.learn.xb[0]) > 1:
             generator = self.generator()
             chosen = torch.randint(len(mixers), (), generator=generator) if len(mixers) > 1 else 0
@@ -356,7 +418,9 @@ class _Mixing(Callback):
 
     def after_loss(self):
         if self.mixed is not None:
-            self.learn.loss_grad = mixed_loss(self.learn.loss_func, self.learn.pred, self.learn.yb[0], *self.mixed)
+            self.learn.loss_grad = mixed_loss(
+                self.learn.loss_func, self.learn.pred, self.learn.yb[0], *self.mixed
+            )
             self.learn.loss = self.learn.loss_grad.clone()
 
     def generator(self) -> torch.Generator:
@@ -371,15 +435,19 @@ class _Mixing(Callback):
 
 def _shuffles(loader: Any) -> bool:
     """Whether neighbours are strangers in each epoch."""
-    return bool(getattr(loader, "shuffle", False)) or isinstance(getattr(loader, "sampler", None), RandomSampler)
+    return bool(getattr(loader, "shuffle", False)) or isinstance(
+        getattr(loader, "sampler", None), RandomSampler
+    )
 
 
 class MixUp(_Mixing):
-    """Mix photos and loss in training, not in validation, as a fastai callback: `learn.fit(5, cbs=MixUp())`.
+    """Mix photos and loss in training, not in validation, as a fastai callback:
+    `learn.fit(5, cbs=MixUp())`.
 
-    Works with any loss that `mixed_loss` takes, in half precision, and together with `CutMix` (each batch is given to
-    one of them). Partners are neighbours where the loader shuffles, else a random permutation. A batch of one stays
-    as it is. The Learner's loss function is never replaced, so an error leaves nothing behind.
+    Works with any loss that `mixed_loss` takes, in half precision, and together with `CutMix` (each
+    batch is given to one of them). Partners are neighbours where the loader shuffles, else a random
+    permutation. A batch of one stays as it is. The Learner's loss function is never replaced, so an
+    error leaves nothing behind.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization.
     """
 
@@ -391,13 +459,16 @@ class MixUp(_Mixing):
     ):
         super().__init__(alpha, per_item, seed)
 
-    def mix(self, xb: tuple, lam: Tensor, partner: Tensor | None, generator: torch.Generator) -> tuple[tuple, Tensor]:
+    def mix(
+        self, xb: tuple, lam: Tensor, partner: Tensor | None, generator: torch.Generator
+    ) -> tuple[tuple, Tensor]:
         """Mix all inputs of the network with the same shares."""
         return tuple(mixup(x, lam, partner) for x in xb), lam
 
 
 class CutMix(_Mixing):
-    """Paste a box of another photo in training, not in validation, as a fastai callback; else like `MixUp`.
+    """Paste a box of another photo in training, not in validation, as a fastai callback; else like
+    `MixUp`.
 
     Source: Yun et al. 2019, CutMix: Regularization Strategy to Train Strong Classifiers.
     """
@@ -410,7 +481,9 @@ class CutMix(_Mixing):
     ):
         super().__init__(alpha, per_item, seed)
 
-    def mix(self, xb: tuple, lam: Tensor, partner: Tensor | None, generator: torch.Generator) -> tuple[tuple, Tensor]:
+    def mix(
+        self, xb: tuple, lam: Tensor, partner: Tensor | None, generator: torch.Generator
+    ) -> tuple[tuple, Tensor]:
         """Paste boxes into the photos, which must be the network's only input."""
         if len(xb) != 1:
             raise ValueError(f"The network has {len(xb)} inputs; CutMix can paste into one.")
@@ -419,10 +492,11 @@ class CutMix(_Mixing):
 
 # %% ../nbs/04_mixup.ipynb #e04dc83e
 class MixUpCollate:
-    """Mix batches in a plain PyTorch `DataLoader`: `DataLoader(..., collate_fn=MixUpCollate(n_classes=10))`.
+    """Mix batches in a plain PyTorch `DataLoader`: `DataLoader(...,
+    collate_fn=MixUpCollate(n_classes=10))`.
 
-    Batches must be pairs (photos, labels), photos float. Randomness is PyTorch's, which gives each worker and each
-    epoch another seed. A batch of one isn't mixed.
+    Batches must be pairs (photos, labels), photos float. Randomness is PyTorch's, which gives each
+    worker and each epoch another seed. A batch of one isn't mixed.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization.
     """
 
@@ -457,7 +531,8 @@ def show_mixup(
     cut: bool = False,  # paste a box (CutMix) instead of mixing
     generator: torch.Generator | None = None,  # draws the boxes' places
 ) -> Figure:
-    """Draw a photo, its partner, their mix and bars of the mixed label; for several λ a strip of mixes over bars.
+    """Draw a photo, its partner, their mix and bars of the mixed label; for several λ a strip of mixes
+    over bars.
 
     Raises what `mixup` and `mix_targets` raise, and `IndexError` for an item that isn't there.
     """
@@ -472,12 +547,18 @@ def show_mixup(
     mixes, targets, stay = [], [], []
     for share in shares:
         back = torch.tensor([1, 0])
-        mixed, kept = cutmix(pair, share, back, generator) if cut else (mixup(pair, share, back), torch.full((2,), share))
+        mixed, kept = (
+            cutmix(pair, share, back, generator)
+            if cut
+            else (mixup(pair, share, back), torch.full((2,), share))
+        )
         mixes.append(as_pictures(mixed[:1])[0])
         targets.append(mix_targets(labels, kept, back, len(classes))[0])
         stay.append(float(kept[0]))
     if len(shares) == 1:
-        figure, axes = plt.subplots(1, 4, figsize=(11, 2.6), layout="constrained", width_ratios=[1, 1, 1, 1.1])
+        figure, axes = plt.subplots(
+            1, 4, figsize=(11, 2.6), layout="constrained", width_ratios=[1, 1, 1, 1.1]
+        )
         for ax, picture, title in zip(axes, [*pictures, *mixes], [*titles, f"mixed, λ = {stay[0]:.2f}"]):
             ax.imshow(picture)
             ax.set_title(title)

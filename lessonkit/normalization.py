@@ -35,10 +35,12 @@ def _check_pictures(
     n_channels: int | None = None,  # how many channels there must be; None: any number
     allow_uint8: bool = False,  # whole numbers from 0 to 255 are fine
 ) -> None:
-    """Raise `TypeError` or `ValueError`, with what to do, unless this is a tensor (..., C, H, W) we know."""
+    """Raise `TypeError` or `ValueError`, with what to do, unless this is a tensor (..., C, H, W) we
+    know."""
     if not isinstance(pictures, Tensor):
         raise TypeError(
-            f"Pictures must come as a tensor (N, C, H, W) or (C, H, W), not as {type(pictures).__name__}."
+            "Pictures must come as a tensor (N, C, H, W) or (C, H, W), not as"
+            f" {type(pictures).__name__}."
         )
     if not pictures.dtype.is_floating_point and not (allow_uint8 and pictures.dtype == torch.uint8):
         advice = {
@@ -49,25 +51,27 @@ def _check_pictures(
             f"Pictures hold {str(pictures.dtype).removeprefix('torch.')} values, whose scale is unknown"
             " here. "
             + advice.get(
-                pictures.dtype, "Convert them to floating point, and divide by the largest possible value."
+                pictures.dtype,
+                "Convert them to floating point, and divide by the largest possible value.",
             )
         )
     if pictures.ndim < 3:
         raise ValueError(
-            f"Pictures need the dimensions (N, C, H, W) or (C, H, W); these have {tuple(pictures.shape)}."
+            "Pictures need the dimensions (N, C, H, W) or (C, H, W); these have"
+            f" {tuple(pictures.shape)}."
         )
     if n_channels is not None and pictures.shape[-3] != n_channels:
         advice = (
             "The channels seem to come last: use pictures.movedim(-1, -3)."
             if pictures.shape[-1] == n_channels
             else (
-                "Count statistics on pictures of this kind, or convert the pictures (grey to colour: repeat"
-                " the channel)."
+                "Count statistics on pictures of this kind, or convert the pictures (grey to colour:"
+                " repeat the channel)."
             )
         )
         raise ValueError(
-            f"Pictures have {pictures.shape[-3]} channel(s) (their shape is {tuple(pictures.shape)}), but the"
-            f" statistics are for {n_channels}. {advice}"
+            f"Pictures have {pictures.shape[-3]} channel(s) (their shape is {tuple(pictures.shape)}),"
+            f" but the statistics are for {n_channels}. {advice}"
         )
 
 # %% ../nbs/01_normalization.ipynb #5632a148
@@ -101,8 +105,8 @@ class ChannelStats:
     ) -> ChannelStats:  # itself
         """Count a batch of any size in; a batch that is refused changes nothing.
 
-        Raises `TypeError` for other integers, `ValueError` for an empty batch, another number of channels,
-        NaN or infinity.
+        Raises `TypeError` for other integers, `ValueError` for an empty batch, another number of
+        channels, NaN or infinity.
         """
         if isinstance(batch, np.ndarray):
             if not batch.flags.writeable or any(stride < 0 for stride in batch.strides):
@@ -223,18 +227,22 @@ def _normalizers_in(loader: Any) -> list:  # transforms, none for anything that 
 # %% ../nbs/01_normalization.ipynb #4da5e1a8
 def channel_stats(
     images_or_batches: ImageSet | Iterable,  # photos, or batches: tensors, or (pictures, labels)
-    size: int = 64,  # for an ImageSet: side in pixels at which photos are decoded; take the size you train at
+    # for an ImageSet: side in pixels at which photos are decoded; take the size you train at
+    size: int = 64,
     batch_size: int = 256,  # for an ImageSet: photos counted at once
 ) -> ChannelStats:
     """Count the statistics of an `ImageSet`'s training photos (centre squares), or of batches.
 
-    Raises `ValueError` when there is nothing to count or when a loader has normalized its batches already.
+    Raises `ValueError` when there is nothing to count or when a loader has normalized its batches
+    already.
     """
     stats = ChannelStats()
     if isinstance(images_or_batches, ImageSet):
         rows = images_or_batches.indices("train")
         if not len(rows):
-            raise ValueError(f"{images_or_batches} has no training photos, and no others may be counted.")
+            raise ValueError(
+                f"{images_or_batches} has no training photos, and no others may be counted."
+            )
         photos = decode(images_or_batches.take(rows), size)
         for start in range(0, len(photos), batch_size):
             stats.update(photos[start : start + batch_size])
@@ -250,7 +258,8 @@ def channel_stats(
         )
     if _normalizers_in(images_or_batches):
         raise ValueError(
-            "The batches of this loader are normalized already. Count those of a loader without Normalize."
+            "The batches of this loader are normalized already. Count those of a loader without"
+            " Normalize."
         )
     for batch in images_or_batches:
         stats.update(batch[0] if isinstance(batch, tuple | list) else batch)
@@ -262,7 +271,8 @@ def channel_stats(
 
 # %% ../nbs/01_normalization.ipynb #1ae791b8
 class Stats(NamedTuple):
-    """A mean and a standard deviation for each channel, for pictures from 0 to 1 if nothing else is said."""
+    """A mean and a standard deviation for each channel, for pictures from 0 to 1 if nothing else is
+    said."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -290,7 +300,8 @@ def _as_stats(
             raise TypeError(f"{name} must be numbers, one a channel, not {values!r:.80}.") from None
         if values.numel() != max(values.shape, default=1) or values.numel() == 0:
             raise ValueError(
-                f"{name} must be one number for each channel, not an array of shape {tuple(values.shape)}."
+                f"{name} must be one number for each channel, not an array of shape"
+                f" {tuple(values.shape)}."
             )
         if not values.isfinite().all():
             raise ValueError(
@@ -300,7 +311,8 @@ def _as_stats(
     mean, std = both
     if len(mean) != len(std):
         raise ValueError(
-            f"mean has {len(mean)} channel(s) and std has {len(std)}: there must be one of each a channel."
+            f"mean has {len(mean)} channel(s) and std has {len(std)}: there must be one of each a"
+            " channel."
         )
     if (std < 0).any():
         raise ValueError(f"A standard deviation can't be negative: std={_show(std.flatten())}.")
@@ -308,9 +320,9 @@ def _as_stats(
     flat = (std <= 1e-7 * mean.abs()).flatten().nonzero().flatten().tolist()
     if flat:
         raise ValueError(
-            f"Channel(s) {flat} have no spread (std={_show(std.flatten())}): all their pixels are the same,"
-            " so there is nothing to divide by. Leave such a channel out of the pictures, or give it a std"
-            " of 1."
+            f"Channel(s) {flat} have no spread (std={_show(std.flatten())}): all their pixels are the"
+            " same, so there is nothing to divide by. Leave such a channel out of the pictures, or give"
+            " it a std of 1."
         )
     return mean, std
 
@@ -352,7 +364,8 @@ def _on_pictures(
     change: Callable[[Tensor], Tensor],  # what to do with them
     plain: bool = True,  # take a tensor without fastai's type for pictures, too
 ) -> tuple[Any, int]:  # the batch with changed pictures, and how many tensors of pictures were found
-    """Apply a function to the pictures of a batch: each `TensorImage`, and a plain tensor that is first."""
+    """Apply a function to the pictures of a batch: each `TensorImage`, and a plain tensor that is
+    first."""
     if (
         isinstance(batch, TensorImage)
         or plain
@@ -362,7 +375,8 @@ def _on_pictures(
         return change(batch), 1
     if not isinstance(batch, tuple | list):
         return batch, 0
-    # A plain tensor counts at the first place alone, not inside a tuple there: ((x1, x2), y) would leave x2.
+    # A plain tensor counts at the first place alone, not inside a tuple there: ((x1, x2), y) would leave
+    # x2.
     plains = [plain and place == 0 and isinstance(item, Tensor) for place, item in enumerate(batch)]
     changed = [_on_pictures(item, change, plain) for item, plain in zip(batch, plains)]
     items, found = [item for item, _ in changed], sum(n for _, n in changed)
@@ -374,8 +388,8 @@ def _refuse_second(transforms: Iterable) -> None:
     if len(found := [tfm for tfm in transforms if _normalizes(tfm)]) > 1:
         raise ValueError(
             f"This pipeline normalizes {len(found)} times:"
-            f" {', '.join(tfm.name.split(' -- ')[0] for tfm in found)}. Keep one of them. For a loader, take"
-            " the other out of its after_batch; after add_tfms, make the loaders anew."
+            f" {', '.join(tfm.name.split(' -- ')[0] for tfm in found)}. Keep one of them. For a loader,"
+            " take the other out of its after_batch; after add_tfms, make the loaders anew."
         )
 
 # %% ../nbs/01_normalization.ipynb #3156cdcc
@@ -384,9 +398,9 @@ class Normalize(FastaiNormalize):
 
     Targets stay as they are. Statistics are checked here, pictures at every call; `decode` undoes it for
     drawing. Raises `TypeError` for integers and for a batch with no pictures in it, `ValueError` for
-    statistics or pictures that don't fit and for a second normalizing transform in the same pipeline; warns
-    when the first batch seems to be on another scale than the statistics. fastai's `vision_learner` adds
-    none of its own where this one is.
+    statistics or pictures that don't fit and for a second normalizing transform in the same pipeline;
+    warns when the first batch seems to be on another scale than the statistics. fastai's
+    `vision_learner` adds none of its own where this one is.
     """
 
     order = 99  # after augmentation, like fastai's
@@ -428,12 +442,14 @@ class Normalize(FastaiNormalize):
         changed, found = _on_pictures(batch, self._change)
         if not found:
             kinds = (
-                ", ".join(type(item).__name__ for item in batch) if isinstance(batch, tuple | list) else ""
+                ", ".join(type(item).__name__ for item in batch)
+                if isinstance(batch, tuple | list)
+                else ""
             )
             raise TypeError(
-                f"Found no pictures in this {type(batch).__name__} ({kinds}). Pass a tensor of pictures, or a"
-                " tuple that begins with one; for a dictionary or a nested batch, normalize its pictures one"
-                " by one."
+                f"Found no pictures in this {type(batch).__name__} ({kinds}). Pass a tensor of pictures,"
+                " or a tuple that begins with one; for a dictionary or a nested batch, normalize its"
+                " pictures one by one."
             )
         return changed
 
@@ -450,14 +466,16 @@ class Normalize(FastaiNormalize):
         items: Any = None,  # from fastai: the loader; None when added later
         train_setup: bool = False,  # from fastai; makes no difference
     ) -> None:
-        """Look for a second normalizing transform in the loader. (fastai's own guesses statistics here.)"""
+        """Look for a second normalizing transform in the loader. (fastai's own guesses statistics
+        here.)"""
         _refuse_second([*_normalizers_in(items), self])
 
     def to(
         self,
         device: str | torch.device | None,  # where batches will be; None changes nothing
     ) -> Normalize:  # itself
-        """Move the statistics; a loader's `to` calls this, and a batch from elsewhere works all the same."""
+        """Move the statistics; a loader's `to` calls this, and a batch from elsewhere works all the
+        same."""
         if device is not None:
             exact = torch.device(device).type != "mps"  # which has no float64
             self.mean, self.std = (
@@ -489,8 +507,8 @@ class Normalize(FastaiNormalize):
             warnings.warn(
                 f"The first batch has values from {low:.3g} to {high:.3g}, but the statistics (mean"
                 f" {_show(self.mean.flatten())}) belong to another scale. If the pictures are 0 to 255,"
-                " divide them by 255; if they were normalized before (in the dataset, perhaps), leave out"
-                " one of the two.",
+                " divide them by 255; if they were normalized before (in the dataset, perhaps), leave"
+                " out one of the two.",
                 stacklevel=4,
             )
 
@@ -518,9 +536,9 @@ def pretrained_stats(
     """Find the statistics that a pretrained model was trained with, where it states them.
 
     torchvision's models don't remember their weights: pass the weights, such as
-    `ResNet18_Weights.IMAGENET1K_V1`. A timm model states what its published weights were trained with, also
-    when it was made without them. Raises `ValueError`, with what to pass, when nothing is stated, when
-    parts of the model state different things, and when the model normalizes by itself.
+    `ResNet18_Weights.IMAGENET1K_V1`. A timm model states what its published weights were trained with,
+    also when it was made without them. Raises `ValueError`, with what to pass, when nothing is stated,
+    when parts of the model state different things, and when the model normalizes by itself.
     """
     parts = list(model.modules()) if isinstance(model, nn.Module) else [model]
     name = _name_of(model)
@@ -536,7 +554,8 @@ def pretrained_stats(
             f"mean {_show(stats.mean)}, std {_show(stats.std)}" for stats in sorted(stated)
         )
         raise ValueError(
-            f"Parts of {name} state different statistics: {several}. Pass the part that gets the pictures."
+            f"Parts of {name} state different statistics: {several}. Pass the part that gets the"
+            " pictures."
         )
     if callable(getattr(model, "transforms", None)):
         advice = "Use its own transforms(): they prepare pictures for this model."
@@ -547,8 +566,8 @@ def pretrained_stats(
         )
     else:
         advice = (
-            "Look into its model card or training code, and pass the numbers: Normalize(mean, std). For a"
-            " model that you train from scratch, count your own: Normalize(channel_stats(images))."
+            "Look into its model card or training code, and pass the numbers: Normalize(mean, std). For"
+            " a model that you train from scratch, count your own: Normalize(channel_stats(images))."
         )
     raise ValueError(f"{name} doesn't say what statistics it was trained with. {advice}")
 
@@ -576,7 +595,8 @@ def _stated_by(thing: Any) -> Stats | None:
     package = getattr(thing, "__module__", None) or _name_of(thing)
     if known := _TRAINED_WITH.get(package.split(".")[0]):
         return known
-    if callable(transforms := _read(thing, "transforms")) and hasattr(thing, "meta"):  # torchvision's weights
+    # torchvision's weights
+    if callable(transforms := _read(thing, "transforms")) and hasattr(thing, "meta"):
         return _stated_by(transforms())
     for place in ("pretrained_cfg", "default_cfg"):  # timm, the newer place first
         config = _read(thing, place)
@@ -597,8 +617,8 @@ def _stated_by(thing: Any) -> Stats | None:
     factor = _read(thing, "rescale_factor")
     if _read(thing, "do_rescale") and factor and not math.isclose(factor, 1 / 255, rel_tol=1e-3):
         raise ValueError(
-            f"{_name_of(thing)} multiplies 0 to 255 by {factor:.4g} and not by 1/255: its statistics aren't"
-            " for pictures from 0 to 1. Use it as it is, without Normalize."
+            f"{_name_of(thing)} multiplies 0 to 255 by {factor:.4g} and not by 1/255: its statistics"
+            " aren't for pictures from 0 to 1. Use it as it is, without Normalize."
         )
     return _read_stats(mean, std)
 
@@ -619,7 +639,8 @@ def show_normalized(
     how: Normalize | Callable[[Tensor], Tensor],  # what normalizes them
     n_bins: int = 40,  # bars in a histogram
 ) -> Figure:  # a row of four for each picture
-    """Draw pictures, their channels' histograms before and after, and what is drawn if nobody undoes it."""
+    """Draw pictures, their channels' histograms before and after, and what is drawn if nobody undoes
+    it."""
     import matplotlib.pyplot as plt
 
     before = images.detach().as_subclass(Tensor).cpu().float()
@@ -643,12 +664,18 @@ def show_normalized(
     titles = "picture", "values before", "values after", "drawn without undoing"
     for number, (line, old, new) in enumerate(zip(axes, before, after)):
         for ax, picture in ((line[0], old), (line[3], new)):
-            ax.imshow(picture.clamp(0, 1).movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+            ax.imshow(
+                picture.clamp(0, 1).movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1
+            )
             ax.axis("off")
         for ax, picture in ((line[1], old), (line[2], new)):
             for channel, colour in zip(picture, colours):
                 ax.hist(
-                    channel.flatten().numpy(), bins=n_bins, color=colour, alpha=0.45, histtype="stepfilled"
+                    channel.flatten().numpy(),
+                    bins=n_bins,
+                    color=colour,
+                    alpha=0.45,
+                    histtype="stepfilled",
                 )
             mean, std = float(picture.mean()), float(picture.std(correction=0))
             ax.axvline(mean, color="black", lw=1)

@@ -38,29 +38,40 @@ MERGES = ("mean", "log_mean", "max")
 
 def merge_views(
     probs: Tensor,  # of each view, (V, N, C); with `beta` the first is the plain one
-    merge: str = "mean",  # "mean" of probabilities, "log_mean" (their geometric mean), or "max" (the largest of each class)
-    beta: float | None = None,  # weight of the plain prediction against all views together; None: one among equals
+    # "mean" of probabilities, "log_mean" (their geometric mean), or "max" (the largest of each class)
+    merge: str = "mean",
+    # weight of the plain prediction against all views together; None: one among equals
+    beta: float | None = None,
 ) -> Tensor:  # (N, C), float32 (float64 where probs are); rows sum to 1
     """Merge predictions of several views into one.
 
-    "mean" averages probabilities. "log_mean" averages their logarithms, which is the geometric mean, and divides by the
-    sum; a probability of 0 counts as the smallest that the type can hold. "max" takes each class's largest probability and
-    divides by the sum. With `beta` the views but the first are merged, and the result is beta · first + (1 − beta) · merged:
-    0.25 and "mean" is fastai's rule. "mean" also takes rows that don't sum to 1 (several labels a photo, measured values).
-    Raises `ValueError` for an unknown merge, a wrong shape, beta outside 0 to 1, and such rows for "log_mean" and "max".
+    "mean" averages probabilities. "log_mean" averages their logarithms, which is the geometric mean, and
+    divides by the sum; a probability of 0 counts as the smallest that the type can hold. "max" takes
+    each class's largest probability and divides by the sum. With `beta` the views but the first are
+    merged, and the result is beta · first + (1 − beta) · merged: 0.25 and "mean" is fastai's rule.
+    "mean" also takes rows that don't sum to 1 (several labels a photo, measured values).
+    Raises `ValueError` for an unknown merge, a wrong shape, beta outside 0 to 1, and such rows for
+    "log_mean" and "max".
     Source: "mean" as in Krizhevsky et al. 2012, section 4.1.
     """
     if merge not in MERGES:
         raise ValueError(f"merge={merge!r} is not known: use one of {', '.join(MERGES)}.")
     if not isinstance(probs, Tensor) or probs.ndim != 3 or len(probs) == 0:
         shape = tuple(probs.shape) if isinstance(probs, Tensor) else type(probs).__name__
-        raise ValueError(f"probs must be a tensor (V, N, C) of one view or more, not {shape}. Of a list make one: torch.stack.")
+        raise ValueError(
+            f"probs must be a tensor (V, N, C) of one view or more, not {shape}. Of a list make one:"
+            " torch.stack."
+        )
     if beta is not None and not 0 <= beta <= 1:
-        raise ValueError(f"beta={beta} must lie between 0 (no weight for the plain prediction) and 1 (all of it).")
+        raise ValueError(
+            f"beta={beta} must lie between 0 (no weight for the plain prediction) and 1 (all of it)."
+        )
     probs = probs.float() if probs.dtype.itemsize < 4 else probs
     if merge != "mean" and probs.numel() and ((probs.sum(-1) - 1).abs() > 1e-2).any():
-        raise ValueError(f"merge={merge!r} needs probabilities that sum to 1 for each photo. For logits call softmax first; for "
-                         "several labels a photo or measured values use merge='mean'.")
+        raise ValueError(
+            f"merge={merge!r} needs probabilities that sum to 1 for each photo. For logits call softmax"
+            " first; for several labels a photo or measured values use merge='mean'."
+        )
     if beta is not None and len(probs) > 1:
         return torch.lerp(merge_views(probs[1:], merge), probs[0], beta)
     if merge == "mean":
@@ -76,20 +87,22 @@ def view_spread(
 ) -> Tensor:  # (N,), from 0 (all views agree) to 1
     """How much the predictions of the views differ: the mean total variation distance from their mean.
 
-    In words: the share of its probability that a view, on average, gives to other classes than the mean does.
+    In words: the share of its probability that a view, on average, gives to other classes than the mean
+    does.
     """
     return (probs - probs.mean(0)).abs().sum(-1).mean(0) / 2
 
 # %% ../nbs/03_tta.ipynb #e4197fd5
 @dataclass(frozen=True)
 class View:
-    """A way to look at a batch of photos: `view(x)` makes a new batch, (N, C, h, w), and leaves x as it is.
+    """A way to look at a batch of photos: `view(x)` makes a new batch, (N, C, h, w), and leaves x as it
+    is.
 
-    Made of any function of a batch: `View("upside down", lambda x: x.flip(-2))`. The function of a view that isn't the
-    same for all photos (`per_photo`) also gets the number of the batch's first photo, so that what a photo gets can depend
-    on its place in the data, and not on the size of the batches.
-    Calling raises `TypeError` for pictures of whole numbers, `ValueError` for what is no batch of photos or doesn't come
-    out as one.
+    Made of any function of a batch: `View("upside down", lambda x: x.flip(-2))`. The function of a view
+    that isn't the same for all photos (`per_photo`) also gets the number of the batch's first photo, so
+    that what a photo gets can depend on its place in the data, and not on the size of the batches.
+    Calling raises `TypeError` for pictures of whole numbers, `ValueError` for what is no batch of photos
+    or doesn't come out as one.
     """
 
     name: str  # for pictures and tables
@@ -100,8 +113,15 @@ class View:
         _check_photos(x)
         seen = self.apply(x, first) if self.per_photo else self.apply(x)
         if not isinstance(seen, Tensor) or seen.ndim != 4 or len(seen) != len(x):
-            got = f"the shape {tuple(seen.shape)}" if isinstance(seen, Tensor) else f"a {type(seen).__name__}"
-            raise ValueError(f"The view {self.name!r} must give photos ({len(x)}, C, h, w), one for each; it gave {got}.")
+            got = (
+                f"the shape {tuple(seen.shape)}"
+                if isinstance(seen, Tensor)
+                else f"a {type(seen).__name__}"
+            )
+            raise ValueError(
+                f"The view {self.name!r} must give photos ({len(x)}, C, h, w), one for each; it gave"
+                f" {got}."
+            )
         return seen
 
 
@@ -113,10 +133,15 @@ def _check_photos(x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"Photos must be a tensor, (N, C, H, W), not a {type(x).__name__}.")
     if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(f"Photos must have the shape (N, C, H, W), none of it 0, not {tuple(x.shape)}. One photo: photo[None].")
+        raise ValueError(
+            f"Photos must have the shape (N, C, H, W), none of it 0, not {tuple(x.shape)}. One photo:"
+            " photo[None]."
+        )
     if not x.is_floating_point():
-        raise TypeError(f"Photos of {str(x.dtype).removeprefix('torch.')} are none that a network takes: x.float() / 255 first, "
-                        "and normalize.")
+        raise TypeError(
+            f"Photos of {str(x.dtype).removeprefix('torch.')} are none that a network takes: x.float() /"
+            " 255 first, and normalize."
+        )
 
 # %% ../nbs/03_tta.ipynb #f12094ed
 def corner_crops(
@@ -125,16 +150,27 @@ def corner_crops(
     """Cut the centre and the four corners out of each photo, and enlarge them to the photo's size.
 
     The crops are torchvision's `five_crop`. Raises `ValueError` for a share out of range.
-    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks, section 4.1.
+    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks,
+    section 4.1.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share={share} must lie above 0 and up to 1, for example 7/8.")
-    places = {"centre": (0.5, 0.5), "top left": (0, 0), "top right": (0, 1), "bottom left": (1, 0), "bottom right": (1, 1)}
-    return tuple(View(name, partial(_crop, share=share, down=down, right=right)) for name, (down, right) in places.items())
+    places = {
+        "centre": (0.5, 0.5),
+        "top left": (0, 0),
+        "top right": (0, 1),
+        "bottom left": (1, 0),
+        "bottom right": (1, 1),
+    }
+    return tuple(
+        View(name, partial(_crop, share=share, down=down, right=right))
+        for name, (down, right) in places.items()
+    )
 
 
 def _crop(x: Tensor, share: float, down: float, right: float) -> Tensor:
-    """A part of each photo, enlarged to the photo's size; `down` and `right` are 0 at the top left, 1 at the bottom right."""
+    """A part of each photo, enlarged to the photo's size; `down` and `right` are 0 at the top left, 1 at
+    the bottom right."""
     height, width = (max(1, round(side * share)) for side in x.shape[-2:])
     top, left = round((x.shape[-2] - height) * down), round((x.shape[-1] - width) * right)
     return _enlarge(x, *(torch.tensor([pixels]) for pixels in (top, left, height, width)))
@@ -145,21 +181,24 @@ def _enlarge(
 ) -> Tensor:
     """Enlarge one box of whole pixels of each photo to the photo's size (bilinear), mirrored or not.
 
-    The boxes are (N,), or (1,) for all. `grid_sample` is quicker than a resize with antialiasing, which only makes a
-    difference where pictures shrink.
+    The boxes are (N,), or (1,) for all. `grid_sample` is quicker than a resize with antialiasing, which
+    only makes a difference where pictures shrink.
     """
     pixels = x.float() if x.dtype.itemsize < 4 else x
-    rows, columns = _places(top, height, x.shape[-2]).to(pixels), _places(left, width, x.shape[-1]).to(pixels)
+    rows = _places(top, height, x.shape[-2]).to(pixels)
+    columns = _places(left, width, x.shape[-1]).to(pixels)
     if mirrored is not None:
         columns = torch.where(mirrored.to(x.device)[:, None], columns.flip(1), columns)
     shape = len(rows), x.shape[-2], x.shape[-1]
-    grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), -1).expand(len(x), -1, -1, -1)
+    grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), -1)
+    grid = grid.expand(len(x), -1, -1, -1)
     seen = nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
     return seen.to(x.dtype)
 
 
 def _places(start: Tensor, length: Tensor, side: int) -> Tensor:
-    """Where along a side each new pixel looks, (N, side), from -1 to 1 as `grid_sample` counts; never outside the box."""
+    """Where along a side each new pixel looks, (N, side), from -1 to 1 as `grid_sample` counts; never
+    outside the box."""
     start, length = start.double()[:, None], length.double()[:, None]
     place = start - 0.5 + (torch.arange(side) + 0.5) * length / side
     return (2 * torch.minimum(torch.maximum(place, start), start + length - 1) + 1) / side - 1
@@ -176,9 +215,11 @@ five_crop = corner_crops()
 def scales(
     *sizes: int,  # shorter sides, in pixels
 ) -> tuple[View, ...]:  # one view for each size, of that size
-    """Resize each photo (antialiased); for networks that take any size. Raises `ValueError` for sizes below 1.
+    """Resize each photo (antialiased); for networks that take any size. Raises `ValueError` for sizes
+    below 1.
 
-    Source: Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image Recognition, section 3.2.
+    Source: Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image
+    Recognition, section 3.2.
     """
     for size in sizes:
         if not _is_whole(size, 1):
@@ -189,12 +230,15 @@ def scales(
 def random_views(
     n: int,  # how many
     seed: int = 0,  # another seed, other views
-    augment: Augment = Augment(),  # how strongly to vary: smallest area, longest shape, mirrored how often
+    # how strongly to vary: smallest area, longest shape, mirrored how often
+    augment: Augment = Augment(),
 ) -> tuple[View, ...]:  # n views of the photo's own size, another one for each photo
-    """Cut a random part out of each photo, enlarge it to the photo's size, and toss a coin for mirroring it.
+    """Cut a random part out of each photo, enlarge it to the photo's size, and toss a coin for mirroring
+    it.
 
-    A photo's view depends on the seed, the view's number and the photo's place in the data alone: the same in every
-    call, for batches of any size, and the first of many are the views of few. Raises `ValueError` for a negative n or seed.
+    A photo's view depends on the seed, the view's number and the photo's place in the data alone: the
+    same in every call, for batches of any size, and the first of many are the views of few. Raises
+    `ValueError` for a negative n or seed.
     Source: crops as for training in Szegedy et al. 2015, Going Deeper with Convolutions, section 6.
     """
     if not _is_whole(n, 0):
@@ -211,7 +255,10 @@ BLOCK = 256  # photos whose crops are drawn at once
 def _random_crop(x: Tensor, first: int, seed: int, number: int, augment: Augment) -> Tensor:
     height, width = x.shape[-2:]
     crops = _crops_of(range(first, first + len(x)), width / height, seed, number, augment)
-    tall, wide = ((share * side).round().clamp(1, side) for share, side in ((crops.height, height), (crops.width, width)))
+    tall, wide = (
+        (share * side).round().clamp(1, side)
+        for share, side in ((crops.height, height), (crops.width, width))
+    )
     top = torch.minimum((crops.top * height).round(), height - tall)
     left = torch.minimum((crops.left * width).round(), width - wide)
     return _enlarge(x, top, left, tall, wide, crops.flipped)
@@ -228,13 +275,16 @@ def _crops_of(photos: range, proportion: float, seed: int, number: int, augment:
 @lru_cache(maxsize=64)  # the next batch needs the same blocks
 def _block_of_crops(block: int, proportion: float, seed: int, number: int, augment: Augment) -> Crops:
     state = np.random.SeedSequence((seed, number, block)).generate_state(1, np.uint64)
-    return random_crops(torch.full((BLOCK,), proportion), augment, torch.Generator().manual_seed(int(state[0])))
+    return random_crops(
+        torch.full((BLOCK,), proportion), augment, torch.Generator().manual_seed(int(state[0]))
+    )
 
 # %% ../nbs/03_tta.ipynb #9f543856
 def product(
     *sets: Sequence[View],  # sets of views
 ) -> tuple[View, ...]:  # with a views and b views: (a + 1)(b + 1) - 1
-    """Combine sets of views: a view of the first, or none, and of that a view of the next, or none, and so on.
+    """Combine sets of views: a view of the first, or none, and of that a view of the next, or none, and
+    so on.
 
     To look at the photo as it is isn't among them: `tta` does that anyway.
     """
@@ -265,43 +315,56 @@ class TTA(NamedTuple):
 
     probs: Tensor  # merged predictions, (N, C); rows sum to 1
     targets: Tensor | None  # labels, (N, ...); None where the data has none
-    views: Tensor | None = None  # predictions of the plain photos (first) and of each view, (1 + V, N, C)
+    # predictions of the plain photos (first) and of each view, (1 + V, N, C)
+    views: Tensor | None = None
     spread: Tensor | None = None  # how much these differ, (N,); see `view_spread`
     plain: Tensor | None = None  # predictions without TTA, (N, C)
 
 
 def tta(
     model: nn.Module | Learner,  # gives (N, C) for photos (N, C, H, W)
-    data: Tensor | Iterable | None = None,  # photos, float, as the network takes them; a loader; None: the Learner's `dls.valid`
-    views: Sequence[View] | None = None,  # beside the plain photos; None: n random views in the style of training
+    # photos, float, as the network takes them; a loader; None: the Learner's `dls.valid`
+    data: Tensor | Iterable | None = None,
+    # beside the plain photos; None: n random views in the style of training
+    views: Sequence[View] | None = None,
     n: int = 4,  # random views, where `views` is None; 0: the plain prediction
     merge: str = "mean",  # as in `merge_views`
     beta: float | None = None,  # as in `merge_views`
-    activation: Callable[[Tensor], Tensor] | None = None,  # outputs (N, C) -> probabilities; None: the loss's own, else softmax
+    # outputs (N, C) -> probabilities; None: the loss's own, else softmax
+    activation: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,  # of the random views
     keep_views: bool = False,  # also give each view's predictions and their spread
     batch_size: int = 64,  # photos a batch, where data is a tensor
 ) -> TTA:  # merged probabilities, targets, and the plain prediction beside them
     """Predict photos as they are and in several views, and merge the predictions.
 
-    Every photo is loaded once, as for validation: in order, none left out, without augmentation. The views are made from
-    that batch. Predicts in eval mode, without gradients, on the model's device and in its precision; afterwards each part of
-    the model is in the mode in which it was, even after an error. A Learner's model is called directly, so its callbacks
-    neither run nor change (one for half precision would only have changed the speed).
-    Raises `TypeError` and `ValueError` for data and outputs that don't fit, and what `merge_views` raises.
-    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks, section 4.1.
+    Every photo is loaded once, as for validation: in order, none left out, without augmentation. The
+    views are made from that batch. Predicts in eval mode, without gradients, on the model's device and
+    in its precision; afterwards each part of the model is in the mode in which it was, even after an
+    error. A Learner's model is called directly, so its callbacks neither run nor change (one for half
+    precision would only have changed the speed).
+    Raises `TypeError` and `ValueError` for data and outputs that don't fit, and what `merge_views`
+    raises.
+    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks,
+    section 4.1.
     """
     network = model.model if isinstance(model, Learner) else model
     if not isinstance(network, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module or a fastai Learner, not a {type(network).__name__}.")
+        raise TypeError(
+            f"model must be a torch.nn.Module or a fastai Learner, not a {type(network).__name__}."
+        )
     views = random_views(n, seed, _training_style(model)) if views is None else tuple(views)
     if unknown := [view for view in views if not isinstance(view, View)]:
-        raise TypeError(f"views must be Views, such as View('mirrored', lambda x: x.flip(-1)), not {unknown[0]!r}.")
+        raise TypeError(
+            f"views must be Views, such as View('mirrored', lambda x: x.flip(-1)), not {unknown[0]!r}."
+        )
     activation = activation or getattr(getattr(model, "loss_func", None), "activation", None) or _softmax
     merged, plain, every, spreads, targets, first = [], [], [], [], [], 0
     with _evaluating(network), contextlib.closing(_batches(model, data, batch_size)) as batches:
         for x, y in batches:
-            probs = torch.stack([_predict(network, seen, activation) for seen in _looks(x, views, first)])
+            probs = torch.stack(
+                [_predict(network, seen, activation) for seen in _looks(x, views, first)]
+            )
             merged.append(merge_views(probs, merge, beta).cpu())
             plain.append(probs[0].cpu())
             targets.append(y)
@@ -318,7 +381,11 @@ def tta(
 # %% ../nbs/03_tta.ipynb #a661830d
 def _looks(x: Tensor, views: Sequence[View], first: int) -> Iterator[Tensor]:
     """The photos as they are, then each view of them, in the same order of memory."""
-    layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    layout = (
+        torch.channels_last
+        if x.is_contiguous(memory_format=torch.channels_last)
+        else torch.contiguous_format
+    )
     yield x
     for view in views:
         yield view(x, first).contiguous(memory_format=layout)
@@ -330,15 +397,19 @@ def _predict(network: nn.Module, x: Tensor, activation: Callable[[Tensor], Tenso
     out = network(x.to(like.device, like.dtype))
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
         got = f"the shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        raise ValueError(f"The network must give a row of classes for each photo, ({len(x)}, C), not {got}.")
+        raise ValueError(
+            f"The network must give a row of classes for each photo, ({len(x)}, C), not {got}."
+        )
     out = out.as_subclass(Tensor)
     return activation(out.float() if out.dtype.itemsize < 4 else out)
 
 
 def _softmax(out: Tensor) -> Tensor:
     if out.shape[1] < 2:
-        raise ValueError("The network gives one number a photo, of which softmax would always make 1: pass "
-                         "activation=torch.sigmoid, or what turns the number into a probability.")
+        raise ValueError(
+            "The network gives one number a photo, of which softmax would always make 1: pass "
+            "activation=torch.sigmoid, or what turns the number into a probability."
+        )
     return out.softmax(1)
 
 
@@ -361,11 +432,16 @@ def _training_style(model: nn.Module | Learner) -> Augment:
     return augment if isinstance(augment, Augment) else Augment()
 
 # %% ../nbs/03_tta.ipynb #77f8d986
-def _batches(model: nn.Module | Learner, data: Any, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Batches of photos, at least float32, on the model's device, and their labels on the CPU (or None)."""
+def _batches(
+    model: nn.Module | Learner, data: Any, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Batches of photos, at least float32, on the model's device, and their labels on the CPU (or
+    None)."""
     if data is None:
         if not isinstance(model, Learner):
-            raise ValueError("With a plain module say what to predict: data=, a tensor of photos or a loader.")
+            raise ValueError(
+                "With a plain module say what to predict: data=, a tensor of photos or a loader."
+            )
         if len(model.dls.loaders) < 2:
             raise ValueError("The Learner has no validation loader: say what to predict, data=...")
         data = model.dls.valid
@@ -375,7 +451,9 @@ def _batches(model: nn.Module | Learner, data: Any, batch_size: int) -> Iterator
             raise ValueError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
         data = data.split(int(batch_size))
     elif not isinstance(data, Iterable):
-        raise TypeError(f"data must be a tensor of photos or a loader of batches, not a {type(data).__name__}.")
+        raise TypeError(
+            f"data must be a tensor of photos or a loader of batches, not a {type(data).__name__}."
+        )
     network = model.model if isinstance(model, Learner) else model
     like = next(itertools.chain(network.parameters(), network.buffers()), None)
     loader = _in_order(data)
@@ -389,7 +467,9 @@ def _batches(model: nn.Module | Learner, data: Any, batch_size: int) -> Iterator
 def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
     parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     if len(parts) not in (1, 2):
-        raise ValueError(f"A batch must be photos, or photos and labels; this one has {len(parts)} parts.")
+        raise ValueError(
+            f"A batch must be photos, or photos and labels; this one has {len(parts)} parts."
+        )
     _check_photos(parts[0])
     labels = None if len(parts) == 1 else torch.as_tensor(parts[1]).as_subclass(Tensor).detach().cpu()
     return parts[0].as_subclass(Tensor), labels
@@ -411,15 +491,27 @@ def _not_for_training(photos: PhotoRows) -> PhotoRows:
 
 def _torch_loader_in_order(loader: DataLoader) -> DataLoader:
     """PyTorch's loader, without shuffling and with the last batch."""
-    rule = loader.batch_sampler or loader  # who decides: a sampler of batches that somebody gave, or the loader's own
+    # who decides: a sampler of batches that somebody gave, or the loader's own
+    rule = loader.batch_sampler or loader
     sampler, drop_last = getattr(rule, "sampler", None), getattr(rule, "drop_last", False)
     if isinstance(sampler, SubsetRandomSampler):
-        raise ValueError("The loader's SubsetRandomSampler gives some of its photos in random order. Give a loader of "
-                         "torch.utils.data.Subset(dataset, indices) instead.")
+        raise ValueError(
+            "The loader's SubsetRandomSampler gives some of its photos in random order. Give a loader of"
+            " torch.utils.data.Subset(dataset, indices) instead."
+        )
     if not isinstance(sampler, RandomSampler | WeightedRandomSampler) and not drop_last:
         return loader
-    names = ["num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context"]
-    settings = {name: getattr(loader, name) for name in names + ["prefetch_factor"] * bool(loader.num_workers)}
+    names = [
+        "num_workers",
+        "collate_fn",
+        "pin_memory",
+        "timeout",
+        "worker_init_fn",
+        "multiprocessing_context",
+    ]
+    settings = {
+        name: getattr(loader, name) for name in names + ["prefetch_factor"] * bool(loader.num_workers)
+    }
     kept = None if isinstance(sampler, RandomSampler | WeightedRandomSampler) else sampler
     return DataLoader(loader.dataset, rule.batch_size, sampler=kept, **settings)
 
@@ -437,7 +529,8 @@ def show_views(
     image: Tensor,  # one photo, (C, H, W), float 0 to 1, not normalized
     views: Sequence[View],  # beside the plain photo
     classes: Sequence[str],  # names of the classes
-    normalize: Callable[[Tensor], Tensor] | None = None,  # what the network's photos go through; None: the Learner's own
+    # what the network's photos go through; None: the Learner's own
+    normalize: Callable[[Tensor], Tensor] | None = None,
     highlight: int | str | None = None,  # the true class, to be marked: its number or name
     merge: str = "mean",  # as in `merge_views`
     top: int = 3,  # bars at most; the rest is put together in one more
@@ -479,7 +572,9 @@ def show_views(
 
 def _normalizing(model: nn.Module | Learner) -> Callable[[Tensor], Tensor]:
     """What normalizes the Learner's validation photos; nothing for a plain module."""
-    steps = getattr(getattr(getattr(getattr(model, "dls", None), "valid", None), "after_batch", None), "fs", ())
+    steps = getattr(
+        getattr(getattr(getattr(model, "dls", None), "valid", None), "after_batch", None), "fs", ()
+    )
     found = [step for step in steps if isinstance(step, FastaiNormalize)]
 
     def normalize(x: Tensor) -> Tensor:

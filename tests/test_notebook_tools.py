@@ -25,6 +25,7 @@ class Page(HTMLParser):
     def __init__(self, path: Path):
         super().__init__()
         self.requests, self.links, self.anchors, self.title, self._in = [], [], set(), "", ""
+        self.alternatives = []
         text = path.read_text(encoding="utf-8")
         self.feed(text)
         self.requests += re.findall(r"(?:@import|url\()\s*[\"']?((?:https?:)?//[^\"')\s]+)", text)
@@ -33,6 +34,8 @@ class Page(HTMLParser):
         self._in = tag
         attrs = dict(attrs)
         self.anchors.add(attrs.get("id"))
+        if tag == "img":
+            self.alternatives.append(attrs.get("alt"))
         if tag == "a":
             self.links.append(attrs.get("href") or "")
             return
@@ -92,6 +95,7 @@ def test_slider_leaves_its_still_picture_in_page_and_notebook(tmp_path):
     assert notebooks.SLIDER in notebook.cells[0].outputs[0].data  # it works where there is a kernel
     notebooks.write_page(notebook, tmp_path / "page.html")
     assert "data:image/png;base64" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert Page(tmp_path / "page.html").alternatives == ["a picture for the value = 0.5, and a slider"]
     assert list(notebook.cells[0].outputs[0].data) == ["image/png", "text/plain"]
 
 
@@ -125,6 +129,27 @@ def test_lesson_needs_nothing_of_the_home_folder(tmp_path):
     assert any(output.get("text", "").startswith("the notebook's own folder") for output in outputs)
     assert not [output for output in outputs if output.get("name") == "stderr"]
     assert not list(home.iterdir())
+
+
+def test_figures_get_an_alternative_text(tmp_path):
+    code = """import matplotlib.pyplot as plt
+figure, axes = plt.subplots(1, 2)
+axes[0].plot([1, 2], label="mine")
+axes[0].set(title="A <first>", xlabel="steps", ylabel="loss")
+axes[0].legend()
+axes[1].set_title("second")
+plt.close(figure)
+figure"""
+    cells = [new_code_cell(code), new_code_cell("figure = plt.figure()\nplt.close(figure)\nfigure"), new_code_cell("plt.plot([1]);")]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "figures.ipynb")
+    notebook = notebooks.execute(tmp_path / "figures.ipynb", notebooks.environment())
+    pictures = [output for cell in notebook.cells for output in cell.outputs if "image/png" in output.get("data", {})]
+    said = [output.metadata["image/png"]["alt"] for output in pictures]
+    assert said[0] == "Picture: A <first>, loss against steps, mine; second"
+    assert set(said[1:]) == {"Picture without words"}
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2, 3]  # as for a reader
+    notebooks.write_page(notebook, tmp_path / "page.html")
+    assert Page(tmp_path / "page.html").alternatives == said
 
 
 # --- checks

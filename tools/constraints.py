@@ -11,9 +11,9 @@ TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
 CUDA = ("nvidia-", "cuda-", "triton")
 HEADER = """\
 # The versions that the course is tested with: pip install -c constraints.txt -e ".[dev]"
-# Made by `make constraints` from an environment in which all tests pass: whatever lessonkit[dev] needs, directly or not,
-# without the parts of PyTorch's CUDA build. To move to newer versions: pip install --upgrade --upgrade-strategy eager
-# -e ".[dev]", then make test, then make constraints.
+# Made by `make constraints` from an environment in which all tests pass: whatever lessonkit[dev,browser,site] needs,
+# directly or not, without the parts of PyTorch's CUDA build. To move to newer versions: pip install --upgrade
+# --upgrade-strategy eager -e ".[dev,browser,site]", then make test, then make constraints.
 """
 
 
@@ -31,7 +31,7 @@ def closure(root: str) -> dict[str, str]:
         except PackageNotFoundError:
             if name == "pip":
                 continue
-            raise SystemExit(f"{name} is needed but not installed: run pip install -e '.[dev]' first.") from None
+            raise SystemExit(f"{name} is needed but not installed: run pip install -e '.[dev,browser,site]' first.") from None
         for requirement in map(Requirement, needed):
             if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
                 todo += [(canonicalize_name(requirement.name), e) for e in ("", *requirement.extras)]
@@ -39,6 +39,6 @@ def closure(root: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    pins = closure("lessonkit[dev]")
+    pins = closure("lessonkit[dev,browser,site]")
     TARGET.write_text(HEADER + "".join(f"{name}=={pins[name]}\n" for name in sorted(pins)), encoding="utf-8")
     print(f"{TARGET.name}: {len(pins)} packages")

@@ -17,6 +17,7 @@ PAGES = ROOT / "_lessons"
 CACHE = ROOT / ".cache"
 WARNINGS = "ignore::FutureWarning:torch.jit._script"  # fastai's use of torch.jit, of which no reader can do anything
 SLIDER = "application/vnd.jupyter.widget-view+json"
+KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # a notebook without one: JupyterLab asks
 LESSON_SECONDS = 1200  # after so long a lesson is stopped
 
 
@@ -57,6 +58,33 @@ def tool(name: str) -> str:
     return found
 
 
+# Runs in the kernel before a notebook's cells: every figure gets an alternative text, for those who can't see it, made of the
+# words in it. Pages and the site show it; JupyterLab does not look for it.
+DESCRIBE_FIGURES = """
+def describe_figures():
+    from matplotlib.figure import Figure
+
+    def words(ax):
+        legend = ax.get_legend()
+        curves = [text.get_text() for text in legend.get_texts()] if legend else []
+        said = [ax.get_title(), " against ".join(filter(None, [ax.get_ylabel(), ax.get_xlabel()])), ", ".join(curves)]
+        return ", ".join(filter(None, said))
+
+    def text(figure):
+        parts = dict.fromkeys(filter(None, [figure.get_suptitle(), *map(words, figure.axes)]))
+        return " ".join(("Picture: " + "; ".join(parts) if parts else "Picture without words").split())
+
+    shell = get_ipython()
+    shell.run_line_magic("matplotlib", "inline")
+    formatter = shell.display_formatter.formatters["image/png"]
+    draw = formatter.lookup_by_type(Figure)
+    formatter.for_type(Figure, lambda figure: (draw(figure), {"alt": text(figure)}))
+
+describe_figures()
+del describe_figures
+"""
+
+
 def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
     """Run a notebook from top to bottom in a fresh kernel of this Python; return it with its outputs."""
     import nbformat
@@ -72,6 +100,7 @@ def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
         notebook, config=config, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
         timeout_func=lambda cell: max(1, round(deadline - time.monotonic())),
     )
+    client.on_notebook_start = lambda notebook: client.kc.execute(DESCRIBE_FIGURES, silent=True, store_history=False)
     client.execute(env=env)
     return notebook
 
@@ -82,6 +111,16 @@ def without_sliders(notebook):
     notebook.metadata.pop("widgets", None)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         output.get("data", {}).pop(SLIDER, None)
+    return notebook
+
+
+def with_alternative_texts(notebook):
+    """The same notebook in which every picture has an alternative text: the stored one, or the text that goes with it."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "image/png" in output.get("data", {}):
+            beside = output["data"].get("text/plain", "")
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt") or ("Picture" if beside.startswith("<") else beside)
+            output.setdefault("metadata", {})["image/png"] = {"alt": alt or "Picture"}
     return notebook
 
 
@@ -116,7 +155,7 @@ def write_page(notebook, path: Path, links: str = "") -> None:
     """Write a notebook with its outputs as one HTML page that asks nothing of any server; `links` go to its top and end."""
     from nbconvert import HTMLExporter
 
-    notebook = without_sliders(notebook)
+    notebook = with_alternative_texts(without_sliders(notebook))
     notebook.metadata["title"] = title(notebook) or path.stem
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)
@@ -173,6 +212,7 @@ def refresh(args) -> int:
         except Exception as error:  # whatever a cell raises, or the time limit
             print(f"FAILED, and left as it was\n{readable(error)}")
             return 1
+        notebook.metadata["kernelspec"] = KERNEL
         nbformat.write(without_sliders(notebook), path)
         subprocess.run([tool("nbdev-clean"), "--fname", str(path)], check=True, cwd=ROOT, env=env)
         print(f"{time.perf_counter() - start:.0f} s", flush=True)

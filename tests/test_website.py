@@ -1,0 +1,75 @@
+"""tools/website.py: links that fit where a page lies, and a check of links that finds what it is for."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import website  # noqa: E402
+
+HERE = website.repository()
+
+
+@pytest.mark.parametrize("link, file, page, expected", [
+    ("04_mixup.ipynb", "nbs/00_images.ipynb", "00_images.ipynb", "04_mixup.ipynb"),
+    ("04_mixup.ipynb#card", "nbs/00_images.ipynb", "00_images.ipynb", "04_mixup.ipynb#card"),
+    ("support/plots.ipynb", "nbs/00_images.ipynb", "00_images.ipynb", "support/plots.ipynb"),
+    ("../00_images.ipynb", "nbs/support/plots.ipynb", "support/plots.ipynb", "../00_images.ipynb"),
+    ("nbs/00_images.ipynb", "README.md", "readme.md", "00_images.ipynb"),
+    ("../README.md", "nbs/index.ipynb", "index.ipynb", "readme.md"),
+    ("../../README.md#lessons", "nbs/support/cli.ipynb", "support/cli.ipynb", "../readme.md#lessons"),
+    ("LICENSE", "README.md", "readme.md", f"{HERE}/blob/main/LICENSE"),
+    ("results/make_mixup.py", "nbs/04_mixup.ipynb", "04_mixup.ipynb", f"{HERE}/blob/main/nbs/results/make_mixup.py"),
+    ("../../actions", "README.md", "readme.md", f"{HERE}/actions"),
+    ("https://example.org/a.ipynb", "README.md", "readme.md", "https://example.org/a.ipynb"),
+    ("#card", "nbs/04_mixup.ipynb", "04_mixup.ipynb", "#card"),
+])
+def test_a_link_leads_to_the_same_thing_in_the_site(link, file, page, expected):
+    assert website.new_link(link, file, page) == expected
+    assert website.with_new_links(f"See [it]({link}).", file, page) == f"See [it]({expected})."
+
+
+def test_code_that_looks_like_a_link_stays():
+    assert website.with_new_links("`views[2](x)` and [a](b c)", "README.md", "readme.md") == "`views[2](x)` and [a](b c)"
+
+
+@pytest.mark.parametrize("path", website.notebooks.lessons(), ids=lambda path: path.stem)
+def test_a_lesson_keeps_its_pictures_and_loses_what_is_for_tools(path):
+    page = website.source_of_notebook(path)
+    pictures = sum("image/png" in output.get("data", {}) for cell in page.cells for output in cell.get("outputs", []))
+    assert pictures
+    assert not [cell.source for cell in page.cells if cell.cell_type == "code" and re.search(r"^#\|", cell.source, re.MULTILINE)]
+
+
+def test_every_module_has_its_notebook():
+    assert {website.source_notebook(module).suffix for module in website.package_modules()} == {".ipynb"}
+
+
+def test_what_is_wrong_with_a_site_is_found(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html">b</a> <a href="b.html#there">c</a> <a href="https://example.org">w</a>'
+                                     '<h1 id="top">A</h1><a href="#top">t</a><img src="data:image/png;base64,AAAA">', encoding="utf-8")
+    (tmp_path / "b.html").write_text('<h2 id="there">B</h2>', encoding="utf-8")
+    assert website.faults(tmp_path) == []
+
+    (tmp_path / "b.html").write_text(
+        '<a href="gone.html">x</a><a href="a.html#gone">x</a><a href="#gone">x</a><a href="sub">x</a>'
+        '<script src="https://cdn.example.org/x.js"></script><img src="//example.org/x.png">', encoding="utf-8")
+    (tmp_path / "sub").mkdir()
+    found = website.faults(tmp_path)
+    assert [fault.split(": ", 1)[0] for fault in found].count("a.html") == 1  # b.html#there is gone
+    for what in ("gone.html: no such file", "a.html#gone: no such place", "#gone: no such place", "sub: no such file",
+                 "asks for https://cdn.example.org/x.js", "asks for //example.org/x.png"):
+        assert any(what in fault for fault in found), what
+
+
+def test_links_to_the_repository_must_be_files_in_it(tmp_path):
+    place = HERE.removeprefix("https://github.com/")
+    (tmp_path / "a.html").write_text(
+        f'<a href="{HERE}/blob/main/LICENSE">x</a><a href="{HERE}/blob/main/nbs/gone.py">x</a>'
+        f'<a href="https://colab.research.google.com/github/{place}/blob/main/nbs/00_images.ipynb">x</a>'
+        f'<a href="https://colab.research.google.com/github/{place}/blob/main/00_images.ipynb">x</a>', encoding="utf-8")
+    assert website.links_to_own_files(tmp_path) == [
+        "a.html: 00_images.ipynb is not in the repository", "a.html: nbs/gone.py is not in the repository"]
