@@ -37,8 +37,8 @@ CORRECT = HERE / "progressive_resizing_correct.npz"
 FIXED = {64: (32, 48, 64), 128: (64, 96, 128)}  # also small ones: the best fixed size at a cost may be small
 # (full size, epochs, seeds) of all ways to come to a full size, the most telling first
 WAVES = (
-    (64, (5, 10), range(3)), (128, (5,), range(3)), (64, (20,), range(3)), (64, (5, 10), range(3, 5)),
-    (128, (10,), range(3)), (128, (5, 10), range(3, 5)),
+    (64, (5, 10), range(3)), (128, (5,), range(3)), (64, (20,), range(2)), (64, (5, 10), range(3, 5)), (128, (5,), range(3, 5)),
+    (128, (10,), range(3)), (64, (20,), range(2, 5)), (128, (10,), range(3, 5)),
 )
 # (full size, size, epochs): what else the cost of growing would buy
 MORE = (64, 64, 3), (64, 48, 40), (64, 32, 40), (128, 128, 3)
