@@ -217,8 +217,8 @@ class CostRatio(NamedTuple):
 
 def cost_ratio(
     trials: pd.DataFrame,  # technique, seed, the columns named below; several lengths of training for the technique
-    technique: str,
-    baseline: str,
+    technique: str,  # what may save
+    baseline: str,  # what sets the aim
     at: float,  # the baseline's `setting` whose mean result is to be reached, for example 10 epochs
     cost: str = "train_seconds",  # the column with what is to be saved
     setting: str = "epochs",  # the column with the length of training
@@ -226,7 +226,7 @@ def cost_ratio(
     confidence: float = 0.95,
     draws: int = 1000,  # resampled sets of seeds
     seed: int = 0,  # of the resampling
-) -> CostRatio:
+) -> CostRatio:  # ratio, low, high, at_most
     """How much of the baseline's cost a technique needs to be as good on average.
 
     Between two lengths of training its mean is read off a straight line over the logarithm of the mean cost; longer
