@@ -38,7 +38,15 @@ from .normalization import Normalize, channel_stats
 from .comparison import discrimination, rank_agreement, summarize
 from .progressive_resizing import ProgressiveResize, pixel_share, size_schedule
 from .report import format_table, verdict_in_points, write_report
-from .trials import check_name, fingerprint, photos_identity, read_correct, read_trials, run_trials, write_atomic
+from lessonkit.trials import (
+    check_name,
+    fingerprint,
+    photos_identity,
+    read_correct,
+    read_trials,
+    run_trials,
+    write_atomic,
+)
 from .tta import flip, tta
 
 # %% auto #0
@@ -52,21 +60,23 @@ class Technique:
     """
     What one technique changes in the baseline, and how it is called.
 
-    Most techniques add something to the baseline. If the baseline already has it (`in_baseline=True`), the fields
-    say how to train *without* it, and those trials are stored as `no_NAME`. Either way its effect is "with it"
-    minus "without it", so that a positive difference speaks for the technique.
-    Raises `ValueError` for a name that can't be a file's, `TypeError` for settings that aren't plain values.
+    Most techniques add something to the baseline. If the baseline already has it (`in_baseline=True`),
+    the fields say how to train *without* it, and those trials are stored as `no_NAME`. Either way its
+    effect is "with it" minus "without it", so that a positive difference speaks for the technique.
+    Raises `ValueError` for a name that can't be a file's, `TypeError` for settings that aren't plain
+    values.
     """
 
     name: str  # small letters, digits, _ + . -
     card: str = ""  # in a sentence: what it does
     data: Mapping[str, Any] = field(default_factory=dict)  # changed options of `image_dataloaders`
     loss: Callable[[], nn.Module] | None = None  # makes the loss; cross-entropy when None
-    callbacks: Callable[[], Sequence[Callback]] | None = None  # makes the fastai callbacks of one training
+    callbacks: Callable[[], Sequence[Callback]] | None = None  # makes a training's fastai callbacks
     predict: Callable[[Learner], Tensor] | None = None  # gives `predict_plain`'s result in another way
-    settings: Mapping[str, Any] = field(default_factory=dict)  # its numbers, shown and compared: plain values
+    # its numbers, shown and compared: plain values
+    settings: Mapping[str, Any] = field(default_factory=dict)
     in_baseline: bool = False  # the baseline has it; the fields say how to leave it out
-    train_cost: float = 1.0  # how long a training takes, in the baseline's; a guess, for the time told in advance
+    train_cost: float = 1.0  # how long a training takes, in the baseline's; a guess, for the estimate
     predict_cost: float = 1.0  # the same for the prediction
 
     def __post_init__(self):
@@ -74,7 +84,9 @@ class Technique:
         try:
             json.dumps(self.identity)
         except TypeError as error:
-            raise TypeError(f"data and settings of {self.name!r} must be plain values: {error}") from None
+            raise TypeError(
+                f"data and settings of {self.name!r} must be plain values: {error}"
+            ) from None
 
     @property
     def recipe(self) -> str:
@@ -109,27 +121,31 @@ TECHNIQUES = {
         ),
         Technique(
             "progressive_resizing",
-            card="Training starts with pictures of half the size and lets them grow; judged at the full size.",
+            card="Training starts with pictures of half the size and lets them grow; "
+            "judged at the full size.",
             callbacks=lambda: [ProgressiveResize()],
             settings={"start": "half", "kind": "linear", "finetune_fraction": 0.2},
             train_cost=pixel_share(size_schedule(100, 32, 64)),
         ),
         Technique(
             "tta",
-            card="Each photo is predicted twice, as it is and mirrored, and the probabilities are averaged.",
+            card="Each photo is predicted twice, as it is and mirrored, "
+            "and the probabilities are averaged.",
             predict=lambda learn: tta(learn, views=flip).probs,
             settings={"views": "flip", "merge": "mean"},
             predict_cost=2,
         ),
         Technique(
             "mixup",
-            card="Photos and labels are mixed with those of another photo in training; a share for each, alpha 0.4.",
+            card="Photos and labels are mixed with those of another photo in training; "
+            "a share for each, alpha 0.4.",
             callbacks=lambda: [MixUp(0.4)],
             settings={"alpha": 0.4},
         ),
         Technique(
             "label_smoothing",
-            card="The right class gets 0.9 of the label, and all classes together an equal share of 0.1.",
+            card="The right class gets 0.9 of the label, "
+            "and all classes together an equal share of 0.1.",
             loss=partial(LabelSmoothingCrossEntropy, eps=0.1),
             settings={"eps": 0.1},
         ),
@@ -145,7 +161,7 @@ TECHNIQUES = {
 
 # %% ../nbs/07_ablation.ipynb #2ea658f1
 def choose_techniques(
-    techniques: Sequence[str | Technique] | None = None,  # names, or your own; all of `TECHNIQUES` when None
+    techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
 ) -> list[Technique]:  # the baseline first, each once
     """Look techniques up by name. Raises `ValueError` for an unknown name, with the known ones."""
     if techniques is None:
@@ -167,7 +183,7 @@ def choose_techniques(
 
 
 def comparisons(
-    techniques: Sequence[str | Technique] | None = None,  # names, or your own; all of `TECHNIQUES` when None
+    techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
 ) -> dict[str, tuple[str, str]]:  # technique -> (recipe with it, recipe without it), for `summarize`
     """Which two recipes tell what a technique adds, for each technique but the baseline itself."""
     pairs = {}
@@ -219,7 +235,7 @@ class _Watch(Callback):
 class Recipe:
     """The settings that all trials of a study share."""
 
-    version = 1  # raise it whenever the same settings would train differently, so that older trials stay apart
+    version = 1  # raise it when the same settings train differently, so that older trials stay apart
 
     size: int = 64  # pixels
     epochs: int = 5
@@ -241,7 +257,9 @@ class Recipe:
             torch.zeros(1, device=self.device)
         except (RuntimeError, AssertionError) as error:  # torch's ways to say that it has no such device
             reason = str(error).splitlines()[0]
-            raise ValueError(f"device={self.device!r} can't be used here: {reason} 'cpu' always works.") from None
+            raise ValueError(
+                f"device={self.device!r} can't be used here: {reason} 'cpu' always works."
+            ) from None
 
 
 def make_learner(
@@ -251,14 +269,22 @@ def make_learner(
     recipe: Recipe,
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     tick: Callable[[], Any] = lambda: None,  # called after each epoch
-) -> Learner:  # ready to train; the same seed gives the same network and the same batches for every technique
-    """Make network, loaders and Learner of one trial. The weights are drawn from PyTorch's shared random state."""
+) -> Learner:  # ready to train; a seed gives the same network and batches for every technique
+    """Make network, loaders and Learner of one trial.
+
+    The weights are drawn from PyTorch's shared random state.
+    """
     options = {"normalize": True, "augment": True} | dict(technique.data)
     if options["normalize"] is True:
         options["normalize"] = Normalize(channel_stats(images, recipe.size) if stats is None else stats)
     options["normalize"] = options["normalize"] or None
     loaders = image_dataloaders(
-        images, size=recipe.size, batch_size=recipe.batch_size, device=recipe.device, seed=seed, **options
+        images,
+        size=recipe.size,
+        batch_size=recipe.batch_size,
+        device=recipe.device,
+        seed=seed,
+        **options,
     )
     model = small_resnet(len(images.classes), width=recipe.width)
     model = model.to(torch.device(recipe.device), memory_format=torch.channels_last)
@@ -297,7 +323,10 @@ def _train(
     with learn.no_bar():
         learn.fit_one_cycle(recipe.epochs, recipe.lr)
     seconds = round(time.perf_counter() - start, 3)
-    cost = {"train_seconds": seconds, "pixels": next(cb.pixels for cb in learn.cbs if isinstance(cb, _Watch))}
+    cost = {
+        "train_seconds": seconds,
+        "pixels": next(cb.pixels for cb in learn.cbs if isinstance(cb, _Watch)),
+    }
     if kept:
         buffer = io.BytesIO()
         torch.save({"weights": learn.model.state_dict(), "cost": cost}, buffer)
@@ -321,7 +350,7 @@ def train_trial(
     recipe: Recipe,
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     tick: Callable[[], Any] = lambda: None,  # called after each epoch
-    kept: Path | None = None,  # file for the weights of this seed's baseline; techniques that only predict use them
+    kept: Path | None = None,  # file for this seed's baseline weights, for techniques that only predict
 ) -> tuple[dict[str, Any], np.ndarray]:  # the row of the table; right or not for each validation photo
     """Train once and score on the validation photos. The random state of the caller stays as it was."""
     device = torch.device(recipe.device)
@@ -333,18 +362,23 @@ def train_trial(
         probs = (technique.predict or predict_plain)(learn)
     cost |= {"predict_seconds": round(time.perf_counter() - start, 3)}
     targets = images.labels[images.indices("valid")]
-    return {"size": recipe.size, "epochs": recipe.epochs, **score(probs, targets), **cost}, probs.argmax(1).numpy() == targets
+    row = {"size": recipe.size, "epochs": recipe.epochs, **score(probs, targets), **cost}
+    return row, probs.argmax(1).numpy() == targets
 
 # %% ../nbs/07_ablation.ipynb #a099b738
 def estimate(
     images: ImageSet,
-    n_trials: float,  # how many trainings; one that takes half as long as the baseline's is half a training
+    n_trials: float,  # how many trainings; one half as long as the baseline's is half a training
     recipe: Recipe = Recipe(),
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     steps: int = 4,  # training steps to time
-    n_predictions: float | None = None,  # how often all validation photos are looked at; as often as trained when None
+    # how often all validation photos are looked at; as often as trained when None
+    n_predictions: float | None = None,
 ) -> float:  # seconds
-    """Guess how long trials will take, from a few steps of the baseline. Decodes the photos first, if need be."""
+    """Guess how long trials will take, from a few steps of the baseline.
+
+    Decodes the photos first, if need be.
+    """
     with _seeded(0, torch.device(recipe.device)):
         learn = make_learner(images, TECHNIQUES[BASELINE], 0, recipe, stats)
         optimizer = torch.optim.AdamW(learn.model.parameters())
@@ -368,9 +402,13 @@ def estimate(
                 start = time.perf_counter()
                 if len(valid) > steps:
                     break
-    step, look = (float(np.median(times[1:] or times)) for times in (train, valid))  # the first is slower
+    # the first is slower
+    step, look = (float(np.median(times[1:] or times)) for times in (train, valid))
     n_predictions = n_trials if n_predictions is None else n_predictions
-    return n_trials * recipe.epochs * len(learn.dls.train) * step + n_predictions * len(learn.dls.valid) * look
+    return (
+        n_trials * recipe.epochs * len(learn.dls.train) * step
+        + n_predictions * len(learn.dls.valid) * look
+    )
 
 
 def duration(
@@ -389,35 +427,57 @@ def study_identity(
 ) -> dict[str, Any]:
     """What must be the same for trials to be compared: the photos, the network, and the settings."""
     settings = {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}
-    settings |= {"device": torch.device(recipe.device).type, "network": "small_resnet", "optimizer": "AdamW"}
-    settings |= {"schedule": "one cycle", "recipe version": Recipe.version, "photos": photos_identity(images)}
+    settings |= {
+        "device": torch.device(recipe.device).type,
+        "network": "small_resnet",
+        "optimizer": "AdamW",
+    }
+    settings |= {
+        "schedule": "one cycle",
+        "recipe version": Recipe.version,
+        "photos": photos_identity(images),
+    }
     return settings | ({"subset": dict(subset)} if subset else {})
 
 
 def run_ablation(
     images: ImageSet,  # photos to train on, with their split
-    techniques: Sequence[str | Technique] | None = None,  # names or your own; all of `TECHNIQUES` when None
+    techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
     seeds: int | Sequence[int] = 3,  # how many (0, 1, ...), or which
     epochs: int = 5,
     size: int = 64,  # pixels
     batch_size: int = 64,
     width: int = 32,  # of the network
     lr: float = Recipe.lr,  # highest learning rate of the cycle
-    out: str | Path | None = None,  # folder where trials are stored, and found again; None: nothing is kept
+    out: str | Path | None = None,  # folder where trials are stored and found again; None: nothing kept
     device: str | None = None,  # "cpu" when None
     progress: bool = True,  # say how long it will take, and show a bar
-    subset: Mapping[str, Any] | None = None,  # how the training photos were chosen, from `take_subset`; goes into the record
+    subset: Mapping[str, Any] | None = None,  # the choice of training photos, from `take_subset`; stored
 ) -> pd.DataFrame:  # one row a trial, for `summarize`
     """
-    Train the baseline and each technique once a seed, all else equal; score them on the validation photos.
+    Train the baseline and each technique once a seed, all else equal; score them on the validation
+    photos.
 
-    The same seed gives every technique the same initial weights, batches and crops, so that differences are
-    paired. Finished trials are stored in `out` at once and never run again. Raises `ValueError` for bad
-    settings, and what `lessonkit.trials.run_trials` raises.
+    The same seed gives every technique the same initial weights, batches and crops, so that differences
+    are paired. Finished trials are stored in `out` at once and never run again. Raises `ValueError` for
+    bad settings, and what `lessonkit.trials.run_trials` raises.
     """
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            return run_ablation(images, techniques, seeds, epochs, size, batch_size, width, lr, folder, device, progress, subset)
+            return run_ablation(
+                images,
+                techniques,
+                seeds,
+                epochs,
+                size,
+                batch_size,
+                width,
+                lr,
+                folder,
+                device,
+                progress,
+                subset,
+            )
     chosen = choose_techniques(techniques)
     recipe = Recipe(size, epochs, batch_size, width, lr, device or "cpu")
     by_name, stats, identity = {t.recipe: t for t in chosen}, [], study_identity(images, recipe, subset)
@@ -430,7 +490,11 @@ def run_ablation(
         if progress:
             asked = [by_name[name] for name, _ in todo]
             own = [technique.train_cost for technique in asked if not technique.trains_like_baseline]
-            alike = {seed for name, seed in todo if by_name[name].trains_like_baseline and not kept(seed).exists()}
+            alike = {
+                seed
+                for name, seed in todo
+                if by_name[name].trains_like_baseline and not kept(seed).exists()
+            }
             trainings = len(alike) + len(own)
             others = f" ({len(todo) - trainings} only to predict)" if trainings < len(todo) else ""
             looks = sum(technique.predict_cost for technique in asked)
@@ -446,7 +510,7 @@ def run_ablation(
 # %% ../nbs/07_ablation.ipynb #d190b3e5
 def plot_ablation(
     summary: pd.DataFrame,  # from `summarize`
-    margin: float | None = None,  # band of differences too small to matter; the one used for the verdicts
+    margin: float | None = None,  # band of differences too small to matter, as in the verdicts
     ax: Any = None,  # matplotlib axes; new ones when None
     title: str = "What each technique adds",
 ) -> Any:  # the axes
@@ -463,11 +527,15 @@ def plot_ablation(
         low, high = (100 * v for v in (row.low, row.high))
         color = colors.get(row.verdict, "#555555")
         if np.isfinite([low, high]).all():
-            ax.plot([low, high], [place, place], color=color, linewidth=3, solid_capstyle="round", alpha=0.7)
+            ax.plot(
+                [low, high], [place, place], color=color, linewidth=3, solid_capstyle="round", alpha=0.7
+            )
             reach = max(reach, abs(low), abs(high))
         ax.plot(100 * row.difference, place, "o", color=color, markersize=8)
         reach = max(reach, abs(100 * row.difference)) if np.isfinite(row.difference) else reach
-        names.append(f"{row.technique} ({row.size} px, {row.epochs} epochs)" if several else row.technique)
+        names.append(
+            f"{row.technique} ({row.size} px, {row.epochs} epochs)" if several else row.technique
+        )
         words = verdict_in_points(row.verdict)
         ax.annotate(words, (1.01, place), xycoords=("axes fraction", "data"), va="center", color=color)
     if margin:
@@ -493,7 +561,9 @@ def class_table(
     trials: pd.DataFrame,  # from `run_ablation`
     correct: Mapping[str, np.ndarray],  # from `read_correct`
 ) -> pd.DataFrame:  # text, one row a class
-    """For each class the number of photos, and the share of right answers of each recipe, averaged over the seeds."""
+    """For each class the number of photos, and the share of right answers of each recipe, averaged over
+    the seeds.
+    """
     labels = images.labels[images.indices("valid")]
     table = pd.DataFrame({"class": images.classes})
     for part, name in (("train", "training photos"), ("valid", "validation photos")):
@@ -533,18 +603,23 @@ def ablation_report(
     if len(failed):
         failed = failed[failed["technique"].isin([t.recipe for t in chosen])]
     write_report(
-        out, title, summary, trials, figure,
+        out,
+        title,
+        summary,
+        trials,
+        figure,
         cards={t.name: t.card for t in chosen},
         classes=class_table(images, trials, correct),
         settings={name: _in_a_line(value) for name, value in about.items()},
-        command=command, failed=failed,
+        command=command,
+        failed=failed,
     )
     return format_table(summary)
 
 # %% ../nbs/07_ablation.ipynb #d394ae97
 def photo_count(
     images: ImageSet,
-    size: float,  # a share of the training photos, above 0 and below 1, or how many of them (a whole number)
+    size: float,  # share of the training photos, above 0 and below 1, or how many (a whole number)
 ) -> int:  # how many training photos
     """Turn a share or a number of training photos into a number, at least one for each class.
 
@@ -554,12 +629,17 @@ def photo_count(
     total, classes = len(labels), len(np.unique(labels))
     whole_number = isinstance(size, int | np.integer) and not isinstance(size, bool)
     if isinstance(size, bool) or not (size >= 1 if whole_number else 0 < size <= 1):
-        raise ValueError(f"{size!r} must be a share of the training photos, such as 0.1, or a whole number of them, such as 300.")
+        raise ValueError(
+            f"{size!r} must be a share of the training photos, such as 0.1, "
+            "or a whole number of them, such as 300."
+        )
     count = int(size) if whole_number else round(size * total)
     if count > total:
         raise ValueError(f"{count:,} photos can't be chosen from {total:,} training photos.")
     if count < classes:
-        raise ValueError(f"{size} gives {count:,} training photos, fewer than the {classes:,} classes: choose more.")
+        raise ValueError(
+            f"{size} gives {count:,} training photos, fewer than the {classes:,} classes: choose more."
+        )
     return count
 
 
@@ -572,33 +652,44 @@ def take_subset(
     seed: int = 0,  # of the network behind the features, and of random choice
     out: str | Path | None = None,  # .npy file that keeps the features; nothing is kept when None
     progress: bool = True,  # show bars
-) -> tuple[ImageSet, dict[str, Any]]:  # the chosen training photos and all others, in their order; the record of the choice
+) -> tuple[ImageSet, dict[str, Any]]:  # chosen training photos and all others, in order; the record
     """
     Choose training photos that stand for all of them; validation photos stay whole.
 
-    Raises `ValueError` for a size out of range, features that don't fit, and what `select_subset` raises.
+    Raises `ValueError` for a size out of range, features that don't fit, and what `select_subset`
+    raises.
     """
     count = photo_count(images, size)
     features = _features(images, features, out, seed, progress)
     return _keep(images, _pick(images, count, features, method, balance, seed), method, balance, seed)
 
 
-def _features(images: ImageSet, features: np.ndarray | None, out: str | Path | None, seed: int, progress: bool) -> np.ndarray:
+def _features(
+    images: ImageSet, features: np.ndarray | None, out: str | Path | None, seed: int, progress: bool
+) -> np.ndarray:
     """Features as given, or embedded, with a row for each photo."""
     from lessonkit.subset_selection import embed
 
     features = embed(images, out=out, seed=seed, progress=progress) if features is None else features
     if len(features) != len(images):
-        raise ValueError(f"There are {len(features):,} rows of features for {len(images):,} photos: one for each is needed.")
+        raise ValueError(
+            f"There are {len(features):,} rows of features for {len(images):,} photos: "
+            "one for each is needed."
+        )
     return features
 
 
-def _pick(images: ImageSet, count: int, features: np.ndarray, method: str, balance: str | None, seed: int) -> np.ndarray:
+def _pick(
+    images: ImageSet, count: int, features: np.ndarray, method: str, balance: str | None, seed: int
+) -> np.ndarray:
     """Chosen photos, as places among the training photos."""
     from lessonkit.subset_selection import select_subset
 
     train = images.indices("train")
-    return select_subset(features[train], count, images.labels[train], method=method, balance=balance, seed=seed).indices
+    labels = images.labels[train]
+    return select_subset(
+        features[train], count, labels, method=method, balance=balance, seed=seed
+    ).indices
 
 
 def _keep(
@@ -608,9 +699,17 @@ def _keep(
     balance: str | None,
     seed: int,
 ) -> tuple[ImageSet, dict[str, Any]]:
-    """Some of the training photos and all others, in the order of the set; and the record of the choice."""
+    """Some of the training photos and all others, in the order of the set; and the record of the
+    choice.
+    """
     train, others = images.indices("train"), np.flatnonzero(images.split != "train")
-    record = {"method": method, "balance": balance or "none", "seed": seed, "photos": len(picks), "of": len(train)}
+    record = {
+        "method": method,
+        "balance": balance or "none",
+        "seed": seed,
+        "photos": len(picks),
+        "of": len(train),
+    }
     return images.take(np.sort(np.concatenate([train[picks], others]))), record
 
 # %% ../nbs/07_ablation.ipynb #d518bae3
@@ -642,25 +741,33 @@ def _why_not(
     """Say which thresholds a row of the table misses; an unknown value misses them."""
     missed = []
     if not agreement >= min_agreement:
-        missed.append(f"agreement {agreement:.2f} below {min_agreement:g}" if np.isfinite(agreement) else "no agreement known")
+        missed.append(
+            f"agreement {agreement:.2f} below {min_agreement:g}"
+            if np.isfinite(agreement)
+            else "no agreement known"
+        )
     if not row["told_apart"] >= min_told_apart:
-        apart = f"{row['told_apart']:.0%} of pairs" if np.isfinite(row["told_apart"]) else "unknown how many pairs"
+        apart = (
+            f"{row['told_apart']:.0%} of pairs"
+            if np.isfinite(row["told_apart"])
+            else "unknown how many pairs"
+        )
         missed.append(f"{apart} told apart, below {min_told_apart:.0%}")
     return ", ".join(missed).replace("%", " %")
 
 
 def smallest_subset(
     images: ImageSet,  # photos to train on, with their split
-    techniques: Sequence[str | Technique] | None = None,  # names or your own; all of `TECHNIQUES` when None
+    techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
     sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.5),  # shares of the training photos, or numbers of them
-    seeds: int | Sequence[int] = 5,  # how many (0, 1, ...), or which; with 3 hardly any pair can be told apart
-    same: str = "epochs",  # what a training on a subset has in common with one on the whole: "epochs" or "steps"
+    seeds: int | Sequence[int] = 5,  # how many (0, 1, ...), or which; 3 tell hardly any pair apart
+    same: str = "epochs",  # what trainings on a subset and on the whole share: "epochs" or "steps"
     min_agreement: float = 0.8,  # smallest τ that is enough, -1 to 1
     min_told_apart: float = 0.5,  # smallest share of pairs told apart that is enough, 0 to 1
     method: str = "facility_location",  # of `lessonkit.subset_selection.select_subset`
     balance: str | None = "proportional",  # over the classes, as there
     features: np.ndarray | None = None,  # (N, D), a row a photo of `images`; from `embed` when None
-    out: str | Path | None = None,  # folder where trials are stored, and found again; None: nothing is kept
+    out: str | Path | None = None,  # folder where trials are stored and found again; None: nothing kept
     progress: bool = True,  # say how long each study will take, and show bars
     selection_seed: int = 0,  # of the features and of random choice
     **settings: Any,  # of `run_ablation`: epochs, size, batch_size, width, lr, device
@@ -668,39 +775,45 @@ def smallest_subset(
     """
     Find the smallest subset on which techniques rank as on the whole and can be told apart.
 
-    Runs the same techniques with the same seeds on each subset and on the whole, scored on all validation photos. A
-    subset passes when τ (`rank_agreement`) and the share of pairs told apart (`discrimination`) reach the thresholds; in the
-    row of the whole, the ceiling stands in for τ. Nothing may pass, and `format_subsets` says so.
+    Runs the same techniques with the same seeds on each subset and on the whole, scored on all
+    validation photos. A subset passes when τ (`rank_agreement`) and the share of pairs told apart
+    (`discrimination`) reach the thresholds; in the row of the whole, the ceiling stands in for τ.
+    Nothing may pass, and `format_subsets` says so.
 
-    `same="epochs"` sees each photo as often as on the whole, and saves time. `same="steps"` raises the number of
-    epochs until there are at least as many steps, with whole epochs, and saves none. Smaller subsets are
-    part of the larger ones, so the rows aren't independent.
+    `same="epochs"` sees each photo as often as on the whole, and saves time. `same="steps"` raises the
+    number of epochs until there are at least as many steps, with whole epochs, and saves none. Smaller
+    subsets are part of the larger ones, so the rows aren't independent.
 
-    Columns: `size` (share), `photos`, `epochs`, `steps` (of one training), `tau`, `low`, `high`, `ceiling`, `ceiling_low`,
-    `ceiling_high`, `f`, `p`, `told_apart`, `accuracy` (of the baseline), `coverage` (mean distance to the nearest chosen
-    photo), `coverage_random` (the same, mean of random draws), `minutes` (of all its trials, without choosing), `saved`
-    (share of the whole's minutes), `same`, `method`, `techniques` (how many), `passes`, `why` (what it misses).
-    Everything is stored in `out`, in a folder for each size, and the table in `smallest_subset.csv`; start again to go on.
+    Columns: `size` (share), `photos`, `epochs`, `steps` (of one training), `tau`, `low`, `high`,
+    `ceiling`, `ceiling_low`, `ceiling_high`, `f`, `p`, `told_apart`, `accuracy` (of the baseline),
+    `coverage` (mean distance to the nearest chosen photo), `coverage_random` (the same, mean of random
+    draws), `minutes` (of all its trials, without choosing), `saved` (share of the whole's minutes),
+    `same`, `method`, `techniques` (how many), `passes`, `why` (what it misses). Everything is stored in
+    `out`, in a folder for each size, and the table in `smallest_subset.csv`; start again to go on.
     Raises `ValueError` for bad sizes and settings, and what `run_ablation` raises.
     """
     if same not in ("epochs", "steps"):
         raise ValueError(f"same={same!r} must be 'epochs' or 'steps'.")
-    recipe, chosen, total = Recipe(**settings), choose_techniques(techniques), len(images.indices("train"))
+    recipe, chosen = Recipe(**settings), choose_techniques(techniques)
+    total = len(images.indices("train"))
     if len(chosen) < 2:
         raise ValueError("An order needs one technique beside the baseline at least.")
     counts = sorted({photo_count(images, size) for size in sizes} - {total})
     if not counts:
-        raise ValueError(f"sizes={sizes!r} names no part of the training photos: give shares such as 0.1.")
+        raise ValueError(
+            f"sizes={sizes!r} names no part of the training photos: give shares such as 0.1."
+        )
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
             return smallest_subset(
-                images, techniques, sizes, seeds, same, min_agreement, min_told_apart, method, balance, features, folder,
-                progress, selection_seed, **settings,
+                images, techniques, sizes, seeds, same, min_agreement, min_told_apart, method, balance,
+                features, folder, progress, selection_seed, **settings,
             )  # fmt: skip
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     features = _features(images, features, out / "features.npy", selection_seed, progress)
-    picks = _pick(images, counts[-1], features, method, balance, selection_seed)  # its beginnings are the smaller subsets
+    # its beginnings are the smaller subsets
+    picks = _pick(images, counts[-1], features, method, balance, selection_seed)
     rows, tables = [], []
     for photos in (*counts, total):
         subset, record, folder = images, None, out / "whole"
@@ -708,19 +821,32 @@ def smallest_subset(
             subset, record = _keep(images, picks[:photos], method, balance, selection_seed)
             folder = out / f"{method}-{photos}-same-{same}"
         steps = _steps(photos, recipe.batch_size)
-        epochs = math.ceil(recipe.epochs * _steps(total, recipe.batch_size) / steps) if same == "steps" else recipe.epochs
+        epochs = (
+            math.ceil(recipe.epochs * _steps(total, recipe.batch_size) / steps)
+            if same == "steps"
+            else recipe.epochs
+        )
         if progress:
             print(f"{photos:,} of {total:,} training photos, {epochs} epochs.", flush=True)
         now = settings | {"epochs": epochs}
-        tables.append(run_ablation(subset, chosen, seeds, out=folder, progress=progress, subset=record, **now))
-        row = {"size": photos / total, "photos": photos, "epochs": epochs, "steps": epochs * steps, "same": same}
+        tables.append(
+            run_ablation(subset, chosen, seeds, out=folder, progress=progress, subset=record, **now)
+        )
+        row = {
+            "size": photos / total,
+            "photos": photos,
+            "epochs": epochs,
+            "steps": epochs * steps,
+            "same": same,
+        }
         row |= {"method": method, "techniques": len(chosen), "minutes": _minutes(tables[-1], chosen)}
-        rows.append(row | _covered(images, features, picks[:photos] if record else np.arange(total), selection_seed))
+        chosen_rows = picks[:photos] if record else np.arange(total)
+        rows.append(row | _covered(images, features, chosen_rows, selection_seed))
     for row, trials in zip(rows, tables):
         row |= {"saved": 1 - row["minutes"] / rows[-1]["minutes"]}
         row |= _compare_with_whole(tables[-1], trials, min_agreement, min_told_apart)
-    columns = "size photos epochs steps tau low high ceiling ceiling_low ceiling_high f p told_apart accuracy coverage"
-    columns += " coverage_random minutes saved same method techniques passes why"
+    columns = "size photos epochs steps tau low high ceiling ceiling_low ceiling_high f p told_apart"
+    columns += " accuracy coverage coverage_random minutes saved same method techniques passes why"
     table = pd.DataFrame(rows)[columns.split()]
     write_atomic(out / "smallest_subset.csv", table.to_csv(index=False, lineterminator="\n"))
     return table
@@ -734,7 +860,10 @@ def _covered(images: ImageSet, features: np.ndarray, picks: np.ndarray, seed: in
     if len(picks) == len(train):
         return {"coverage": 0.0, "coverage_random": 0.0}
     table = coverage(features[train], picks, images.labels[train], seed=seed)
-    return {"coverage": table.loc["chosen", "mean_distance"], "coverage_random": table.loc["random", "mean_distance"]}
+    return {
+        "coverage": table.loc["chosen", "mean_distance"],
+        "coverage_random": table.loc["random", "mean_distance"],
+    }
 
 
 def _compare_with_whole(
@@ -743,8 +872,13 @@ def _compare_with_whole(
     min_agreement: float,
     min_told_apart: float,
 ) -> dict[str, Any]:
-    """Agreement, discrimination, and whether they are enough. Where techniques are missing (they failed) nothing is known."""
-    row: dict[str, Any] = dict.fromkeys("tau low high ceiling ceiling_low ceiling_high f p told_apart".split(), np.nan)
+    """Agreement, discrimination, and whether they are enough.
+
+    Where techniques are missing (they failed) nothing is known.
+    """
+    row: dict[str, Any] = dict.fromkeys(
+        "tau low high ceiling ceiling_low ceiling_high f p told_apart".split(), np.nan
+    )
     row["accuracy"] = trials.loc[trials["technique"] == BASELINE, "accuracy"].mean()
     if missing := sorted(set(whole["technique"]) ^ set(trials["technique"])):
         return row | {"passes": False, "why": f"only one side has trials of {', '.join(missing)}"}

@@ -40,15 +40,16 @@ def size_schedule(
     steps: int,  # how many sizes: batches in the whole training, or epochs
     start: int,  # smallest size, in pixels
     end: int,  # full size, in pixels; never rounded
-    kind: str = "linear",  # "linear": a little at a time; "steps": three plateaus of equal length, then `end`
-    finetune_fraction: float = 0.2,  # share of the steps, at the end, at full size, 0 to 1; at least one step
-    multiple_of: int = 8,  # sizes below `end` are rounded to multiples of this many pixels, but never below `start`
+    kind: str = "linear",  # "linear": a little at a time; "steps": three equal plateaus, then `end`
+    finetune_fraction: float = 0.2,  # share of the steps, at the end, at full size, 0 to 1; at least one
+    # sizes below `end` are rounded to multiples of this many pixels, but never below `start`
+    multiple_of: int = 8,
 ) -> list[int]:  # one size for each step: never falling, the last is `end`
     """Plan how large the pictures are at each step of a training.
 
-    Raises `ValueError` for numbers out of range, a `start` above `end` and an unknown kind, `TypeError` for what is no
-    whole number. Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; the four stages of "steps" are
-    those of Tan & Le 2021, EfficientNetV2, section 4.2.
+    Raises `ValueError` for numbers out of range, a `start` above `end` and an unknown kind, `TypeError`
+    for what is no whole number. Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; the
+    four stages of "steps" are those of Tan & Le 2021, EfficientNetV2, section 4.2.
     """
     for name, value in {"steps": steps, "start": start, "end": end, "multiple_of": multiple_of}.items():
         _check_whole(name, value)
@@ -68,13 +69,17 @@ def _check_whole(name: str, value: Any) -> None:
 
 def _check_schedule(start: int, end: int, kind: str, finetune_fraction: float) -> None:
     if start > end:
-        raise ValueError(f"start={start} is above end={end}: pictures grow, so start with at most {end} pixels.")
+        raise ValueError(
+            f"start={start} is above end={end}: pictures grow, so start with at most {end} pixels."
+        )
     if kind not in _RISES:
         raise ValueError(f"kind={kind!r} is not known: use {' or '.join(map(repr, _RISES))}.")
     if isinstance(finetune_fraction, bool) or not isinstance(finetune_fraction, int | float | np.number):
         raise TypeError(f"finetune_fraction={finetune_fraction!r} must be a number.")
     if not 0 <= finetune_fraction <= 1:
-        raise ValueError(f"finetune_fraction={finetune_fraction} must lie between 0 and 1, for example 0.2.")
+        raise ValueError(
+            f"finetune_fraction={finetune_fraction} must lie between 0 and 1, for example 0.2."
+        )
 
 # %% ../nbs/02_progressive_resizing.ipynb #23953018
 def pixel_share(
@@ -90,10 +95,14 @@ def pixel_share(
 
 # %% ../nbs/02_progressive_resizing.ipynb #030baa43
 def plot_schedule(
-    schedules: Sequence[int] | Mapping[str, Sequence[int]],  # size at each step, in pixels; or several, with a name each
+    # size at each step, in pixels; or several, with a name each
+    schedules: Sequence[int] | Mapping[str, Sequence[int]],
     full: int | None = None,  # size to compare with, in pixels; None: the largest there is
 ) -> Figure:
-    """Draw sizes over steps, and the pixels they cost against full size. Raises `ValueError` when there is nothing to draw."""
+    """Draw sizes over steps, and the pixels they cost against full size.
+
+    Raises `ValueError` when there is nothing to draw.
+    """
     from matplotlib import pyplot as plt
 
     from lessonkit.plots import PALETTE
@@ -102,7 +111,9 @@ def plot_schedule(
     if not named or not all(len(sizes) for sizes in named.values()):
         raise ValueError("There are no sizes to draw.")
     full = max(max(sizes) for sizes in named.values()) if full is None else full
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 1.9 + 0.3 * len(named)), layout="constrained", width_ratios=[1.5, 1])
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9, 1.9 + 0.3 * len(named)), layout="constrained", width_ratios=[1.5, 1]
+    )
     for number, ((name, sizes), colour) in enumerate(zip(named.items(), PALETTE * len(named))):
         shares = [step / len(sizes) for step in range(len(sizes) + 1)]
         left.step(shares, [*sizes, sizes[-1]], where="post", color=colour, lw=2)
@@ -112,21 +123,33 @@ def plot_schedule(
     left.axhline(full, color="#9A9A9A", ls=":", lw=1)
     left.set(xlabel="share of the training", ylabel="size in pixels", ylim=(0, full * 1.1), xlim=(0, 1))
     right.axvline(1, color="#9A9A9A", ls=":", lw=1)
-    right.set(xlabel=f"pixels, as a share of {full} px throughout", xlim=(0, 1.2), yticks=range(len(named)),
-              yticklabels=list(named), ylim=(len(named) - 0.4, -0.6))
+    right.set(
+        xlabel=f"pixels, as a share of {full} px throughout",
+        xlim=(0, 1.2),
+        yticks=range(len(named)),
+        yticklabels=list(named),
+        ylim=(len(named) - 0.4, -0.6),
+    )
     right.tick_params(axis="y", length=0)
     return figure
 
 # %% ../nbs/02_progressive_resizing.ipynb #a9917b5f
 def _has_size(loader: Any) -> bool:
-    """Whether a loader can be asked for another size; fastai's loaders pass unknown names on to their data."""
+    """Whether a loader can be asked for another size; fastai's loaders pass unknown names on to their
+    data.
+    """
     own = getattr(type(loader), "size", None)
-    return isinstance(own, property) and own.fset is not None or isinstance(getattr(loader, "__dict__", {}).get("size"), int)
+    return (
+        isinstance(own, property)
+        and own.fset is not None
+        or isinstance(getattr(loader, "__dict__", {}).get("size"), int)
+    )
 
 
 class _Sized:
-    """A loader that draws each batch at a size of its own. Between two batches the loader has its own size, so that no
-    error, at whatever moment, can leave it with another one."""
+    """A loader that draws each batch at a size of its own. Between two batches the loader has its own
+    size, so that no error, at whatever moment, can leave it with another one.
+    """
 
     def __init__(self, loader: Any, sizes: Sequence[int]):
         self.loader, self.sizes = loader, sizes
@@ -157,7 +180,8 @@ def _shorter_side(inputs: Sequence) -> int:
     """Of a batch of pictures; raise `ValueError` for what is none."""
     x = inputs[0] if len(inputs) else None
     if not isinstance(x, Tensor) or x.ndim != 4:
-        raise ValueError(f"Only batches of pictures, (N, C, H, W), can be resized, not {getattr(x, 'shape', type(x).__name__)}.")
+        got = getattr(x, "shape", type(x).__name__)
+        raise ValueError(f"Only batches of pictures, (N, C, H, W), can be resized, not {got}.")
     return min(x.shape[-2:])
 
 
@@ -169,20 +193,31 @@ def _shrink(inputs: tuple, size: int) -> tuple:
 
 def _refuse_masks(labels: Sequence) -> None:
     if any(isinstance(y, Tensor) and y.ndim > 2 for y in labels):
-        raise ValueError("The labels are pictures as well (masks?), and they would no longer fit: this is for classes.")
+        raise ValueError(
+            "The labels are pictures as well (masks?), and they would no longer fit: "
+            "this is for classes."
+        )
 
 # %% ../nbs/02_progressive_resizing.ipynb #0c70e8c7
 def refresh_batch_norm(
     model: nn.Module,  # its batch norm layers get new running statistics; nothing else changes
-    batches: Iterable[Tensor | tuple[Tensor, ...]],  # inputs as in training, at the final size, on the model's device
+    # inputs as in training, at the final size, on the model's device
+    batches: Iterable[Tensor | tuple[Tensor, ...]],
 ) -> None:
-    """Count batch norm's mean and variance anew: all batches count the same, in the network as it is now.
+    """Count batch norm's mean and variance anew: all batches count the same, in the network as it is
+    now.
 
-    All other layers predict meanwhile (no dropout), no weight changes, and every layer's mode comes back as it was. After
-    an error the old statistics are there again. Raises `ValueError` when there are layers but no batches.
-    Source: Izmailov et al. 2018, Averaging Weights Leads to Wider Optima, section 3.2; `torch.optim.swa_utils.update_bn`.
+    All other layers predict meanwhile (no dropout), no weight changes, and every layer's mode comes back
+    as it was. After an error the old statistics are there again. Raises `ValueError` when there are
+    layers but no batches.
+    Source: Izmailov et al. 2018, Averaging Weights Leads to Wider Optima, section 3.2;
+    `torch.optim.swa_utils.update_bn`.
     """
-    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None]
+    norms = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+    ]
     if not norms:
         return
     modes = [(layer, layer.training) for layer in model.modules()]
@@ -213,15 +248,18 @@ def refresh_batch_norm(
 
 # %% ../nbs/02_progressive_resizing.ipynb #795ef002
 class ProgressiveResize(Callback):
-    """Train on small pictures first and let them grow, in one fit: `learn.fit_one_cycle(10, cbs=ProgressiveResize())`.
+    """Train on small pictures first and let them grow, in one fit:
+    `learn.fit_one_cycle(10, cbs=ProgressiveResize())`.
 
-    Batches, their number, optimizer, learning rates and split stay as they are; so do loaders, whatever happens.
-    A loader with a `size` that can be set (`image_dataloaders`) is asked for small pictures; what others give is resized,
-    after normalization and before any MixUp. Validation is never touched. The schedule runs in one fit, the first in which
-    no layers are frozen; all other fits are at full size: `lr_find`, the frozen part of `fine_tune`, and whatever comes
-    after. For another schedule pass another object. A fit that was cancelled before its last epoch doesn't count.
+    Batches, their number, optimizer, learning rates and split stay as they are; so do loaders, whatever
+    happens. A loader with a `size` that can be set (`image_dataloaders`) is asked for small pictures;
+    what others give is resized, after normalization and before any MixUp. Validation is never touched.
+    The schedule runs in one fit, the first in which no layers are frozen; all other fits are at full
+    size: `lr_find`, the frozen part of `fine_tune`, and whatever comes after. For another schedule pass
+    another object. A fit that was cancelled before its last epoch doesn't count.
     Raises `ValueError` or `TypeError` as `size_schedule` does, some at the start of the fit.
-    Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; Tan & Le 2021, EfficientNetV2, section 4.
+    Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; Tan & Le 2021, EfficientNetV2,
+    section 4.
     """
 
     order = -1  # before fastai's MixUp (0), ours (5) and half precision (10)
@@ -234,7 +272,8 @@ class ProgressiveResize(Callback):
         kind: str = "linear",  # "linear" or "steps", as in `size_schedule`
         finetune_fraction: float = 0.2,  # share of the steps at `end`, 0 to 1
         multiple_of: int = 8,  # sizes below `end` are rounded to multiples of this many pixels
-        refresh_bn: bool | int = False,  # after the last batch, count batch norm's statistics anew on so many batches; True: 32
+        # after the last batch, count batch norm's statistics anew on so many batches; True: 32
+        refresh_bn: bool | int = False,
     ):
         for name, value in {"start": start, "end": end}.items():
             if value is not None:
@@ -243,7 +282,8 @@ class ProgressiveResize(Callback):
         _check_schedule(start or 1, end or start or 1, kind, finetune_fraction)
         if not isinstance(refresh_bn, bool | int | np.integer) or refresh_bn < 0:
             raise ValueError(f"refresh_bn={refresh_bn!r} must be True, False, or a number of batches.")
-        self.smallest, self.largest, self.refresh_bn = start, end, 32 if refresh_bn is True else int(refresh_bn)
+        self.smallest, self.largest = start, end
+        self.refresh_bn = 32 if refresh_bn is True else int(refresh_bn)
         self.how = dict(kind=kind, finetune_fraction=finetune_fraction, multiple_of=multiple_of)
         self.sizes, self.runs, self.done = None, False, False
 
@@ -266,7 +306,8 @@ class ProgressiveResize(Callback):
     ) -> list[int]:  # one size a batch of this fit
         """The sizes of a whole fit."""
         end = self.largest or full
-        return size_schedule(self.learn.n_epoch * len(self.learn.dls.train), self.smallest or max(1, end // 2), end, **self.how)
+        steps = self.learn.n_epoch * len(self.learn.dls.train)
+        return size_schedule(steps, self.smallest or max(1, end // 2), end, **self.how)
 
     def before_train(self):
         if self.runs and _has_size(self.learn.dls.train):
@@ -281,8 +322,11 @@ class ProgressiveResize(Callback):
         if self.sizes is None:  # a loader without a size: now we know what it gives
             given = _shorter_side(self.learn.xb)
             if (self.largest or 0) > given:
-                raise ValueError(f"end={self.largest} is more than the {given} pixels of the training batches, and this loader "
-                                 "can't be asked for larger ones: choose a smaller end, or load larger pictures.")
+                raise ValueError(
+                    f"end={self.largest} is more than the {given} pixels of the training batches, "
+                    "and this loader can't be asked for larger ones: choose a smaller end, "
+                    "or load larger pictures."
+                )
             self.sizes = self.plan(given)
         step = self.learn.epoch * self.learn.n_iter + self.learn.iter
         self.learn.xb = _shrink(self.learn.xb, self.sizes[min(step, len(self.sizes) - 1)])
@@ -297,14 +341,18 @@ class ProgressiveResize(Callback):
         self.runs = False
 
     def final_batches(self) -> Iterator[tuple[Tensor, ...]]:
-        """The first training batches of the coming epoch, at the final size; the epoch stays the coming one."""
-        loader, end, epoch = self.learn.dls.train, self.sizes[-1], getattr(self.learn.dls.train, "epoch", None)
+        """The first training batches of the coming epoch, at the final size; the epoch stays the coming
+        one.
+        """
+        loader, end = self.learn.dls.train, self.sizes[-1]
+        epoch = getattr(loader, "epoch", None)
         loader = _Sized(loader, [end] * len(loader)) if _has_size(loader) else loader
         try:
             for batch in islice(loader, self.refresh_bn):
                 n_inputs = getattr(self.learn.dls, "n_inp", max(1, len(batch) - 1))
                 inputs = self.learn._set_device(batch)[:n_inputs]
-                yield _shrink(tuple(x.as_subclass(Tensor) if isinstance(x, Tensor) else x for x in inputs), end)
+                plain = tuple(x.as_subclass(Tensor) if isinstance(x, Tensor) else x for x in inputs)
+                yield _shrink(plain, end)
         finally:
             if epoch is not None:
                 self.learn.dls.train.epoch = epoch
@@ -321,30 +369,38 @@ class _ResizeTo(Callback):
     def before_batch(self):
         _refuse_masks(self.learn.yb)
         if _shorter_side(self.learn.xb) < self.to:
-            raise ValueError(f"A stage of {self.to} pixels needs loaders that give as many, not {_shorter_side(self.learn.xb)}.")
+            raise ValueError(
+                f"A stage of {self.to} pixels needs loaders that give as many, "
+                f"not {_shorter_side(self.learn.xb)}."
+            )
         self.learn.xb = _shrink(self.learn.xb, self.to)
 
 
 def fit_stages(
-    learn: Learner,  # trained further, stage after stage; its split, normalization and transforms stay as they are
+    learn: Learner,  # trained further, stage after stage; keeps its split, normalization and transforms
     stages: Sequence[tuple[int, int]],  # (size in pixels, epochs) of each stage, in their order
-    lr: float | slice | Sequence[float | slice] | None = None,  # highest learning rate: one, or one a stage; None: the Learner's
+    # highest learning rate: one, or one a stage; None: the Learner's
+    lr: float | slice | Sequence[float | slice] | None = None,
     cbs: Callback | Sequence[Callback] | None = None,  # callbacks of every stage
     **kwargs: Any,  # of fastai's `fit_one_cycle`
 ) -> None:
     """Fit small, then fine-tune large: one cycle a stage, on the same photos, with the same Learner.
 
-    Each stage starts with a new optimizer (no momentum from another size; frozen layers stay frozen). While it runs,
-    training *and* validation have the stage's size, so only the last stage's validation tells about the final size.
-    Afterwards the loaders have the last stage's size; after an error they have the one they had. Loaders whose size
-    can't be set give what they give, and it is resized; their own size must be the last stage's.
+    Each stage starts with a new optimizer (no momentum from another size; frozen layers stay frozen).
+    While it runs, training *and* validation have the stage's size, so only the last stage's validation
+    tells about the final size. Afterwards the loaders have the last stage's size; after an error they
+    have the one they had. Loaders whose size can't be set give what they give, and it is resized; their
+    own size must be the last stage's.
     Raises `ValueError` or `TypeError` for stages that make no sense, before any training.
-    Source: Howard & Gugger 2020, Deep Learning for Coders, chapter 7, without its new split at every stage.
+    Source: Howard & Gugger 2020, Deep Learning for Coders, chapter 7, without its new split at every
+    stage.
     """
     stages = _check_stages(stages)
     rates = list(lr) if isinstance(lr, list | tuple) else [lr] * len(stages)
     if len(rates) != len(stages):
-        raise ValueError(f"There are {len(rates)} learning rates for {len(stages)} stages: give one, or one a stage.")
+        raise ValueError(
+            f"There are {len(rates)} learning rates for {len(stages)} stages: give one, or one a stage."
+        )
     callbacks = [] if cbs is None else list(cbs) if isinstance(cbs, list | tuple) else [cbs]
     if any(isinstance(callback, ProgressiveResize) for callback in [*learn.cbs, *callbacks]):
         raise ValueError("ProgressiveResize would change the size as well: use one of the two.")
@@ -358,7 +414,9 @@ def fit_stages(
             for loader in loaders if settable else []:
                 loader.size = size
             _new_optimizer(learn)
-            learn.fit_one_cycle(epochs, rate, cbs=callbacks + ([] if settable else [_ResizeTo(size)]), **kwargs)
+            learn.fit_one_cycle(
+                epochs, rate, cbs=callbacks + ([] if settable else [_ResizeTo(size)]), **kwargs
+            )
     except BaseException:
         for loader, size in zip(loaders, before):
             loader.size = size
@@ -366,8 +424,14 @@ def fit_stages(
 
 
 def _check_stages(stages: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    if not isinstance(stages, list | tuple) or not stages or any(not isinstance(s, list | tuple) or len(s) != 2 for s in stages):
-        raise ValueError(f"stages={stages!r} must be pairs (size, epochs), for example [(128, 4), (224, 5)].")
+    if (
+        not isinstance(stages, list | tuple)
+        or not stages
+        or any(not isinstance(s, list | tuple) or len(s) != 2 for s in stages)
+    ):
+        raise ValueError(
+            f"stages={stages!r} must be pairs (size, epochs), for example [(128, 4), (224, 5)]."
+        )
     for size, epochs in stages:
         _check_whole("size", size)
         _check_whole("epochs", epochs)
@@ -378,8 +442,10 @@ def _check_last(loaders: Sequence, last: int) -> None:
     for loader in loaders:
         given = _shorter_side(loader.one_batch() if hasattr(loader, "one_batch") else next(iter(loader)))
         if given != last:
-            raise ValueError(f"The last stage has {last} pixels, but the loaders give {given} and can't be asked for others: "
-                             "later predictions would be at another size than the last stage.")
+            raise ValueError(
+                f"The last stage has {last} pixels, but the loaders give {given} and can't be asked "
+                "for others: later predictions would be at another size than the last stage."
+            )
 
 
 def _new_optimizer(learn: Learner) -> None:

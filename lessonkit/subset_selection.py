@@ -40,7 +40,8 @@ __all__ = ['DOUBLE', 'BLOCK', 'TILE', 'EXACT', 'METHODS', 'KINDS', 'MEASURED', '
 
 # %% ../nbs/06_subset_selection.ipynb #fd976656
 DOUBLE = 4096  # up to so many rows are reckoned in float64, more in float32
-BLOCK, TILE = 512, 2048  # rows and columns of the pieces in which distances are reckoned: a piece fits the processor's cache
+# rows and columns of the pieces in which distances are reckoned: a piece fits the processor's cache
+BLOCK, TILE = 512, 2048
 
 
 def _kind(n: int) -> type:
@@ -69,18 +70,23 @@ class _Points:
 
 # %% ../nbs/06_subset_selection.ipynb #9d72eb9f
 def _canonical(x: np.ndarray) -> np.ndarray:
-    """The order of rows by their numbers, the first column first: the same for the same rows, however they came in."""
+    """The order of rows by their numbers, the first column first: the same for the same rows, however
+    they came in.
+    """
     order = np.argsort(x[:, 0], kind="stable")
     first = x[order, 0]
     return order if (first[1:] != first[:-1]).all() else np.lexsort(x.T[::-1])
 
 
 def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of which no two are equal, how often each occurs, and the rows that repeat one of them; in canonical order."""
+    """Rows of which no two are equal, how often each occurs, and the rows that repeat one of them; in
+    canonical order.
+    """
     order = _canonical(x)
     new = np.ones(len(x), dtype=bool)
     for rows in _chunks(len(x) - 1, 2**16):
-        new[rows.start + 1 : rows.stop + 1] = (x[order[rows.start + 1 : rows.stop + 1]] != x[order[rows]]).any(axis=1)
+        following = slice(rows.start + 1, rows.stop + 1)
+        new[following] = (x[order[following]] != x[order[rows]]).any(axis=1)
     starts = np.flatnonzero(new)
     return order[starts], np.diff(np.append(starts, len(x))), order[~new]
 
@@ -90,7 +96,9 @@ def _chunks(n: int, size: int) -> list[slice]:
 
 # %% ../nbs/06_subset_selection.ipynb #51da0004
 def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """What each candidate would gain: the sum, over all rows, of what its distance is below that of the nearest pick."""
+    """What each candidate would gain: the sum, over all rows, of what its distance is below that of the
+    nearest pick.
+    """
     total = np.zeros(len(left))
     for columns in _chunks(right.shape[1], TILE):
         closer = left @ right[:, columns]
@@ -102,9 +110,10 @@ def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarra
 class _LazyGreedy:
     """Greedy picks that evaluate a candidate only when it may be the best (Minoux 1978).
 
-    Gains only fall while picks are added, so an old gain bounds the new one from above: a candidate whose fresh gain is
-    not below any other's old one is the best. And what a gain fell by since it was last known, follows from the rows that
-    have come nearer to a pick since: these are logged, and soon they are few.
+    Gains only fall while picks are added, so an old gain bounds the new one from above: a candidate
+    whose fresh gain is not below any other's old one is the best. And what a gain fell by since it was
+    last known, follows from the rows that have come nearer to a pick since: these are logged, and soon
+    they are few.
     """
 
     def __init__(self, points: _Points, candidates: np.ndarray, parallel: Parallel):
@@ -115,7 +124,8 @@ class _LazyGreedy:
         self.right = np.hstack([x, ones, ones]).T.copy()
         self.nearest = np.full(len(x), np.inf, x.dtype)  # squared distance from the nearest pick
         self.bound = np.full(len(x), -np.inf)
-        self.bound[candidates] = -points.norms[candidates]  # the first pick is the row nearest to the mean
+        # the first pick is the row nearest to the mean
+        self.bound[candidates] = -points.norms[candidates]
         self.seen = np.zeros(len(x), np.int64)  # number of picks when the bound was made
         self.rounding = 1e-14 * float(points.norms @ points.counts)
         self.picks: list[int] = []
@@ -133,7 +143,9 @@ class _LazyGreedy:
         """Let these be candidates, too."""
         candidates = np.setdiff1d(candidates, self.picks)
         blocks = [candidates[rows] for rows in _chunks(len(candidates), BLOCK)]
-        gains = self.parallel(delayed(_gains)(self.left[rows], self.right, self.points.counts) for rows in blocks)
+        gains = self.parallel(
+            delayed(_gains)(self.left[rows], self.right, self.points.counts) for rows in blocks
+        )
         for rows, found in zip(blocks, gains):
             self.bound[rows], self.seen[rows] = found, len(self.picks)
 
@@ -160,7 +172,8 @@ class _LazyGreedy:
     def _best(self) -> int:
         """The candidate with the largest gain, the first in canonical order among equals.
 
-        Two neighbours far from all picks gain the same, whichever is picked, but for rounding: hence the tolerance.
+        Two neighbours far from all picks gain the same, whichever is picked, but for rounding: hence the
+        tolerance.
         """
         some = 16
         while True:
@@ -171,7 +184,9 @@ class _LazyGreedy:
             rows = np.flatnonzero(stale > 0.8 * stale.max())
             if len(rows) < some:
                 rows = np.flatnonzero(stale > -np.inf)
-            self._refresh(rows[np.argpartition(stale[rows], -some)[-some:]] if some < len(rows) else rows)
+            if some < len(rows):
+                rows = rows[np.argpartition(stale[rows], -some)[-some:]]
+            self._refresh(rows)
             some = min(2 * some, 256)
 
     def _refresh(self, rows: np.ndarray) -> None:
@@ -188,12 +203,17 @@ class _LazyGreedy:
         if len(rows) * len(self.points) < 2**22:  # too little work to share
             return _gains(self.left[rows], self.right, self.points.counts)
         parts = np.array_split(rows, 4)
-        return np.concatenate(self.parallel(delayed(_gains)(self.left[part], self.right, self.points.counts) for part in parts))
+        gains = self.parallel(
+            delayed(_gains)(self.left[part], self.right, self.points.counts) for part in parts
+        )
+        return np.concatenate(gains)
 
     def _fall(self, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """What gains have fallen by since the given places in the log."""
         entries = np.arange(starts.min(), self.ends[-1])
-        rows, before, after = (log[entries[0] : entries[-1] + 1] for log in self.log) if len(entries) else self.log
+        rows, before, after = (
+            (log[entries[0] : entries[-1] + 1] for log in self.log) if len(entries) else self.log
+        )
         columns = self.right[:, rows]
         columns[-1] = before - self.points.norms[rows]
         closer = self.left[candidates] @ columns
@@ -205,7 +225,7 @@ class _LazyGreedy:
         return fall.sum(axis=1, dtype=np.float64)
 
 # %% ../nbs/06_subset_selection.ipynb #201d65d9
-EXACT = 2**14  # up to so many rows each one is a candidate; of more, an eighth, chosen by greedy picks within parts
+EXACT = 2**14  # up to so many rows each is a candidate; of more, an eighth, by greedy picks within parts
 
 
 def _facility_location(points: _Points, n: int, parallel: Parallel) -> list[int]:
@@ -213,8 +233,11 @@ def _facility_location(points: _Points, n: int, parallel: Parallel) -> list[int]
     everything = np.arange(len(points))
     if len(points) <= EXACT:
         return _LazyGreedy(points, everything, parallel).run(n)
-    parts = [everything[start :: math.ceil(len(points) / EXACT)] for start in range(math.ceil(len(points) / EXACT))]
-    chosen = parallel(delayed(_picks_of_part)(points.x[rows], points.counts[rows], len(rows) // 8) for rows in parts)
+    n_parts = math.ceil(len(points) / EXACT)
+    parts = [everything[start::n_parts] for start in range(n_parts)]
+    chosen = parallel(
+        delayed(_picks_of_part)(points.x[rows], points.counts[rows], len(rows) // 8) for rows in parts
+    )
     candidates = np.sort(np.concatenate([rows[picks] for rows, picks in zip(parts, chosen)]))
     greedy = _LazyGreedy(points, candidates, parallel)
     picks = greedy.run(min(n, len(candidates)))
@@ -252,8 +275,9 @@ def _herding(points: _Points, n: int) -> list[int]:
 def _turns(sizes: np.ndarray, n: int, balance: str) -> np.ndarray:
     """Whose turn each of n picks is: numbers of classes.
 
-    A class of s rows that has k picks already has the claim s / √(k(k + 1)), which is endless for k = 0 (Huntington and
-    Hill; Balinski and Young 1982). The largest claim is next; among equals the larger class, then the first.
+    A class of s rows that has k picks already has the claim s / √(k(k + 1)), which is endless for k = 0
+    (Huntington and Hill; Balinski and Young 1982). The largest claim is next; among equals the larger
+    class, then the first.
     """
     classes = np.repeat(np.arange(len(sizes)), sizes)
     have = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -267,14 +291,18 @@ class Subset(NamedTuple):
     """Chosen rows, in the order of choice: the first k of them are the subset of size k."""
 
     indices: np.ndarray  # (n,), int64: row numbers, each once
-    weights: np.ndarray  # (n,), float: how many rows each pick stands for; they sum to the number of all rows
-    gains: np.ndarray  # (n,), float: by how much each pick raised the sum of similarities to the nearest pick of the class
+    # (n,), float: how many rows each pick stands for; they sum to the number of all rows
+    weights: np.ndarray
+    # (n,), float: by how much each pick raised the sum of similarities to the nearest pick of the class
+    gains: np.ndarray
 
     def of_rows(
         self,
         rows: Sequence[int],  # (N,): what the rows that were chosen from are called elsewhere
     ) -> Subset:
-        """The same picks in other row numbers: after choosing among `features[rows]`, those of `features`."""
+        """The same picks in other row numbers: after choosing among `features[rows]`, those of
+        `features`.
+        """
         return self._replace(indices=np.asarray(rows)[self.indices])
 
 
@@ -286,21 +314,25 @@ def select_subset(
     n: int,  # how many to choose, 0 to N
     labels: Sequence | None = None,  # (N,): the class of each row; then every class chooses for itself
     method: str = "facility_location",  # "facility_location", "k_center", "herding" or "random"
-    balance: str | None = "proportional",  # classes get picks by their "proportional" or "equal" share; None: labels are ignored
+    # classes get picks by their "proportional" or "equal" share; None: labels are ignored
+    balance: str | None = "proportional",
     seed: int = 0,  # of method "random"; the others know no chance
-    similarity: str = "euclidean",  # largest squared distance − squared distance; "cosine": the same of rows of length 1
+    # largest squared distance − squared distance; "cosine": the same of rows of length 1
+    similarity: str = "euclidean",
     n_jobs: int = 1,  # cores: classes are chosen from side by side by joblib; -1: all
 ) -> Subset:  # indices, weights and gains
     """Choose n rows that stand for all.
 
-    "facility_location" makes the sum of similarities to the nearest pick large: greedy picks, at least 1 − 1/e of what can
-    be had (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance to the nearest pick small (Sener and
-    Savarese 2018), "herding" keeps the mean of the picks next to the mean of all (Welling 2009), "random" is what the others
-    must beat.
-    Up to 16,384 rows a class facility location is exact; of more the candidates are those that are greedily chosen within parts.
-    The picks depend on the rows alone, not on their order ("random" excepted); rows that repeat another come last.
-    The largest squared distance is taken, for each class, as 4 times the largest from its mean, which it can't exceed.
-    Raises `ValueError` for n out of range, unknown names, missing labels, and numbers that aren't finite.
+    "facility_location" makes the sum of similarities to the nearest pick large: greedy picks, at least 1
+    − 1/e of what can be had (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance
+    to the nearest pick small (Sener and Savarese 2018), "herding" keeps the mean of the picks next to
+    the mean of all (Welling 2009), "random" is what the others must beat.
+    Up to 16,384 rows a class facility location is exact; of more the candidates are those that are
+    greedily chosen within parts. The picks depend on the rows alone, not on their order ("random"
+    excepted); rows that repeat another come last. The largest squared distance is taken, for each class,
+    as 4 times the largest from its mean, which it can't exceed.
+    Raises `ValueError` for n out of range, unknown names, missing labels, and numbers that aren't
+    finite.
     """
     x = _check_features(features)
     n = _check_whole(n, "n", 0)
@@ -319,13 +351,16 @@ def select_subset(
     turns = _turns(sizes, n, balance or "proportional")
     rows_of = np.split(order, np.cumsum(sizes)[:-1])
     quotas = np.bincount(turns, minlength=len(sizes))
-    with threadpool_limits(1):  # n_jobs alone decides how many cores are used, and the result depends on neither
+    # n_jobs alone decides how many cores are used, and the result depends on neither
+    with threadpool_limits(1):
         parallel = Parallel(n_jobs, prefer="threads")
         if len(sizes) == 1:
             found = [_choose(x, quotas[0], method, (seed, 0), similarity, parallel)]
         else:
             found = parallel(
-                delayed(_choose_anywhere)(x[rows_of[c]], quotas[c], method, (seed, c), similarity, os.getpid())
+                delayed(_choose_anywhere)(
+                    x[rows_of[c]], quotas[c], method, (seed, c), similarity, os.getpid()
+                )
                 for c in np.flatnonzero(quotas)
             )
     return _interleave(x, turns, rows_of, dict(zip(np.flatnonzero(quotas).tolist(), found)), similarity)
@@ -349,7 +384,9 @@ def _choose(
     return picks, *_account(x, picks)
 
 
-def _choose_anywhere(x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, process: int) -> tuple:
+def _choose_anywhere(
+    x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, process: int
+) -> tuple:
     """The same, in a thread or in another process, which must limit its own threads."""
     with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
         return _choose(x, n, method, seed, similarity, Parallel(1))
@@ -398,14 +435,17 @@ def _interleave(x: np.ndarray, turns: np.ndarray, rows_of: list, found: dict, si
     gains[place] = np.concatenate([part[2] for part in parts])
     left = [rows for c, rows in enumerate(rows_of) if c not in found and len(rows)]
     if left:  # classes without a pick go to the nearest of any class
-        nearest, _ = _nearest(_scaled(x[np.concatenate(left)], similarity), _scaled(x[indices], similarity))
+        nearest, _ = _nearest(
+            _scaled(x[np.concatenate(left)], similarity), _scaled(x[indices], similarity)
+        )
         weights += np.bincount(nearest, minlength=len(indices))
     return Subset(indices, weights, gains)
 
 
 def _nearest(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each row the nearest pick, the first among equals, and the squared distance from it."""
-    nearest, away, mean = np.empty(len(x), np.int64), np.empty(len(x)), picks.mean(axis=0, dtype=np.float64)
+    nearest, away = np.empty(len(x), np.int64), np.empty(len(x))
+    mean = picks.mean(axis=0, dtype=np.float64)
     chosen = picks - mean
     for rows in _chunks(len(x), max(1, 2**22 // len(picks))):
         part = x[rows] - mean
@@ -426,7 +466,10 @@ def _check_features(features: Any) -> np.ndarray:
     for rows in _chunks(len(x), 2**16):
         if not (finite := np.isfinite(x[rows]).all(axis=1)).all():
             bad = np.flatnonzero(~finite) + rows.start
-            raise ValueError(f"features hold NaN or infinite numbers, in row {_some(bad)}: mend or leave out these rows.")
+            raise ValueError(
+                f"features hold NaN or infinite numbers, in row {_some(bad)}: "
+                "mend or leave out these rows."
+            )
     return x
 
 
@@ -437,7 +480,10 @@ def _check_labels(labels: Any, n: int) -> np.ndarray:
         raise ValueError(f"labels must be one for each of the {n} rows, not of shape {labels.shape}.")
     missing = np.flatnonzero(pd.isna(labels))
     if len(missing):
-        raise ValueError(f"{len(missing)} labels are missing, in row {_some(missing)}: give each row a class, or leave it out.")
+        raise ValueError(
+            f"{len(missing)} labels are missing, in row {_some(missing)}: "
+            "give each row a class, or leave it out."
+        )
     try:
         return np.unique(labels, return_inverse=True)[1]
     except TypeError:
@@ -468,16 +514,16 @@ def select_classes(
     features: np.ndarray,  # (N, D), numbers: a row for each item
     labels: Sequence[int],  # (N,): the class of each row
     k: int,  # how many classes to choose, at least 1
-    kind: str = "spread",  # "spread": well apart; "hard": alike; "typical": like all classes together; "random"
+    kind: str = "spread",  # "spread": well apart; "hard": alike; "typical": like all together; "random"
     seed: int = 0,  # of kind "random"
 ) -> np.ndarray:  # (k,), labels of the chosen classes, in the order of choice
     """Choose k of many classes.
 
-    Two classes are as far apart as their means, measured in the spread of their rows around them (as in Fisher's
-    discriminant). "spread" begins with the two that are farthest apart and adds the class farthest from all chosen, as
-    Imagenette's classes are easily told apart; "hard" begins with the two nearest and adds the class nearest to the chosen on
-    average, as in Imagewoof; "typical" is facility location among the means. Raises `ValueError` for k out of range and what
-    `select_subset` raises.
+    Two classes are as far apart as their means, measured in the spread of their rows around them (as in
+    Fisher's discriminant). "spread" begins with the two that are farthest apart and adds the class
+    farthest from all chosen, as Imagenette's classes are easily told apart; "hard" begins with the two
+    nearest and adds the class nearest to the chosen on average, as in Imagewoof; "typical" is facility
+    location among the means. Raises `ValueError` for k out of range and what `select_subset` raises.
     """
     x = _check_features(features)
     numbers, k = _check_labels(labels, len(x)), _check_whole(k, "k", 1)
@@ -490,7 +536,8 @@ def select_classes(
     means, spread = _class_means(x, numbers)
     if kind == "typical":
         return names[select_subset(means, k).indices]
-    apart = ((means[:, None] - means) ** 2).sum(axis=2) / np.maximum(spread[:, None] + spread, np.finfo(float).tiny)
+    within = np.maximum(spread[:, None] + spread, np.finfo(float).tiny)
+    apart = ((means[:, None] - means) ** 2).sum(axis=2) / within
     sign = 1 if kind == "spread" else -1
     pairs = sign * apart - np.diag(np.full(len(names), np.inf))
     chosen = list(np.unravel_index(pairs.argmax(), pairs.shape))[:k]
@@ -515,7 +562,7 @@ def _class_means(x: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.nda
 
 # %% ../nbs/06_subset_selection.ipynb #3e470f32
 MEASURED = 20_000  # at most so many rows, spread evenly, are asked for their nearest pick
-KERNEL_ROWS = 2_000  # at most so many stand for the whole, and for the subset, in the maximum mean discrepancy
+KERNEL_ROWS = 2_000  # at most so many stand for the whole, and for the subset, in `mmd`
 
 
 def coverage(
@@ -524,13 +571,14 @@ def coverage(
     labels: Sequence | None = None,  # (N,): the class of each row, for the class balance
     draws: int = 20,  # random subsets of the same size to compare with, at least 2
     seed: int = 0,  # of the random subsets
-) -> pd.DataFrame:  # rows "chosen" and "random"; columns: each measure, and the range of 95 % of the random subsets
-    """Measure how well some rows stand for all, beside random subsets of the same size; of each measure, less is better.
+) -> pd.DataFrame:  # rows "chosen" and "random"; columns: each measure, and the 95 % range of the draws
+    """Measure how well some rows stand for all, beside random subsets of the same size; of each measure,
+    less is better.
 
-    `mean_distance` and `largest_distance`: from the nearest pick. `mmd`: the maximum mean discrepancy with a Gaussian kernel
-    (Gretton et al. 2012, equation 5), whose width is the median distance between rows. `class_distance`: the total variation
-    distance between the shares of the classes. Of more than 20,000 rows, so many spread evenly are measured; the kernel takes
-    2,000 at most.
+    `mean_distance` and `largest_distance`: from the nearest pick. `mmd`: the maximum mean discrepancy
+    with a Gaussian kernel (Gretton et al. 2012, equation 5), whose width is the median distance between
+    rows. `class_distance`: the total variation distance between the shares of the classes. Of more than
+    20,000 rows, so many spread evenly are measured; the kernel takes 2,000 at most.
     Row "random" holds the mean of the draws, and in `..._low` and `..._high` where 95 % of them lie.
     Raises `ValueError` for rows that aren't there, none at all, and what `select_subset` raises.
     """
@@ -539,12 +587,16 @@ def coverage(
     numbers = None if labels is None else _check_labels(labels, len(x))
     rng = np.random.default_rng(_check_whole(seed, "seed", 0))
     measure = _Measures(x, numbers)
-    drawn = (rng.choice(len(x), len(indices), replace=False) for _ in range(_check_whole(draws, "draws", 2)))
+    drawn = (
+        rng.choice(len(x), len(indices), replace=False) for _ in range(_check_whole(draws, "draws", 2))
+    )
     random = pd.DataFrame([measure(rows) for rows in drawn])
     table = pd.DataFrame({"chosen": measure(indices), "random": random.mean()}).T
     for name in random:
         table[f"{name}_low"], table[f"{name}_high"] = np.nan, np.nan
-        table.loc["random", [f"{name}_low", f"{name}_high"]] = random[name].quantile([0.025, 0.975]).to_numpy()
+        table.loc["random", [f"{name}_low", f"{name}_high"]] = (
+            random[name].quantile([0.025, 0.975]).to_numpy()
+        )
     return table[[column for name in random for column in (name, f"{name}_low", f"{name}_high")]]
 
 
@@ -571,7 +623,10 @@ class _Measures:
 
     def _mmd(self, indices: np.ndarray) -> float:
         some = self.x[indices[_spread_evenly(len(indices), KERNEL_ROWS)]].astype(np.float64)
-        within, across = (np.exp(-_squared_distances(some, other) / (2 * self.width)).mean() for other in (some, self.whole))
+        within, across = (
+            np.exp(-_squared_distances(some, other) / (2 * self.width)).mean()
+            for other in (some, self.whole)
+        )
         return math.sqrt(max(0.0, self.within + within - 2 * across))
 
 
@@ -589,9 +644,13 @@ def _spread_evenly(n: int, most: int) -> np.ndarray:
 def _check_indices(indices: Any, n: int) -> np.ndarray:
     indices = np.asarray(indices)
     if indices.ndim != 1 or not len(indices) or indices.dtype.kind not in "iu":
-        raise ValueError(f"indices must be row numbers, one at least, not {indices.dtype} of shape {indices.shape}.")
+        raise ValueError(
+            f"indices must be row numbers, one at least, not {indices.dtype} of shape {indices.shape}."
+        )
     if indices.min() < 0 or indices.max() >= n:
-        raise ValueError(f"indices must lie between 0 and {n - 1}; found {indices.min()} to {indices.max()}.")
+        raise ValueError(
+            f"indices must lie between 0 and {n - 1}; found {indices.min()} to {indices.max()}."
+        )
     if len(np.unique(indices)) < len(indices):
         raise ValueError("indices hold a row twice.")
     return indices.astype(np.int64)
@@ -602,48 +661,67 @@ STEPS = 240  # training steps of the network that makes features when none is gi
 
 def embed(
     images: ImageSet,  # all of its photos get a row
-    model: nn.Module | None = None,  # any network; None: a small one, trained quickly on the training photos
+    # any network; None: a small one, trained quickly on the training photos
+    model: nn.Module | None = None,
     size: int = 64,  # side of the pictures, in pixels
     batch_size: int = 64,  # photos at once
-    layer: str | None = None,  # module whose output is taken, by its name in `named_modules()`; None: what enters the last Linear
-    out: str | Path | None = None,  # a .npy file for many photos: memory-mapped, and continued after an interruption
+    # module whose output is taken, by its name in `named_modules()`; None: what enters the last Linear
+    layer: str | None = None,
+    # a .npy file for many photos: memory-mapped, and continued after an interruption
+    out: str | Path | None = None,
     progress: bool = True,  # show a bar with the time left
     seed: int = 0,  # of the training
-    normalize: Callable[[Tensor], Tensor] | None = None,  # what the model's pictures go through, float 0 to 1; None: see below
-) -> np.ndarray:  # (N, D), float32; row i belongs to images.paths[i]; with `out` mapped from the file, read-only
+    # what the model's pictures go through, float 0 to 1; None: see below
+    normalize: Callable[[Tensor], Tensor] | None = None,
+) -> np.ndarray:  # (N, D), float32; row i belongs to images.paths[i]; with `out` mapped, read-only
     """Describe each photo by the numbers from which a network decides.
 
-    The network is left as it was, and works in evaluation mode, where it is. Maps (N, C, H, W) are averaged over their pixels.
-    Without `normalize`, pictures are normalized with the mean and standard deviation that timm's networks carry with them,
-    else with those of the training photos.
-    Raises `ValueError` for a network without a Linear layer (name one with `layer`), unknown layers, sets without training
-    photos, and a file that isn't its own.
+    The network is left as it was, and works in evaluation mode, where it is. Maps (N, C, H, W) are
+    averaged over their pixels. Without `normalize`, pictures are normalized with the mean and standard
+    deviation that timm's networks carry with them, else with those of the training photos.
+    Raises `ValueError` for a network without a Linear layer (name one with `layer`), unknown layers,
+    sets without training photos, and a file that isn't its own.
     """
     if not len(images):
         raise ValueError("There are no photos to describe.")
-    _check_whole(size, "size", 1), _check_whole(batch_size, "batch_size", 1), _check_whole(seed, "seed", 0)
+    _check_whole(size, "size", 1)
+    _check_whole(batch_size, "batch_size", 1)
+    _check_whole(seed, "seed", 0)
     if out is not None:
         return _embed_into(Path(out), images, model, size, batch_size, layer, progress, seed, normalize)
     model, normalize = _network(images, model, size, seed, normalize, progress)
-    return np.concatenate(list(_batches_of_features(images, model, size, batch_size, layer, normalize, 0, progress)))
+    return np.concatenate(
+        list(_batches_of_features(images, model, size, batch_size, layer, normalize, 0, progress))
+    )
 
 
 def _network(
-    images: ImageSet, model: nn.Module | None, size: int, seed: int, normalize: Callable | None, progress: bool
+    images: ImageSet,
+    model: nn.Module | None,
+    size: int,
+    seed: int,
+    normalize: Callable | None,
+    progress: bool,
 ) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """The network, trained if none is given, and its normalization."""
     if normalize is None:
         config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
         stated = {"mean", "std"} <= set(config)
-        normalize = _Normalizing(config["mean"], config["std"]) if stated else _own_statistics(images, size)
-    return (_quickly_trained(images, size, seed, normalize, progress) if model is None else model), normalize
+        normalize = (
+            _Normalizing(config["mean"], config["std"]) if stated else _own_statistics(images, size)
+        )
+    if model is None:
+        model = _quickly_trained(images, size, seed, normalize, progress)
+    return model, normalize
 
 
 class _Normalizing:
     """Take the mean off each channel and divide by the standard deviation."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
-        self.mean, self.std = (torch.tensor(numbers, dtype=torch.float32)[:, None, None] for numbers in (mean, std))
+        self.mean, self.std = (
+            torch.tensor(numbers, dtype=torch.float32)[:, None, None] for numbers in (mean, std)
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         return (x - self.mean.to(x)) / self.std.to(x)
@@ -659,19 +737,32 @@ def _own_statistics(images: ImageSet, size: int) -> _Normalizing:
     return _Normalizing(pixels.mean(axis=(0, 2, 3)), np.maximum(pixels.std(axis=(0, 2, 3)), 1e-3))
 
 
-def _quickly_trained(images: ImageSet, size: int, seed: int, normalize: Callable, progress: bool) -> nn.Module:
+def _quickly_trained(
+    images: ImageSet, size: int, seed: int, normalize: Callable, progress: bool
+) -> nn.Module:
     """A small network after a few hundred steps on the training photos; the same for the same seed."""
     rows = images.indices("train")
-    loader = ImageLoader(PhotoRows(images, rows, 0), bs=min(64, len(rows)), shuffle=True, size=size, augment=Augment(), seed=seed)
+    loader = ImageLoader(
+        PhotoRows(images, rows, 0),
+        bs=min(64, len(rows)),
+        shuffle=True,
+        size=size,
+        augment=Augment(),
+        seed=seed,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = small_resnet(len(images.classes))
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, STEPS)
     batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), STEPS)
-    for x, y in tqdm(batches, "training a small network", STEPS, leave=False, delay=2, disable=not progress):
+    for x, y in tqdm(
+        batches, "training a small network", STEPS, leave=False, delay=2, disable=not progress
+    ):
         if len(x) > 1:  # batch normalization needs two
-            loss = nn.functional.cross_entropy(model(normalize(x.as_subclass(Tensor))), y.as_subclass(Tensor))
+            loss = nn.functional.cross_entropy(
+                model(normalize(x.as_subclass(Tensor))), y.as_subclass(Tensor)
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -689,13 +780,17 @@ def _source(model: nn.Module, layer: str | None) -> tuple[nn.Module, bool]:
         return modules[layer], False
     linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ValueError("The network has no Linear layer, whose input would be taken: name a layer, layer='...'.")
+        raise ValueError(
+            "The network has no Linear layer, whose input would be taken: name a layer, layer='...'."
+        )
     return linear[-1], True
 
 
 @contextlib.contextmanager
 def _listening(model: nn.Module, layer: str | None) -> Iterator[list]:
-    """Evaluation mode, and a list that holds what the layer saw last; afterwards everything is as it was."""
+    """Evaluation mode, and a list that holds what the layer saw last; afterwards everything is as it
+    was.
+    """
     module, enters = _source(model, layer)
     heard, modes = [None], [(part, part.training) for part in model.modules()]
     hook = (
@@ -713,43 +808,79 @@ def _listening(model: nn.Module, layer: str | None) -> Iterator[list]:
 
 
 def _batches_of_features(
-    images: ImageSet, model: nn.Module, size: int, batch_size: int, layer: str | None, normalize: Callable, start: int,
+    images: ImageSet,
+    model: nn.Module,
+    size: int,
+    batch_size: int,
+    layer: str | None,
+    normalize: Callable,
+    start: int,
     progress: bool,
 ) -> Iterator[np.ndarray]:
     """Yield features, batch after batch, from row `start` on."""
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
     rows = np.arange(start, len(images))
-    loader = ImageLoader(PhotoRows(images, np.arange(len(images)), 1), bs=batch_size, size=size, device=device)
+    loader = ImageLoader(
+        PhotoRows(images, np.arange(len(images)), 1), bs=batch_size, size=size, device=device
+    )
     batches = (loader._make_batch(rows[part])[0] for part in _chunks(len(rows), batch_size))
-    bar = tqdm(None, "describing photos", len(images), initial=start, unit="photo", leave=False, delay=2, disable=not progress)
+    bar = tqdm(
+        None,
+        "describing photos",
+        len(images),
+        initial=start,
+        unit="photo",
+        leave=False,
+        delay=2,
+        disable=not progress,
+    )
     with bar, _listening(model, layer) as heard, torch.inference_mode():
         for x in batches:
             heard[0] = None
             model(normalize(x.as_subclass(Tensor)))
             if not isinstance(heard[0], Tensor) or len(heard[0]) != len(x):
-                raise ValueError("The layer gave no numbers for each photo: name another one, layer='...'.")
+                raise ValueError(
+                    "The layer gave no numbers for each photo: name another one, layer='...'."
+                )
             features = heard[0].mean(dim=(2, 3)) if heard[0].ndim == 4 else heard[0].flatten(1)
             yield features.float().cpu().numpy()
             bar.update(len(x))
 
 # %% ../nbs/06_subset_selection.ipynb #266f1ab4
 def _embed_into(
-    out: Path, images: ImageSet, model: nn.Module | None, size: int, batch_size: int, layer: str | None, progress: bool,
-    seed: int, normalize: Callable | None,
+    out: Path,
+    images: ImageSet,
+    model: nn.Module | None,
+    size: int,
+    batch_size: int,
+    layer: str | None,
+    progress: bool,
+    seed: int,
+    normalize: Callable | None,
 ) -> np.ndarray:
     """Write rows into a file, batch by batch; what an interrupted call has written is used."""
     if out.suffix != ".npy":
         raise ValueError(f"out={str(out)!r} must be a .npy file.")
     record, weights = out.with_suffix(".json"), out.with_suffix(".pt")
-    wanted = {"photos": _photos_in_words(images), "size": size, "layer": layer, "model": _model_in_words(model, seed),
-              "normalize": None if normalize is None else repr(normalize)}
+    wanted = {
+        "photos": _photos_in_words(images),
+        "size": size,
+        "layer": layer,
+        "model": _model_in_words(model, seed),
+        "normalize": None if normalize is None else repr(normalize),
+    }
     found = _read_json(record)
     if out.exists() and (found is None or "features_of" not in found):
-        raise ValueError(f"{out} is there already and has no record of how it was made ({record.name}): name another file.")
+        raise ValueError(
+            f"{out} is there already and has no record of how it was made ({record.name}): "
+            "name another file."
+        )
     if found is not None and found.get("features_of") != wanted:
         if "features_of" not in found:
             raise ValueError(f"{record} isn't a record of features: name another file.")
-        print(f"{out.name} holds features of other photos, or of another network or size: starting over.")
+        print(
+            f"{out.name} holds features of other photos, or of another network or size: starting over."
+        )
         found = None
         weights.unlink(missing_ok=True)
     done = found["done"] if found and out.exists() else 0
@@ -761,18 +892,28 @@ def _embed_into(
         model, normalize = _network(images, model, size, seed, normalize, progress)
         if trained:
             torch.save(model.state_dict(), weights)
-        _write_rows(out, record, wanted, done, images, _batches_of_features(
-            images, model, size, batch_size, layer, normalize, done, progress))
+        _write_rows(
+            out,
+            record,
+            wanted,
+            done,
+            images,
+            _batches_of_features(images, model, size, batch_size, layer, normalize, done, progress),
+        )
         weights.unlink(missing_ok=True)
     return np.load(out, mmap_mode="r")
 
 
-def _write_rows(out: Path, record: Path, wanted: dict, done: int, images: ImageSet, batches: Iterator[np.ndarray]) -> None:
+def _write_rows(
+    out: Path, record: Path, wanted: dict, done: int, images: ImageSet, batches: Iterator[np.ndarray]
+) -> None:
     rows = np.lib.format.open_memmap(out, mode="r+") if done else None
     for features in batches:
         if rows is None:
             _write_json(record, {"features_of": wanted, "done": 0})
-            rows = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=(len(images), features.shape[1]))
+            rows = np.lib.format.open_memmap(
+                out, mode="w+", dtype=np.float32, shape=(len(images), features.shape[1])
+            )
         rows[done : done + len(features)] = features
         rows.flush()
         done += len(features)
@@ -798,7 +939,9 @@ def _photos_in_words(images: ImageSet) -> str:
     digest = hashlib.sha256()
     for path, label, part in zip(images.paths, images.labels, images.split):
         facts = path.stat()
-        digest.update(f"{path.name}\0{facts.st_size}\0{label}\0{part}\n".encode("utf-8", "surrogateescape"))
+        digest.update(
+            f"{path.name}\0{facts.st_size}\0{label}\0{part}\n".encode("utf-8", "surrogateescape")
+        )
     return f"{len(images)} photos {digest.hexdigest()[:16]}"
 
 
@@ -824,27 +967,34 @@ def write_subset(
     how: str = "copy",  # "copy", "hardlink" or "symlink" the photos, or list them in a table, "csv"
     about: Mapping[str, Any] | None = None,  # what the record is to say besides: method, seed...
 ) -> Path:  # the folder; for "csv" the table in it
-    """Make a folder in Imagenette's layout of the chosen training photos and all others (validation, test).
+    """Make a folder in Imagenette's layout of the chosen training photos and all others (validation,
+    test).
 
-    Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which says what was taken from where, in the order of choice,
-    with weights. The folder appears when it is whole: an interrupted call leaves `<dest>.unfinished` at most, which the next
-    one removes. Read it with `ImageSet.from_folder(dest)`; the table with `ImageSet.from_csv(table, root)`, where `root` stands in the record.
-    Names of classes and files that would not do as such are written with % and numbers. Raises `ValueError` for picks that
-    aren't training photos, classes that would have photos to test on and none to train on, a folder that isn't its own, and links
-    that can't be made.
+    Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which says what was taken from where,
+    in the order of choice, with weights. The folder appears when it is whole: an interrupted call leaves
+    `<dest>.unfinished` at most, which the next one removes. Read it with `ImageSet.from_folder(dest)`;
+    the table with `ImageSet.from_csv(table, root)`, where `root` stands in the record. Names of classes
+    and files that would not do as such are written with % and numbers. Raises `ValueError` for picks
+    that aren't training photos, classes that would have photos to test on and none to train on, a folder
+    that isn't its own, and links that can't be made.
     """
     _check_name(how, HOW, "how")
     dest = Path(dest).expanduser().absolute()
     indices = _check_indices(subset.indices, len(images))
     wrong = indices[images.split[indices] != "train"]
     if len(wrong):
-        raise ValueError(f"{len(wrong)} of the picks are no training photos: rows {_some(wrong)}. After choosing among "
-                         "the training photos alone, `subset.of_rows(images.indices('train'))` gives rows of the set.")
+        raise ValueError(
+            f"{len(wrong)} of the picks are no training photos: rows {_some(wrong)}. "
+            "After choosing among the training photos alone, "
+            "`subset.of_rows(images.indices('train'))` gives rows of the set."
+        )
     rows = np.sort(np.concatenate([indices, np.flatnonzero(images.split != "train")]))
     missing = sorted(set(images.labels[rows]) - set(images.labels[indices]))
     if missing:
-        raise ValueError(f"No pick for {_some([images.classes[label] for label in missing])}, of which there are validation "
-                         "photos: choose more, or leave out these classes.")
+        raise ValueError(
+            f"No pick for {_some([images.classes[label] for label in missing])}, of which there are "
+            "validation photos: choose more, or leave out these classes."
+        )
     _refuse_foreign(dest)
     making = dest.with_name(dest.name + ".unfinished")
     if making.exists():
@@ -865,24 +1015,38 @@ def write_subset(
     return dest / "photos.csv" if how == "csv" else dest
 
 
-def _record(images: ImageSet, subset: Subset, names: dict[int, str], how: str, about: Mapping[str, Any] | None) -> dict:
+def _record(
+    images: ImageSet, subset: Subset, names: dict[int, str], how: str, about: Mapping[str, Any] | None
+) -> dict:
     root = _common_folder(images)
-    source = {row: os.path.relpath(os.path.abspath(images.paths[row]), root).replace(os.sep, "/") for row in names}
+    source = {
+        row: os.path.relpath(os.path.abspath(images.paths[row]), root).replace(os.sep, "/")
+        for row in names
+    }
     picks = [
         {"file": names[row], "source": source[row], "weight": float(weight), "gain": float(gain)}
         for row, weight, gain in zip(subset.indices.tolist(), subset.weights, subset.gains)
     ]
     return {
-        "made_by": "lessonkit.subset_selection.write_subset", "about": dict(about or {}), "how": how, "root": str(root),
-        "classes": list(images.classes), "photos": len(names), "picks": picks,
+        "made_by": "lessonkit.subset_selection.write_subset",
+        "about": dict(about or {}),
+        "how": how,
+        "root": str(root),
+        "classes": list(images.classes),
+        "photos": len(names),
+        "picks": picks,
     }
 
 
 def _common_folder(images: ImageSet) -> Path:
     try:
-        return Path(os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in images.paths]))
+        return Path(
+            os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in images.paths])
+        )
     except ValueError:
-        raise ValueError("The photos lie on several drives: bring them together in one folder first.") from None
+        raise ValueError(
+            "The photos lie on several drives: bring them together in one folder first."
+        ) from None
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -896,16 +1060,23 @@ def _refuse_foreign(folder: Path) -> None:
         return
     record = _read_json(folder / RECORD)
     if not record or record.get("made_by") != "lessonkit.subset_selection.write_subset":
-        raise ValueError(f"{folder} is not empty and has no record of a subset ({RECORD}): name another folder.")
+        raise ValueError(
+            f"{folder} is not empty and has no record of a subset ({RECORD}): name another folder."
+        )
     strange = sorted(content - {RECORD, "photos.csv", *PLACES.values()})
     photos = sum(len(files) for place in PLACES.values() for _, _, files in os.walk(folder / place))
     if strange or photos > record.get("photos", 0):
-        raise ValueError(f"{folder} holds more than the subset that was written there ({_some(strange) or 'other files'}): name "
-                         "another folder, or move that away.")
+        raise ValueError(
+            f"{folder} holds more than the subset that was written there "
+            f"({_some(strange) or 'other files'}): name another folder, or move that away."
+        )
 
 
 def _safe_name(name: str) -> str:
-    """A name that any file system takes and `ImageSet.from_folder` doesn't skip; the letters that would not do as %XX."""
+    """A name that any file system takes and `ImageSet.from_folder` doesn't skip; the letters that would
+    not do as %XX.
+    """
+
     def coded(match: re.Match) -> str:
         return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
 
@@ -914,7 +1085,9 @@ def _safe_name(name: str) -> str:
 
 
 def _file_names(images: ImageSet, rows: np.ndarray) -> dict[int, str]:
-    """For each row a place in the new folder, as in train/cat/1.jpg; photos of one name from several folders get numbers."""
+    """For each row a place in the new folder, as in train/cat/1.jpg; photos of one name from several
+    folders get numbers.
+    """
     identifiers = {name: identifier for identifier, name in WORDNET.items()}
     folders, taken = _class_folder_names(images.classes, identifiers), set()
     names = {}
@@ -931,7 +1104,9 @@ def _file_names(images: ImageSet, rows: np.ndarray) -> dict[int, str]:
 
 
 def _class_folder_names(classes: Sequence[str], identifiers: Mapping[str, str]) -> list[str]:
-    """A folder for each class: its WordNet number where `from_folder` would read the name from it, else its own name."""
+    """A folder for each class: its WordNet number where `from_folder` would read the name from it, else
+    its own name.
+    """
     taken, folders = set(), []
     for name in classes:
         folder = base = _safe_name(identifiers.get(name, name))
@@ -954,17 +1129,25 @@ def _place_photos(images: ImageSet, names: dict[int, str], folder: Path, how: st
         except OSError as error:
             if how == "copy":
                 raise
-            reason = "they lie on different file systems" if error.errno == errno.EXDEV else error.strerror
-            raise ValueError(f"No {how} from {source} to {target.parent} can be made ({reason}): use how='copy'.") from error
+            reason = (
+                "they lie on different file systems" if error.errno == errno.EXDEV else error.strerror
+            )
+            raise ValueError(
+                f"No {how} from {source} to {target.parent} can be made ({reason}): use how='copy'."
+            ) from error
 
 
 def _write_table(images: ImageSet, rows: np.ndarray, folder: Path) -> None:
     root = _common_folder(images)
-    table = pd.DataFrame({
-        "path": [Path(os.path.relpath(images.paths[row].absolute(), root)).as_posix() for row in rows],
-        "label": [images.classes[label] for label in images.labels[rows]],
-        "is_valid": images.split[rows],
-    })
+    table = pd.DataFrame(
+        {
+            "path": [
+                Path(os.path.relpath(images.paths[row].absolute(), root)).as_posix() for row in rows
+            ],
+            "label": [images.classes[label] for label in images.labels[rows]],
+            "is_valid": images.split[rows],
+        }
+    )
     table.to_csv(folder / "photos.csv", index=False, encoding="utf-8", lineterminator="\n")
 
 # %% ../nbs/06_subset_selection.ipynb #dcff2b02
@@ -975,9 +1158,11 @@ def show_subset(
     picks: int = 6,  # so many of the first picks are shown
     neighbours: int = 4,  # beside each, so many of the nearest photos of its class that were not picked
 ) -> Figure:
-    """Draw a map of the training photos with the picks marked, and the first picks with what they stand for.
+    """Draw a map of the training photos with the picks marked, and the first picks with what they stand
+    for.
 
-    The map shows the two directions in which the features spread most (PCA); a mark's area is the pick's weight.
+    The map shows the two directions in which the features spread most (PCA); a mark's area is the pick's
+    weight.
     Raises `ValueError` when features and photos don't go together.
     """
     from matplotlib import pyplot as plt
@@ -987,7 +1172,9 @@ def show_subset(
 
     x = _check_features(features)
     if len(x) != len(images):
-        raise ValueError(f"There are {len(x)} rows of features for {len(images)} photos: there must be one for each.")
+        raise ValueError(
+            f"There are {len(x)} rows of features for {len(images)} photos: there must be one for each."
+        )
     indices = _check_indices(subset.indices, len(x))
     train = np.union1d(images.indices("train"), indices)
     flat = PCA(2 if x.shape[1] > 1 else 1, random_state=0).fit(x[train]).transform(x)
@@ -1004,13 +1191,37 @@ def show_subset(
         rows = train[labels[train] == label]
         axis.scatter(*flat[rows].T, s=7, color=colours[label] if few else GREY, alpha=0.35, lw=0)
         rows = labels[indices] == label
-        axis.scatter(*flat[indices[rows]].T, s=12 + 2.5 * np.asarray(subset.weights)[rows], color=colours[label] if few else GREY,
-                     edgecolor="black", lw=0.9, label=shorten(images.classes[label], 16))
+        axis.scatter(
+            *flat[indices[rows]].T,
+            s=12 + 2.5 * np.asarray(subset.weights)[rows],
+            color=colours[label] if few else GREY,
+            edgecolor="black",
+            lw=0.9,
+            label=shorten(images.classes[label], 16),
+        )
     for number, row in enumerate(shown, 1):
-        axis.annotate(str(number), flat[row], xytext=(4, 4), textcoords="offset points", fontsize=9, fontweight="bold")
-    axis.set(xticks=[], yticks=[], title=f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}")
+        axis.annotate(
+            str(number),
+            flat[row],
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=9,
+            fontweight="bold",
+        )
+    axis.set(
+        xticks=[],
+        yticks=[],
+        title=f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}",
+    )
     if few:
-        axis.legend(fontsize=7, frameon=False, markerscale=0.5, loc="upper left", bbox_to_anchor=(0, -0.01), ncols=4)
+        axis.legend(
+            fontsize=7,
+            frameon=False,
+            markerscale=0.5,
+            loc="upper left",
+            bbox_to_anchor=(0, -0.01),
+            ncols=4,
+        )
     grid = right.subplots(len(shown), neighbours + 1, squeeze=False)
     side = 64
     for number, (row, axes) in enumerate(zip(shown, grid), 1):
@@ -1022,6 +1233,11 @@ def show_subset(
             if place < len(photos):
                 one.imshow(photos[place])
         weight = f"stands for {subset.weights[number - 1]:.0f}"
-        axes[0].set_title(f"{number} {shorten(images.classes[labels[row]], 14)}, {weight}", fontsize=8, loc="left", pad=3)
+        axes[0].set_title(
+            f"{number} {shorten(images.classes[labels[row]], 14)}, {weight}",
+            fontsize=8,
+            loc="left",
+            pad=3,
+        )
         axes[0].add_patch(plt.Rectangle((-0.5, -0.5), side, side, fill=False, edgecolor="black", lw=3))
     return figure
