@@ -88,7 +88,8 @@ def main(folder, seeds=3, epochs=5):
                 key = f"{method}{draw}-{fraction:g}-{name}-seed{seed}"
                 if key not in finished:
                     jobs.append((picks, name, seed, {"id": key, **about}))
-    jobs.sort(key=lambda job: job[2])  # seed after seed, so that a stopped study has something of everything
+    # the most telling first, so that a stopped study has something of everything
+    jobs.sort(key=lambda job: (job[2] > 1 and job[1] != "baseline" and job[3]["method"] != "whole", job[2]))
     coverages = {}
     for picks, _, _, about in jobs:
         key = about["method"], about["draw"], about["fraction"]
