@@ -126,6 +126,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'lessonkit.calibration.score': ('support/calibration.html#score', 'lessonkit/calibration.py')},
             'lessonkit.cli': { 'lessonkit.cli._ablate': ('support/cli.html#_ablate', 'lessonkit/cli.py'),
                                'lessonkit.cli._add_ablate': ('support/cli.html#_add_ablate', 'lessonkit/cli.py'),
+                               'lessonkit.cli._add_photos': ('support/cli.html#_add_photos', 'lessonkit/cli.py'),
                                'lessonkit.cli._add_subset': ('support/cli.html#_add_subset', 'lessonkit/cli.py'),
                                'lessonkit.cli._amount': ('support/cli.html#_amount', 'lessonkit/cli.py'),
                                'lessonkit.cli._load': ('support/cli.html#_load', 'lessonkit/cli.py'),

@@ -87,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_photos(command: argparse.ArgumentParser) -> None:
+    """What every command asks about the photos; `_load` reads it."""
+    command.add_argument("folder", metavar="FOLDER", help="photos: a folder, a .csv, or the name of a set ('bundled')")
+    command.add_argument("--skip-damaged", action="store_true", help="check all photos first, leave out those that can't be read")
+
+
 def _add_ablate(commands: argparse._SubParsersAction) -> None:
     """What can be typed after `lessonkit ablate`."""
     one = commands.add_parser(
@@ -97,8 +103,8 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_photos(one)
     add = one.add_argument
-    add("folder", metavar="FOLDER", help="photos: a folder, a .csv, or the name of a set ('bundled')")
     add("--techniques", metavar="A,B", help="which techniques (default: all)")
     add("--seeds", type=_positive, default=3, metavar="N", help="trainings of each (default: 3)")
     add("--size", type=_positive, default=64, metavar="PX", help="side of the pictures (default: 64)")
@@ -111,7 +117,6 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
         help="smallest difference in accuracy that matters to you, in percentage points (default: 1)")
     add("--subset", type=_amount, metavar="N",
         help="train on so many training photos only, or on a share such as 0.1, chosen to stand for all (default: all)")
-    add("--skip-damaged", action="store_true", help="check all photos first, leave out those that can't be read")
     one.set_defaults(run=_ablate, stopped=_stopped, smaller="--width, --size or --batch-size")
 
 
@@ -125,8 +130,8 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
         epilog=SUBSET_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_photos(one)
     add = one.add_argument
-    add("folder", metavar="FOLDER", help="photos: a folder, a .csv, or the name of a set ('bundled')")
     add("--n", type=_amount, required=True, metavar="N", help="how many training photos, or a share such as 0.1")
     add("--out", metavar="DIR", help="where the set goes (default: subset-FOLDER, here)")
     add("--method", choices=METHODS, default=METHODS[0], help="how photos are chosen (default: %(default)s)")
@@ -137,7 +142,6 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
     add("--seed", type=_seed, default=0, metavar="N", help="another seed, another choice where chance takes part (default: 0)")
     add("--size", type=_positive, default=64, metavar="PX", help="side of the pictures that are compared (default: 64)")
     add("--features", metavar="FILE", help="an .npy file to keep what was computed for each photo")
-    add("--skip-damaged", action="store_true", help="check all photos first, leave out those that can't be read")
     one.set_defaults(run=_subset, stopped=_nothing_written, smaller="--size")
 
 # %% ../nbs/support/cli.ipynb #fadaa851
