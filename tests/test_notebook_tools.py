@@ -131,6 +131,18 @@ def test_lesson_needs_nothing_of_the_home_folder(tmp_path):
     assert not list(home.iterdir())
 
 
+def test_progress_bars_leave_nothing_behind_and_other_output_stays(tmp_path):
+    path = tmp_path / "bar.ipynb"
+    bar = "from tqdm import tqdm\nimport sys, time\nprint('before')\n"
+    bar += "for _ in tqdm(range(3), 'drawing', leave=False): time.sleep(0.3)\nprint('50 %\\r100 %')"
+    warning = "print('a warning', file=sys.stderr)"
+    nbformat.write(new_notebook(cells=[new_code_cell(bar), new_code_cell(warning), new_markdown_cell("text")]), path)
+    done = notebooks.execute(path, notebooks.environment())
+    said = [[(output.name, output.text.split()) for output in cell.outputs] for cell in done.cells[:2]]
+    assert sum((words for _, words in said[0]), []) == ["before", "100", "%"]
+    assert said[1] == [("stderr", ["a", "warning"])]
+
+
 def test_figures_get_an_alternative_text(tmp_path):
     code = """import matplotlib.pyplot as plt
 figure, axes = plt.subplots(1, 2)

@@ -102,6 +102,17 @@ def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
     )
     client.on_notebook_start = lambda notebook: client.kc.execute(DESCRIBE_FIGURES, silent=True, store_history=False)
     client.execute(env=env)
+    return without_progress(notebook)
+
+
+def without_progress(notebook):
+    """The same notebook with what a terminal would show at last: a progress bar that is gone leaves nothing behind."""
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]
     return notebook
 
 
