@@ -9,7 +9,6 @@ The photos of the stored table: the clothing dataset (small) by Alexey Grigorev 
 pixels on the shortest side. Seconds were taken with two trainings side by side.
 """
 
-import math
 import sys
 import tempfile
 from dataclasses import replace
@@ -20,7 +19,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from lessonkit.ablation import TECHNIQUES, Recipe, Technique, train_trial
+from lessonkit.ablation import TECHNIQUES, Recipe, Technique, _steps, train_trial
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
 from lessonkit.subset_selection import coverage, embed, select_subset
@@ -65,7 +64,7 @@ def run(images, picks, steps, name, seed, stats, about):
     """Train once; the row of the table."""
     torch.set_num_threads(1)  # two trainings side by side
     technique, recipe = VARIANTS[name]
-    batches = max(1, math.ceil(len(picks) / BATCH) - (len(picks) % BATCH == 1 and len(picks) > 1))
+    batches = _steps(len(picks), BATCH)
     recipe = replace(recipe, epochs=max(1, round(steps / batches)))
     part = images.take(np.concatenate([picks, images.indices("valid")]))
     row, _ = train_trial(part, technique, seed, recipe, stats)
@@ -77,7 +76,7 @@ def main(folder, seeds=3, epochs=5):
     features_file = Path(tempfile.gettempdir()) / "lessonkit_subset_features.npy"
     features = np.array(embed(images, out=features_file, size=64))
     stats = channel_stats(images, SIZE)  # of all training photos, so that subsets differ in nothing else
-    steps = epochs * math.ceil(len(images.indices("train")) / BATCH)
+    steps = epochs * _steps(len(images.indices("train")), BATCH)
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     finished = {row["id"] for row in rows}
     jobs = []
