@@ -1,4 +1,5 @@
 """Made subset.csv: python make_subset.py FOLDER_WITH_PHOTOS [SEEDS] [EPOCHS]
+and subset_bundled.csv: python make_subset.py bundled [SEEDS] [EPOCHS]
 
 Chooses 2 to 50 % of the training photos by each method (at random three times), and trains the baseline on each subset; on those
 chosen by facility location and by two of the random draws also several techniques, whose order is to be compared. Several seeds;
@@ -25,7 +26,6 @@ from lessonkit.normalization import channel_stats
 from lessonkit.subset_selection import coverage, embed, select_subset
 
 SIZE, BATCH = 32, 64
-TABLE = Path(__file__).parent / "subset.csv"
 FRACTIONS = (0.02, 0.05, 0.10, 0.20, 0.50)
 DRAWS = {"facility_location": 1, "k_center": 1, "herding": 1, "random": 3}
 RANKED = ("facility_location", 0), ("random", 0), ("random", 1)  # method, draw: where all techniques are trained
@@ -73,11 +73,13 @@ def run(images, picks, steps, name, seed, stats, about):
 
 def main(folder, seeds=3, epochs=5):
     images = load_images(folder)
-    features_file = Path(tempfile.gettempdir()) / "lessonkit_subset_features.npy"
+    name = "subset_bundled" if folder == "bundled" else "subset"
+    table = Path(__file__).parent / f"{name}.csv"
+    features_file = Path(tempfile.gettempdir()) / f"lessonkit_{name}_features.npy"
     features = np.array(embed(images, out=features_file, size=64))
     stats = channel_stats(images, SIZE)  # of all training photos, so that subsets differ in nothing else
     steps = epochs * _steps(len(images.indices("train")), BATCH)
-    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
+    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
     finished = {row["id"] for row in rows}
     jobs = []
     for method, draw, fraction, picks in subsets(images, features):
@@ -97,7 +99,7 @@ def main(folder, seeds=3, epochs=5):
     trials = (delayed(run)(images, picks, steps, name, seed, stats, about) for picks, name, seed, about in jobs)
     for row in Parallel(n_jobs=2, return_as="generator")(trials):
         rows.append(row)
-        pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
+        pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
         print(f"{len(rows)}: {row['id']} {row['accuracy']:.3f}, {row['train_seconds']:.0f} s", flush=True)
 
 
