@@ -10,12 +10,14 @@ import difflib
 import io
 import json
 import math
+import os
 import pickle
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,11 @@ from .calibration import score
 from .images import ImageSet, image_dataloaders
 from .label_smoothing import LabelSmoothingCrossEntropy
 from .mixup import MixUp
-from .models import small_resnet
-from .normalization import Normalize, channel_stats
+from .models import code_of, make_model, run_file
+from .normalization import Normalize, channel_stats, pretrained_stats
 from .comparison import discrimination, rank_agreement, summarize
 from .progressive_resizing import ProgressiveResize, pixel_share, size_schedule
-from .report import format_table, verdict_in_points, write_report
+from .report import format_table, readable, verdict_in_points, write_report
 from lessonkit.trials import (
     check_name,
     fingerprint,
@@ -45,14 +47,16 @@ from lessonkit.trials import (
     read_correct,
     read_trials,
     run_trials,
+    stored_settings,
     write_atomic,
 )
 from .tta import flip, tta
 
 # %% auto #0
-__all__ = ['BASELINE', 'TECHNIQUES', 'Technique', 'choose_techniques', 'comparisons', 'Recipe', 'make_learner', 'predict_plain',
-           'train_trial', 'estimate', 'duration', 'study_identity', 'run_ablation', 'plot_ablation', 'class_table',
-           'ablation_report', 'photo_count', 'take_subset', 'smallest_subset']
+__all__ = ['BASELINE', 'TECHNIQUES', 'COST', 'Technique', 'combine', 'choose_techniques', 'techniques_from', 'comparisons',
+           'Recipe', 'statistics_for', 'make_learner', 'predict_plain', 'train_trial', 'estimate', 'duration',
+           'epochs_at_cost', 'study_identity', 'run_ablation', 'plot_ablation', 'class_table', 'ablation_report',
+           'photo_count', 'take_subset', 'smallest_subset']
 
 # %% ../nbs/07_ablation.ipynb #188f0167
 @dataclass(frozen=True)
@@ -76,11 +80,15 @@ class Technique:
     # its numbers, shown and compared: plain values
     settings: Mapping[str, Any] = field(default_factory=dict)
     in_baseline: bool = False  # the baseline has it; the fields say how to leave it out
-    train_cost: float = 1.0  # how long a training takes, in the baseline's; a guess, for the estimate
-    predict_cost: float = 1.0  # the same for the prediction
+    train_cost: float = 1.0  # pixels that an epoch trains on, in the baseline's; for equal cost
+    predict_cost: float = 1.0  # pixels that a prediction looks at, in the baseline's; for the estimate
+    trains_as: str = ""  # the recipe that trains in the same way, if it isn't this one or the baseline
 
     def __post_init__(self):
         check_name(self.name)
+        for cost in ("train_cost", "predict_cost"):
+            if not 0 < getattr(self, cost) < math.inf:
+                raise ValueError(f"{cost}={getattr(self, cost)!r} of {self.name!r} must be above 0.")
         try:
             json.dumps(self.identity)
         except TypeError as error:
@@ -99,9 +107,10 @@ class Technique:
         return {"data": dict(self.data), "settings": dict(self.settings)}
 
     @property
-    def trains_like_baseline(self) -> bool:
-        """Whether it changes nothing before the prediction, so that a trained baseline serves it."""
-        return not (self.data or self.loss or self.callbacks)
+    def trained_as(self) -> str:
+        """The recipe whose trained weights serve this one: its own, or another's if only predictions differ."""
+        changes = self.data or self.loss or self.callbacks
+        return self.trains_as or (self.recipe if changes else BASELINE)
 
 # %% ../nbs/07_ablation.ipynb #c9dc0ffe
 BASELINE = "baseline"
@@ -128,6 +137,14 @@ TECHNIQUES = {
             train_cost=pixel_share(size_schedule(100, 32, 64)),
         ),
         Technique(
+            "smaller_pictures",
+            card="Trains and predicts at three quarters of the size, for as many more epochs as that "
+            "saves: the rival of progressive resizing.",
+            data={"size_share": 0.75},
+            train_cost=0.75**2,
+            predict_cost=0.75**2,
+        ),
+        Technique(
             "tta",
             card="Each photo is predicted twice, as it is and mirrored, "
             "and the probabilities are averaged.",
@@ -149,37 +166,123 @@ TECHNIQUES = {
             loss=partial(LabelSmoothingCrossEntropy, eps=0.1),
             settings={"eps": 0.1},
         ),
-        Technique(
-            "mixup+label_smoothing",
-            card="Both at once: smoothed labels, mixed.",
-            loss=partial(LabelSmoothingCrossEntropy, eps=0.1),
-            callbacks=lambda: [MixUp(0.4)],
-            settings={"alpha": 0.4, "eps": 0.1},
-        ),
     ]
 }
 
 # %% ../nbs/07_ablation.ipynb #2ea658f1
+def combine(
+    *techniques: Technique,  # two or more; one that the baseline has is left out
+) -> Technique:  # all of them at once, named a+b
+    """Combine techniques. Raises `ValueError` where two of them change the same thing."""
+    names = [technique.recipe for technique in techniques]
+    data, settings = {}, {}
+    for technique in techniques:
+        if both := sorted(data.keys() & technique.data.keys()):
+            raise ValueError(f"{' and '.join(names)} can't be combined: two of them change {both[0]!r}.")
+        data |= technique.data
+        clash = {k for k in settings if settings[k] != technique.settings.get(k, settings[k])}
+        own = {f"{technique.name} {k}" if k in clash else k: v for k, v in technique.settings.items()}
+        settings |= own
+    parts = {
+        name: [part for t in techniques if (part := getattr(t, name)) is not None]
+        for name in ("loss", "predict", "callbacks")
+    }
+    for name in ("loss", "predict"):
+        if len(parts[name]) > 1:
+            raise ValueError(
+                f"{' and '.join(names)} can't be combined: two of them change the {name}."
+            )
+    trainers = [t.recipe for t in techniques if t.trained_as != BASELINE]
+    return Technique(
+        "+".join(names),
+        card=f"Together: {', '.join(names)}.",
+        data=data,
+        loss=parts["loss"][0] if parts["loss"] else None,
+        callbacks=(lambda: [c for make in parts["callbacks"] for c in make()])
+        if parts["callbacks"]
+        else None,
+        predict=parts["predict"][0] if parts["predict"] else None,
+        settings=settings,
+        train_cost=math.prod(t.train_cost for t in techniques),
+        predict_cost=math.prod(t.predict_cost for t in techniques),
+        trains_as="+".join(trainers) if 0 < len(trainers) < len(techniques) else "",
+    )
+
+# %% ../nbs/07_ablation.ipynb #edc77346
+TECHNIQUES |= {
+    both.name: both
+    for both in [
+        combine(TECHNIQUES["mixup"], TECHNIQUES["label_smoothing"]),
+        combine(TECHNIQUES["progressive_resizing"], TECHNIQUES["tta"]),
+        combine(*(TECHNIQUES[name] for name in "progressive_resizing tta mixup label_smoothing".split())),
+    ]
+}
+
+# %% ../nbs/07_ablation.ipynb #a170d3de
 def choose_techniques(
-    techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
+    techniques: Sequence[str | Technique] | None = None,  # names, a+b, or your own; None: all of `TECHNIQUES`
+    own: Sequence[Technique] = (),  # more that have a name, as from `techniques_from`
 ) -> list[Technique]:  # the baseline first, each once
-    """Look techniques up by name. Raises `ValueError` for an unknown name, with the known ones."""
+    """Look techniques up by name, and combine them. Raises `ValueError` for an unknown name, with the known ones."""
     if techniques is None:
-        techniques = list(TECHNIQUES)
+        techniques = [*TECHNIQUES, *own]
     elif isinstance(techniques, str | Technique):
         techniques = [techniques]
-    known = {t.recipe: t for t in TECHNIQUES.values()} | TECHNIQUES
+    known = TECHNIQUES | {technique.name: technique for technique in own}
     chosen = {BASELINE: TECHNIQUES[BASELINE]}
     for technique in techniques:
         if not isinstance(technique, Technique):
-            if technique not in known:
-                close = difflib.get_close_matches(str(technique), known, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                names = ", ".join(TECHNIQUES)
-                raise ValueError(f"There is no technique {technique!r}.{hint} Known: {names}.")
-            technique = known[technique]
+            technique = _by_name(str(technique), known)
         chosen[technique.recipe] = technique
     return list(chosen.values())
+
+
+def _by_name(name: str, known: Mapping[str, Technique]) -> Technique:
+    """A known technique, or a combination of known ones, whatever their order."""
+    recipes = {technique.recipe: technique for technique in known.values()}
+    if name in known or name in recipes:
+        return known.get(name) or recipes[name]
+    parts = name.split("+")
+    for part in parts:
+        if part not in known and part not in recipes:
+            close = difflib.get_close_matches(part, [*known, *recipes], n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"There is no technique {part!r}.{hint} Known: {', '.join(known)}.")
+        if part == BASELINE or (part in known and known[part].in_baseline):
+            raise ValueError(
+                f"{name!r}: the baseline has {part} already. Leave it away here"
+                + ("." if part == BASELINE else f", or say no_{part} to train without it.")
+            )
+    order = list(recipes)
+    recipe_of = {technique.name: technique.recipe for technique in known.values()}
+    parts = sorted({recipe_of.get(part, part) for part in parts}, key=order.index)
+    if "+".join(parts) in recipes:
+        return recipes["+".join(parts)]
+    return combine(*(recipes[part] for part in parts)) if len(parts) > 1 else recipes[parts[0]]
+
+
+def techniques_from(
+    path: str | Path,  # a Python file of your own, which is run: only one that you trust
+) -> list[Technique]:  # the techniques that it defines, each with a fingerprint of the file in its settings
+    """
+    Find the techniques in a file: `Technique` objects that have a name there, alone or in a list.
+
+    When the file changes, its techniques count as others, so their old trials aren't taken for new ones. Raises
+    `ValueError` if there are none, if a name is taken, and for whatever goes wrong in the file.
+    """
+    found = {}
+    for value in run_file(path).values():
+        parts = value.values() if isinstance(value, dict) else value
+        for one in parts if isinstance(value, list | tuple | dict) else [value]:
+            if isinstance(one, Technique) and one not in TECHNIQUES.values():
+                if found.setdefault(one.name, one) is not one:
+                    raise ValueError(f"{path} has two techniques called {one.name!r}.")
+    if not found:
+        raise ValueError(f"{path} defines no Technique: my_technique = Technique('my_name', ...).")
+    if taken := sorted({one.recipe for one in found.values()} & {t.recipe for t in TECHNIQUES.values()}):
+        raise ValueError(f"{path}: there is a technique {taken[0]!r} already. Choose another name.")
+    code = code_of(path)
+    return [replace(one, settings={**one.settings, "code": code}) for one in found.values()]
 
 
 def comparisons(
@@ -231,6 +334,9 @@ class _Watch(Callback):
         self.tick()
 
 # %% ../nbs/07_ablation.ipynb #30229d53
+COST = ("pixels", "epochs", "seconds")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The settings that all trials of a study share."""
@@ -243,8 +349,13 @@ class Recipe:
     width: int = 32  # channels of the first layer of `small_resnet`
     lr: float = 5e-3  # highest learning rate of the cycle
     device: str = "cpu"
+    model: str = "small_resnet"  # or another, as `lessonkit.models.make_model` takes it
+    pretrained: bool = False  # start from trained weights, and normalize as they were trained
+    cost: str = "pixels"  # what is held equal: "pixels", "epochs" or "seconds" of training
 
     def __post_init__(self):
+        if self.cost not in COST:
+            raise ValueError(f"cost={self.cost!r} must be one of {', '.join(COST)}.")
         for name in ("size", "epochs", "batch_size", "width"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
@@ -262,6 +373,21 @@ class Recipe:
             ) from None
 
 
+def statistics_for(
+    images: ImageSet,
+    recipe: Recipe,
+) -> Any:  # mean and std for `Normalize`
+    """What to normalize with: what a pretrained network was trained with, otherwise counted on the training photos.
+
+    Raises `ValueError` if a pretrained network doesn't state it.
+    """
+    if not recipe.pretrained:
+        return channel_stats(images, recipe.size)
+    with _seeded(0, torch.device("cpu")):
+        model = make_model(recipe.model, len(images.classes), recipe.width, True)
+    return pretrained_stats(getattr(model, "lessonkit_weights", model))
+
+
 def make_learner(
     images: ImageSet,
     technique: Technique,
@@ -275,18 +401,19 @@ def make_learner(
     The weights are drawn from PyTorch's shared random state.
     """
     options = {"normalize": True, "augment": True} | dict(technique.data)
+    size = max(1, round(recipe.size * options.pop("size_share", 1)))
     if options["normalize"] is True:
-        options["normalize"] = Normalize(channel_stats(images, recipe.size) if stats is None else stats)
+        options["normalize"] = Normalize(statistics_for(images, recipe) if stats is None else stats)
     options["normalize"] = options["normalize"] or None
     loaders = image_dataloaders(
         images,
-        size=recipe.size,
+        size=size,
         batch_size=recipe.batch_size,
         device=recipe.device,
         seed=seed,
         **options,
     )
-    model = small_resnet(len(images.classes), width=recipe.width)
+    model = make_model(recipe.model, len(images.classes), recipe.width, recipe.pretrained)
     model = model.to(torch.device(recipe.device), memory_format=torch.channels_last)
     callbacks = list(technique.callbacks()) if technique.callbacks else []
     learn = Learner(
@@ -312,7 +439,8 @@ def predict_plain(
 # %% ../nbs/07_ablation.ipynb #a90b4061
 def _train(
     learn: Learner,
-    recipe: Recipe,
+    epochs: int,
+    lr: float,
     kept: Path | None,  # file of trained weights: used if it is there, else written
 ) -> dict[str, Any]:  # what the training cost: seconds and pixels
     found = _read_weights(kept)
@@ -321,11 +449,12 @@ def _train(
         return found["cost"]
     start = time.perf_counter()
     with learn.no_bar():
-        learn.fit_one_cycle(recipe.epochs, recipe.lr)
+        learn.fit_one_cycle(epochs, lr)
     seconds = round(time.perf_counter() - start, 3)
     cost = {
         "train_seconds": seconds,
         "pixels": next(cb.pixels for cb in learn.cbs if isinstance(cb, _Watch)),
+        "threads": torch.get_num_threads(),
     }
     if kept:
         buffer = io.BytesIO()
@@ -350,19 +479,21 @@ def train_trial(
     recipe: Recipe,
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     tick: Callable[[], Any] = lambda: None,  # called after each epoch
-    kept: Path | None = None,  # file for this seed's baseline weights, for techniques that only predict
+    kept: Path | None = None,  # file for the trained weights: used if it is there, else written
+    epochs: int | None = None,  # of this technique, at equal cost; the recipe's when None
 ) -> tuple[dict[str, Any], np.ndarray]:  # the row of the table; right or not for each validation photo
     """Train once and score on the validation photos. The random state of the caller stays as it was."""
     device = torch.device(recipe.device)
     with _seeded(seed, device):
         learn = make_learner(images, technique, seed, recipe, stats, tick)
-        cost = _train(learn, recipe, kept if technique.trains_like_baseline else None)
+        cost = _train(learn, epochs or recipe.epochs, recipe.lr, kept)
     start = time.perf_counter()
     with _seeded(seed, device):  # anew: the same whether the weights were trained just now or kept
         probs = (technique.predict or predict_plain)(learn)
     cost |= {"predict_seconds": round(time.perf_counter() - start, 3)}
     targets = images.labels[images.indices("valid")]
-    row = {"size": recipe.size, "epochs": recipe.epochs, **score(probs, targets), **cost}
+    row = {"size": recipe.size, "epochs": recipe.epochs, "trained_epochs": epochs or recipe.epochs}
+    row |= score(probs, targets) | cost
     return row, probs.argmax(1).numpy() == targets
 
 # %% ../nbs/07_ablation.ipynb #a099b738
@@ -420,6 +551,27 @@ def duration(
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 # %% ../nbs/07_ablation.ipynb #dfc94769
+def epochs_at_cost(
+    technique: Technique,
+    recipe: Recipe,
+    seconds: float = 1.0,  # how long an epoch takes, in the baseline's; used where the cost is "seconds"
+) -> int:  # as many as cost no more than the baseline's; 1 at least
+    """How many epochs a technique is trained, so that it costs as much as the baseline."""
+    share = {"epochs": 1.0, "pixels": technique.train_cost, "seconds": seconds}[recipe.cost]
+    return max(1, math.floor(recipe.epochs / share + 1e-9))
+
+
+def _seconds_of(images: ImageSet, techniques: Sequence[Technique], recipe: Recipe, stats: Any) -> dict[str, float]:
+    """A pilot of two epochs each: how long an epoch takes, in the baseline's."""
+    base = TECHNIQUES[BASELINE]
+    train_trial(images, base, 0, recipe, stats, epochs=1)  # decodes, warms up
+    taken = {}
+    for one in [base, *techniques]:
+        if one.trained_as not in taken:
+            taken[one.trained_as] = train_trial(images, one, 0, recipe, stats, epochs=2)[0]["train_seconds"]
+    return {one.recipe: taken[one.trained_as] / taken[BASELINE] for one in techniques}
+
+# %% ../nbs/07_ablation.ipynb #a8aa893c
 def study_identity(
     images: ImageSet,
     recipe: Recipe,
@@ -427,12 +579,14 @@ def study_identity(
 ) -> dict[str, Any]:
     """What must be the same for trials to be compared: the photos, the network, and the settings."""
     settings = {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}
+    settings["device"] = torch.device(recipe.device).type
+    if recipe.model != "small_resnet":
+        settings["width"] = "as the network has it"
+        file, separator, function = recipe.model.rpartition(":")
+        if separator and file.endswith(".py"):
+            settings["model"] = f"{Path(file).name}:{function}, code {code_of(file)}"
     settings |= {
-        "device": torch.device(recipe.device).type,
-        "network": "small_resnet",
         "optimizer": "AdamW",
-    }
-    settings |= {
         "schedule": "one cycle",
         "recipe version": Recipe.version,
         "photos": photos_identity(images),
@@ -440,19 +594,77 @@ def study_identity(
     return settings | ({"subset": dict(subset)} if subset else {})
 
 
+def _check_network(images: ImageSet, recipe: Recipe) -> None:
+    """Raise `ValueError` for a network that can't be trained on pictures of this size."""
+    with _seeded(0, torch.device("cpu")):
+        model = make_model(recipe.model, len(images.classes), recipe.width, recipe.pretrained).train()
+        try:
+            answer = model(torch.randn(2, 3, recipe.size, recipe.size))
+        except Exception as error:
+            raise ValueError(
+                f"{recipe.model} can't be trained on pictures of {recipe.size} px: {error}"
+            ) from error
+    wanted = (2, len(images.classes))
+    if not isinstance(answer, Tensor) or answer.shape != wanted:
+        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ValueError(f"{recipe.model} gives {got} for 2 pictures, and should give {wanted}.")
+
+
+@contextlib.contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Let PyTorch use so many threads for a while; None: as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _so_far(chosen: Sequence[Technique]) -> Callable[[pd.DataFrame], None]:
+    """What shows the table while it fills: in place in a notebook, after each complete seed in a terminal."""
+    pairs, names = comparisons(chosen), {technique.recipe for technique in chosen}
+    shown: dict[str, Any] = {"seeds": 0, "view": None}
+
+    def show(trials: pd.DataFrame) -> None:
+        complete = int((trials.groupby("seed")["technique"].nunique() == len(names)).sum())
+        table = readable(summarize(trials, BASELINE, pairs=pairs))
+        table = table.drop(columns=[c for c in table if c in ("training", "predicting", "pixels")])
+        if "ipykernel" in sys.modules:
+            from IPython.display import display
+
+            if shown["view"] is None:
+                shown["view"] = display(table, display_id=True)
+            else:
+                shown["view"].update(table)
+        elif complete > shown["seeds"]:
+            from tqdm import tqdm
+
+            tqdm.write(f"\nAfter {complete} seeds:\n{table.to_string(index=False)}\n")
+        shown["seeds"] = complete
+
+    return show
+
+
 def run_ablation(
     images: ImageSet,  # photos to train on, with their split
     techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
     seeds: int | Sequence[int] = 3,  # how many (0, 1, ...), or which
-    epochs: int = 5,
+    epochs: int = 5,  # of the baseline; a technique gets as many as cost the same
     size: int = 64,  # pixels
     batch_size: int = 64,
-    width: int = 32,  # of the network
+    width: int = 32,  # of `small_resnet`
     lr: float = Recipe.lr,  # highest learning rate of the cycle
     out: str | Path | None = None,  # folder where trials are stored and found again; None: nothing kept
     device: str | None = None,  # "cpu" when None
-    progress: bool = True,  # say how long it will take, and show a bar
+    progress: bool = True,  # say how long it will take, show a bar and the table as it fills
     subset: Mapping[str, Any] | None = None,  # the choice of training photos, from `take_subset`; stored
+    model: str = "small_resnet",  # the network, as `lessonkit.models.make_model` takes it
+    pretrained: bool = False,  # start from trained weights, and normalize as they were trained
+    cost: str = "pixels",  # what is held equal: "pixels", "epochs" or "seconds" of training
+    jobs: int = 1,  # trainings side by side, each in a process of its own
+    threads: int | None = None,  # of PyTorch in a training; None: the cores shared out among `jobs`
+    cluster: str | None = None,  # address of a Dask scheduler whose workers see the same photos
 ) -> pd.DataFrame:  # one row a trial, for `summarize`
     """
     Train the baseline and each technique once a seed, all else equal; score them on the validation
@@ -460,52 +672,97 @@ def run_ablation(
 
     The same seed gives every technique the same initial weights, batches and crops, so that differences
     are paired. Finished trials are stored in `out` at once and never run again. Raises `ValueError` for
-    bad settings, and what `lessonkit.trials.run_trials` raises.
+    bad settings and a network that doesn't fit, and what `lessonkit.trials.run_trials` raises.
     """
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
             return run_ablation(
-                images,
-                techniques,
-                seeds,
-                epochs,
-                size,
-                batch_size,
-                width,
-                lr,
-                folder,
-                device,
-                progress,
-                subset,
-            )
+                images, techniques, seeds, epochs, size, batch_size, width, lr, folder, device, progress,
+                subset, model, pretrained, cost, jobs, threads, cluster,
+            )  # fmt: skip
     chosen = choose_techniques(techniques)
-    recipe = Recipe(size, epochs, batch_size, width, lr, device or "cpu")
-    by_name, stats, identity = {t.recipe: t for t in chosen}, [], study_identity(images, recipe, subset)
+    recipe = Recipe(size, epochs, batch_size, width, lr, device or "cpu", model, pretrained, cost)
+    out, identity = Path(out), study_identity(images, recipe, subset)
+    if threads is None and (cluster or jobs > 1):
+        threads = 1 if cluster else max(1, (os.cpu_count() or 1) // jobs)
+    by_name, stats = {t.recipe: t for t in chosen}, []
+    epochs_of = _epochs_of(images, chosen, recipe, out, threads)
+    shared = [t.trained_as for t in chosen]
+    shared = {BASELINE, *(name for name in shared if shared.count(name) > 1)} & _built_in()
 
-    def kept(seed: int) -> Path:
-        return Path(out) / "weights" / f"{BASELINE}-seed{seed}-{fingerprint(identity)}.pt"
+    def kept(name: str, seed: int) -> Path | None:
+        trained = by_name[name].trained_as
+        file = f"{trained}-seed{seed}-{fingerprint(identity)}.pt"
+        return out / "weights" / file if trained in shared else None
 
     def before(todo: list[tuple[str, int]]) -> None:
-        stats.append(channel_stats(images, recipe.size))
+        _check_network(images, recipe)
+        stats.append(statistics_for(images, recipe))
         if progress:
-            asked = [by_name[name] for name, _ in todo]
-            own = [technique.train_cost for technique in asked if not technique.trains_like_baseline]
-            alike = {
-                seed
-                for name, seed in todo
-                if by_name[name].trains_like_baseline and not kept(seed).exists()
-            }
-            trainings = len(alike) + len(own)
-            others = f" ({len(todo) - trainings} only to predict)" if trainings < len(todo) else ""
-            looks = sum(technique.predict_cost for technique in asked)
-            seconds = estimate(images, len(alike) + sum(own), recipe, stats[0], n_predictions=looks)
-            print(f"{len(todo)} trials to train{others}: about {duration(seconds)}.", flush=True)
+            print(_announced(images, todo, by_name, epochs_of, recipe, kept, stats[0], jobs, threads), flush=True)
 
     def run(name: str, seed: int, tick: Callable[[], Any]) -> tuple[dict[str, Any], np.ndarray]:
-        return train_trial(images, by_name[name], seed, recipe, stats[0], tick, kept(seed))
+        with _threads(threads):
+            return train_trial(
+                images, by_name[name], seed, recipe, stats[0], tick, kept(name, seed), epochs_of[name]
+            )
 
-    identities = {name: technique.identity for name, technique in by_name.items()}
-    return run_trials(identities, seeds, run, out, identity, before, steps=epochs, progress=progress)
+    identities = {
+        name: t.identity | ({"epochs": epochs_of[name]} if epochs_of[name] != epochs else {})
+        for name, t in by_name.items()
+    }
+    return run_trials(
+        identities, seeds, run, out, identity, before, steps=epochs, progress=progress, jobs=jobs, cluster=cluster,
+        later=[name for name, t in by_name.items() if t.trained_as != name],
+        each=_so_far(chosen) if progress else None,
+    )  # fmt: skip
+
+
+def _built_in() -> set[str]:
+    """The recipes that the course's techniques train, whose weights may be kept: their code doesn't change."""
+    return {technique.trained_as for technique in TECHNIQUES.values()}
+
+
+def _epochs_of(
+    images: ImageSet, chosen: Sequence[Technique], recipe: Recipe, out: Path, threads: int | None
+) -> dict[str, int]:
+    """How many epochs each recipe is trained; what a pilot found once holds for the whole study."""
+    if recipe.cost != "seconds":
+        return {technique.recipe: epochs_at_cost(technique, recipe) for technique in chosen}
+    known = {name: own.get("epochs", recipe.epochs) for name, own in stored_settings(out).items()}
+    found = {t.recipe: known.get(t.recipe, recipe.epochs) for t in chosen}
+    if new := [t for t in chosen if t.trained_as != BASELINE and t.recipe not in known]:
+        with _threads(threads):
+            seconds = _seconds_of(images, new, recipe, statistics_for(images, recipe))
+        found |= {t.recipe: epochs_at_cost(t, recipe, seconds[t.recipe]) for t in new}
+    return found
+
+
+def _announced(
+    images: ImageSet,
+    todo: Sequence[tuple[str, int]],
+    by_name: Mapping[str, Technique],
+    epochs_of: Mapping[str, int],
+    recipe: Recipe,
+    kept: Callable[[str, int], Path | None],
+    stats: Any,
+    jobs: int,
+    threads: int | None,
+) -> str:
+    """How many trials there are, and about how long they will take."""
+    trainings = {}
+    for name, seed in todo:
+        file = kept(name, seed)
+        if file is None or not file.exists():
+            technique = by_name[name]
+            trainings[technique.trained_as if file else name, seed] = technique.train_cost * epochs_of[name]
+    only = len(todo) - len(trainings)
+    others = f" ({only} only to predict)" if only else ""
+    looks = sum(by_name[name].predict_cost for name, _ in todo)
+    with _threads(threads):
+        seconds = estimate(images, sum(trainings.values()) / recipe.epochs, recipe, stats, n_predictions=looks)
+    together = f", {jobs} side by side" if jobs > 1 else ""
+    return f"{len(todo)} trials to train{others}{together}: about {duration(seconds / min(jobs, len(todo)))}."
 
 # %% ../nbs/07_ablation.ipynb #d190b3e5
 def plot_ablation(
@@ -727,7 +984,7 @@ def _minutes(
     techniques: Sequence[Technique],
 ) -> float:
     """What the trials took; a network that several techniques predict with counts once."""
-    alike = {t.recipe for t in techniques if t.trains_like_baseline} - {BASELINE}
+    alike = {t.recipe for t in techniques if t.trained_as != t.recipe}
     trained = trials.loc[~trials["technique"].isin(alike), "train_seconds"].sum()
     return float(trained + trials["predict_seconds"].sum()) / 60
 

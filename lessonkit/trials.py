@@ -15,6 +15,7 @@ import os
 import re
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +27,9 @@ import pandas as pd
 from .photo_cache import DamagedPhoto
 
 # %% auto #0
-__all__ = ['write_atomic', 'read_trials', 'read_correct', 'photos_identity', 'fingerprint', 'changes', 'StudyMismatch',
-           'StudyBusy', 'TrialsFailed', 'Study', 'open_study', 'check_name', 'run_trials']
+__all__ = ['Outcome', 'ATTEMPTS', 'write_atomic', 'read_trials', 'read_correct', 'photos_identity', 'fingerprint', 'changes',
+           'StudyMismatch', 'StudyBusy', 'TrialsFailed', 'Study', 'open_study', 'stored_settings', 'check_name',
+           'run_trials']
 
 # %% ../nbs/support/trials.ipynb #efcd019d
 def write_atomic(
@@ -313,6 +315,13 @@ def open_study(
         lock.release()
 
 
+def stored_settings(
+    folder: str | Path,  # where a study was stored
+) -> dict[str, dict[str, Any]]:  # technique -> own settings; nothing where there is no study
+    """Read which settings each technique of a study was run with."""
+    return _read_about(Path(folder) / "study.json").get("techniques", {})
+
+
 def _read_about(path: Path) -> dict[str, Any]:
     """What `study.json` says; nothing if it isn't there."""
     if not path.exists():
@@ -332,6 +341,113 @@ def _read_about(path: Path) -> dict[str, Any]:
         ) from None
 
 # %% ../nbs/support/trials.ipynb #a7942c15
+Outcome = tuple[str, int, Mapping[str, Any], Any, Exception | None]  # technique, seed, row, correct, error
+ATTEMPTS = 3  # how often a trial may take its process down
+
+
+def _outcome(run: Callable, technique: str, seed: int, tick: Callable[..., Any]) -> Outcome:
+    """Run a trial; an exception becomes its row."""
+    start = time.perf_counter()
+    try:
+        return technique, seed, *run(technique, seed, tick), None
+    except Exception as error:
+        return _failure(technique, seed, error, time.perf_counter() - start)
+
+
+def _failure(technique: str, seed: int, error: Exception, seconds: float) -> Outcome:
+    """The outcome of a trial that failed."""
+    return technique, seed, {"error": _told(error), "seconds": round(seconds, 3)}, None, error
+
+
+def _alone(run: Callable, technique: str, seed: int) -> Outcome:
+    """Run a trial in another process, which can't move the progress bar. An error comes back in words."""
+    *outcome, error = _outcome(run, technique, seed, _no_tick)
+    return *outcome, None if error is None else RuntimeError(_told(error))
+
+
+def _no_tick(*_: Any) -> None:
+    pass
+
+
+def _outcomes(
+    todo: Sequence[tuple[str, int]],
+    run: Callable,
+    bar: Any,  # tqdm's
+    jobs: int,
+    cluster: str | None,
+    later: Sequence[str],
+) -> Iterator[Outcome]:
+    """Run trials, and yield each outcome as soon as it is there."""
+    if cluster is None and jobs == 1:
+        for number, (technique, seed) in enumerate(todo, 1):
+            bar.set_description(f"trial {number}/{len(todo)}: {technique}, seed {seed}")
+            yield _outcome(run, technique, seed, bar.update)
+        return
+    bar.set_description(f"{len(todo)} trials")
+    for wave in (False, True):
+        trials = [trial for trial in todo if (trial[0] in later) == wave]
+        if trials:
+            yield from _on_cluster(trials, run, cluster) if cluster else _side_by_side(trials, run, jobs)
+
+
+def _side_by_side(trials: Sequence[tuple[str, int]], run: Callable, jobs: int) -> Iterator[Outcome]:
+    """Run trials in several processes on this machine."""
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    waiting, deaths = dict.fromkeys(trials), dict.fromkeys(trials, 0)
+    together = True
+    while waiting:
+        batch = list(waiting) if together else list(waiting)[:1]
+        pool = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)
+        try:
+            for outcome in pool(delayed(_alone)(run, *trial) for trial in batch):
+                del waiting[outcome[:2]]
+                yield outcome
+        except TerminatedWorkerError as error:
+            together = False
+            for trial in batch if len(batch) == 1 else ():
+                deaths[trial] += 1
+                if deaths[trial] == ATTEMPTS:
+                    del waiting[trial]
+                    yield _failure(*trial, RuntimeError(f"its process died {ATTEMPTS} times: {_died(error)}"), 0.0)
+
+
+def _died(error: Exception) -> str:
+    """Why a process died, as far as it is known."""
+    codes = re.search(r"exit codes? of the workers? (?:are|is) \{?([^}]*)", str(error))
+    return f"exit code {codes[1]}" if codes else "out of memory, perhaps"
+
+
+def _on_cluster(trials: Sequence[tuple[str, int]], run: Callable, address: str) -> Iterator[Outcome]:
+    """Run trials on the workers of a Dask cluster."""
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise ValueError("A cluster needs Dask: pip install 'lessonkit[cluster]'.") from None
+    try:
+        client = Client(address, timeout=20, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"No Dask scheduler answers at {address!r}: {_told(error)}") from None
+    with client:
+        if not client.scheduler_info()["workers"]:
+            try:
+                client.wait_for_workers(1, timeout=60)
+            except TimeoutError:
+                raise ValueError(f"The Dask cluster at {address!r} has had no worker for a minute. Start one.") from None
+        shared = client.scatter(run, broadcast=False, hash=False)
+        futures = {
+            client.submit(_alone, shared, *trial, key=f"{trial[0]}-{trial[1]}-{uuid.uuid4().hex}", pure=False): trial
+            for trial in trials
+        }
+        for future in as_completed(futures):
+            error = future.exception() if future.status == "error" else None
+            lost = future.status not in ("finished", "error")
+            if lost:
+                error = RuntimeError(f"the cluster gave it up ({future.status})")
+            yield future.result() if error is None else _failure(*futures[future], error, 0.0)
+
+# %% ../nbs/support/trials.ipynb #0a8016c1
 def check_name(
     name: str,  # of a technique
 ) -> str:  # the same name
@@ -350,12 +466,18 @@ def run_trials(
     before: Callable[[list], Any] | None = None,  # called with the missing (technique, seed), if any are
     steps: int = 1,  # how often `run` calls `tick` in one trial, for the progress bar
     progress: bool = True,  # show a bar with the time left
+    jobs: int = 1,  # trials that run side by side, each in a process of its own; `run` must be picklable then
+    cluster: str | None = None,  # address of a Dask scheduler, "tcp://..."; its workers run the trials instead
+    later: Sequence[str] = (),  # techniques that gain from the others' trials: run after them, if side by side
+    each: Callable[[pd.DataFrame], Any] | None = None,  # called with the finished trials after each new one
 ) -> pd.DataFrame:  # the finished trials among those asked for, one row each, ordered by seed
     """
     Run the trials that the folder doesn't hold yet, and return all that were asked for.
 
-    A trial that raises is recorded with its error, and the others go on; a warning says how many failed.
-    Raises `TrialsFailed` if none finished, and what `open_study` raises.
+    A trial that raises is recorded with its error, and the others go on; a warning says how many failed. The same
+    holds for a trial whose process dies, in three attempts. Raises `TrialsFailed` if none finished, `ValueError` for a
+    cluster that doesn't answer, and what `open_study` raises. What is sent to a Dask cluster is run there, and its
+    answers are trusted: name only one that is yours.
     """
     from tqdm import tqdm
 
@@ -363,21 +485,18 @@ def run_trials(
     wanted = [(check_name(name), seed) for seed in dict.fromkeys(seeds) for name in techniques]
     if not wanted:
         raise ValueError("Ask for one technique and one seed at least.")
+    if isinstance(jobs, bool) or not isinstance(jobs, int | np.integer) or jobs < 1:
+        raise ValueError(f"jobs={jobs!r} must be a whole number, at least 1.")
     failed = {}
     with open_study(folder, identity, techniques) as study:
         todo = study.missing(wanted)
         if todo and before:
             before(todo)
         with tqdm(total=len(todo) * steps, unit="epoch", disable=not (progress and todo)) as bar:
-            for number, (technique, seed) in enumerate(todo, 1):
-                bar.set_description(f"trial {number}/{len(todo)}: {technique}, seed {seed}")
-                start = time.perf_counter()
-                try:
-                    row, correct = run(technique, seed, bar.update)
-                except Exception as error:
+            outcomes = _outcomes(todo, run, bar, jobs, cluster, later)
+            for number, (technique, seed, row, correct, error) in enumerate(outcomes, 1):
+                if error is not None:
                     failed[technique, seed] = error
-                    seconds = round(time.perf_counter() - start, 3)
-                    row, correct = {"error": _told(error), "seconds": seconds}, None
                 try:
                     study.store(technique, seed, row, correct)
                 except OSError as error:  # to go on training would throw every further result away
@@ -386,8 +505,9 @@ def run_trials(
                         f"start again: {len(study.finished())} finished trials are kept."
                     ) from error
                 bar.update(number * steps - bar.n)
-        rows = study.finished()
-    table = pd.DataFrame([rows[trial] for trial in wanted if trial in rows])
+                if each:
+                    each(_table(study, wanted))
+        table = _table(study, wanted)
     if failed:
         (technique, seed), error = next(iter(failed.items()))
         first = f"{technique} with seed {seed}: {_told(error)}"
@@ -396,6 +516,12 @@ def run_trials(
             raise TrialsFailed(told) from error
         warnings.warn(f"{told}. The others are stored; start again to repeat only these.", stacklevel=2)
     return table
+
+
+def _table(study: Study, wanted: Sequence[tuple[str, int]]) -> pd.DataFrame:
+    """The finished trials among the wanted ones."""
+    rows = study.finished()
+    return pd.DataFrame([rows[trial] for trial in wanted if trial in rows])
 
 
 def _told(error: Exception) -> str:

@@ -85,7 +85,7 @@ def test_every_technique_starts_from_the_same_batches_and_crops(images, name):
         assert (rows == other_rows).all()
         if x.shape == other_x.shape:  # progressive resizing ends, but doesn't begin, at the full size
             assert torch.equal(x, other_x)  # Witness looks before anything is mixed
-    assert x.shape == other_x.shape
+    assert x.shape == other_x.shape or "size_share" in technique.data
 
 
 def test_progressive_resizing_is_cheaper_and_judged_at_the_full_size(images):
