@@ -12,32 +12,72 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['LOWER_IS_BETTER', 'COSTS', 'paired_interval', 'crossed_interval', 'verdict', 'summarize', 'CostRatio', 'cost_ratio',
-           'RankAgreement', 'rank_agreement', 'Discrimination', 'discrimination']
+__all__ = ['LOWER_IS_BETTER', 'COSTS', 'SPENDING', 'paired_interval', 'crossed_interval', 'verdict', 'holm', 'seeds_needed',
+           'summarize', 'look_confidence', 'interaction', 'CostRatio', 'cost_ratio', 'RankAgreement', 'rank_agreement',
+           'Discrimination', 'discrimination']
 
 # %% ../nbs/support/comparison.ipynb #014a4b61
+class _Estimate(NamedTuple):
+    """The mean of paired differences, and the variance of this mean by where it comes from."""
+
+    mean: float
+    seeds: float  # variance by chance in the seeds; NaN with too few of them
+    photos: float  # variance by chance in the photos; 0 where they are taken as given
+    n: int  # how many seeds
+
+    def half_width(self, alpha: float) -> float:
+        """Half of the interval that misses the truth in a share `alpha` of the studies: both parts, added in squares."""
+        from scipy.stats import norm, t
+
+        seeds = t.isf(alpha / 2, self.n - 1) ** 2 * self.seeds if self.seeds else 0.0
+        photos = norm.isf(alpha / 2) ** 2 * self.photos if self.photos else 0.0
+        return float(np.sqrt(seeds + photos))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        if not 0 < confidence <= 1:
+            raise ValueError(f"confidence={confidence} must lie between 0 and 1, for example 0.95.")
+        half = self.half_width(1 - confidence)
+        return self.mean - half, self.mean + half
+
+
+def _of_seeds(differences: Any) -> _Estimate:
+    """Mean and variance of one paired difference for each seed, (n_seeds,)."""
+    differences = np.asarray(differences, dtype=float)
+    n = len(differences)
+    if n < 2:
+        return _Estimate(np.nan, np.nan, 0.0, n)
+    return _Estimate(float(differences.mean()), float(differences.var(ddof=1) / n), 0.0, n)
+
+
 def paired_interval(
     differences: Any,  # one paired difference for each seed, (n_seeds,)
-    confidence: float = 0.95,
+    confidence: float = 0.95,  # how often the interval holds the truth, above 0, at most 1
 ) -> tuple[float, float]:  # lower and upper end; NaN with fewer than two seeds
     """
     Student's t interval for the mean of paired differences: covers chance in the seeds, for these photos.
 
     Student 1908, *The Probable Error of a Mean*; the interval that belongs to `scipy.stats.ttest_rel`.
+    Raises `ValueError` for a confidence outside 0 to 1.
     """
-    from scipy.stats import t
-
-    differences = np.asarray(differences, dtype=float)
-    n = len(differences)
-    if n < 2:
-        return np.nan, np.nan
-    half = t.ppf((1 + confidence) / 2, n - 1) * differences.std(ddof=1) / np.sqrt(n)
-    return float(differences.mean() - half), float(differences.mean() + half)
+    return _of_seeds(differences).interval(confidence)
 
 # %% ../nbs/support/comparison.ipynb #a487d481
+def _of_seeds_and_photos(table: np.ndarray) -> _Estimate:
+    """Mean of differences (n_seeds, n_photos), with the variances of the crossed random effects."""
+    n_seeds, n_photos = table.shape
+    if min(table.shape) < 2:
+        return _Estimate(np.nan, np.nan, np.nan, n_seeds)
+    of_seeds, of_photos = table.mean(axis=1), table.mean(axis=0)
+    rest = table - of_seeds[:, None] - of_photos + table.mean()
+    rest_square = (rest**2).sum() / ((n_seeds - 1) * (n_photos - 1))
+    photo_square = n_seeds * of_photos.var(ddof=1)
+    photo_variance = max(photo_square - rest_square, 0) / table.size + 1 / n_photos**2
+    return _of_seeds(of_seeds)._replace(photos=float(photo_variance))
+
+
 def crossed_interval(
     differences: Any,  # right with the technique minus right without it, (n_seeds, n_photos)
-    confidence: float = 0.95,
+    confidence: float = 0.95,  # how often the interval holds the truth, above 0, at most 1
 ) -> tuple[float, float]:  # lower and upper end; NaN with fewer than two seeds or two photos
     """
     Interval for the mean difference that covers the chance of the seeds and of the photos.
@@ -47,25 +87,12 @@ def crossed_interval(
     (Graybill and Wang 1980, *Confidence Intervals on Nonnegative Linear Combinations of Variances*).
     One disagreement is added (as in Agresti and Min 2005, *Simple Improved Confidence Intervals for Comparing
     Matched Proportions*), so that a handful of photos on which all agree doesn't look like certainty.
-    Never narrower than `paired_interval`.
+    Never narrower than `paired_interval`. Raises `ValueError` for another shape and a confidence outside 0 to 1.
     """
-    from scipy.stats import norm
-
     table = np.asarray(differences, dtype=float)
     if table.ndim != 2:
         raise ValueError(f"differences must have the shape (n_seeds, n_photos), not {table.shape}.")
-    n_seeds, n_photos = table.shape
-    if min(table.shape) < 2:
-        return np.nan, np.nan
-    of_seeds, of_photos, mean = table.mean(axis=1), table.mean(axis=0), table.mean()
-    rest = table - of_seeds[:, None] - of_photos + mean
-    rest_square = (rest**2).sum() / ((n_seeds - 1) * (n_photos - 1))
-    photo_square = n_seeds * of_photos.var(ddof=1)
-    photo_variance = max(photo_square - rest_square, 0) / table.size + 1 / n_photos**2
-    photo_half = norm.ppf((1 + confidence) / 2) * np.sqrt(photo_variance)
-    low, high = paired_interval(of_seeds, confidence)
-    half = float(np.hypot((high - low) / 2, photo_half))
-    return float(mean - half), float(mean + half)
+    return _of_seeds_and_photos(table).interval(confidence)
 
 # %% ../nbs/support/comparison.ipynb #8ecf4e7f
 LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "train_seconds", "predict_seconds", "pixels"})
@@ -88,6 +115,108 @@ def verdict(
         return f"no difference beyond {margin:g}"
     return "helps" if low > 0 else "hurts" if high < 0 else "can't tell"
 
+# %% ../nbs/support/comparison.ipynb #0b830a53
+def _p_value(
+    estimate: _Estimate,
+    value: float = 0.0,  # the difference that is tried as the truth
+) -> float:  # two-sided; NaN where there is no interval
+    """The `alpha` at which the interval just touches a value: the test that belongs to the interval."""
+    from scipy.optimize import brentq
+    from scipy.stats import norm, t
+
+    distance, variance = abs(estimate.mean - value), estimate.seeds + estimate.photos
+    if np.isnan(variance):
+        return np.nan
+    if not distance or not variance:
+        return 0.0 if distance else 1.0
+    if not estimate.photos:
+        return float(2 * t.sf(distance / np.sqrt(variance), estimate.n - 1))
+    # normal tails are the thinnest, so this is below the root, unless that is too small to matter
+    least = max(norm.sf(distance / np.sqrt(variance)), 1e-150)
+    if estimate.half_width(least) <= distance:
+        return 0.0
+    return float(np.exp(brentq(lambda log_p: estimate.half_width(np.exp(log_p)) - distance, np.log(least), 0)))
+
+# %% ../nbs/support/comparison.ipynb #45399c65
+def holm(
+    p_values: Any,  # one for each comparison, (n,), 0 to 1; NaN where there was none
+) -> np.ndarray:  # adjusted, (n,), 0 to 1: those at most alpha hold together with an error of at most alpha
+    """
+    Adjust p-values for their number by Holm's rule; NaN stays NaN and doesn't count.
+
+    Holm 1979, *A Simple Sequentially Rejective Multiple Test Procedure*. Raises `ValueError` for values outside 0 to 1
+    and for a shape other than (n,).
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    if p_values.ndim != 1 or ((p_values < 0) | (p_values > 1)).any():
+        raise ValueError("p_values must be a flat list of numbers from 0 to 1, or NaN.")
+    adjusted = np.full(len(p_values), np.nan)
+    order = np.argsort(p_values, kind="stable")[: np.isfinite(p_values).sum()]  # NaN comes last
+    times = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * times), 1)
+    return adjusted
+
+# %% ../nbs/support/comparison.ipynb #8aef815b
+def _seeds_until(
+    estimate: _Estimate,
+    distance: float,  # half-width to come down to
+    alpha: float,
+) -> float:  # 2 or more; infinite where no number is enough, NaN without an estimate
+    """The smallest number of seeds with which the interval would reach no farther than a distance."""
+    from scipy.stats import norm
+
+    if np.isnan(estimate.mean):
+        return np.nan
+    room = distance**2 - estimate._replace(seeds=0.0).half_width(alpha) ** 2  # what the photos leave to the seeds
+    one_seed = estimate.seeds * estimate.n
+    if distance < 0 or room < 0 or (one_seed and not room):
+        return np.inf
+    enough = norm.isf(alpha / 2) ** 2 * one_seed / room if one_seed else 0.0
+    if not enough < 1e9:
+        return np.inf
+    seeds = max(2, int(np.ceil(enough)))  # by the normal distribution, to which Student's adds a few
+    while estimate._replace(seeds=one_seed / seeds, n=seeds).half_width(alpha) > distance:
+        seeds += 1
+    return seeds
+
+
+def _seeds_to_differ(estimate: _Estimate, alpha: float) -> float:
+    """How many seeds until the interval leaves out zero."""
+    return _seeds_until(estimate, abs(estimate.mean), alpha) if estimate.mean else np.inf
+
+
+def _seeds_to_fit(estimate: _Estimate, margin: float, alpha: float) -> float:
+    """How many seeds until the interval lies within ± the margin."""
+    return _seeds_until(estimate, margin - abs(estimate.mean), alpha)
+
+
+def seeds_needed(
+    differences: Any,  # paired differences, (n_seeds,), or by photo as for `crossed_interval`, (n_seeds, n_photos)
+    margin: float = 0.01,  # smallest difference that matters, in the metric's own unit, 0 or more
+    confidence: float = 0.95,  # of the interval, above 0, at most 1
+) -> float:  # whole number of seeds in total, 2 or more; infinite where seeds can't settle it, NaN with fewer than two seeds
+    """
+    About how many seeds in total settle a comparison: the interval leaves out zero, or lies within ± the margin.
+
+    It takes the mean and the spreads as they are now, as if known, and the number of photos as fixed. More seeds shrink
+    the seeds' part of the interval only; where the photos' part alone is too wide the answer is infinite, and only more
+    photos help. As mean and spread are themselves uncertain, a study of that size settles it about every other time:
+    plan for more. A number at or below the present one means that it is settled.
+
+    It is the sample size for a half-width, as in Student's t interval (`paired_interval`, `crossed_interval`).
+    Raises `ValueError` for a negative margin, a confidence outside 0 to 1, and another shape.
+    """
+    if not 0 <= margin < np.inf or not 0 < confidence <= 1:
+        raise ValueError(f"margin={margin} must be 0 or more, and confidence={confidence} between 0 and 1.")
+    table = np.asarray(differences, dtype=float)
+    if table.ndim not in (1, 2):
+        raise ValueError(f"differences must have the shape (n_seeds,) or (n_seeds, n_photos), not {table.shape}.")
+    estimate = _of_seeds(table) if table.ndim == 1 else _of_seeds_and_photos(table)
+    alpha = 1 - confidence
+    if np.isnan(estimate.mean):
+        return np.nan
+    return min(_seeds_to_differ(estimate, alpha), _seeds_to_fit(estimate, margin, alpha))
+
 # %% ../nbs/support/comparison.ipynb #49cc7cf6
 COSTS = ("train_seconds", "predict_seconds", "pixels")
 
@@ -104,53 +233,109 @@ def _check_trials(trials: pd.DataFrame, metric: str, setting: Sequence[str]) -> 
     return trials
 
 
-def _photo_differences(
-    recipe: pd.DataFrame,  # trials with the technique, one row a seed
-    control: pd.DataFrame,  # trials without it, the same seeds in the same order
+def _photos_known(sides: Sequence[pd.DataFrame], correct: Mapping[str, Any] | None) -> bool:
+    """Whether it is known for each trial of some tables which photos it got right; false if a table is empty."""
+    if correct is None or not all("id" in side and len(side) for side in sides):
+        return False
+    return all(i in correct for side in sides for i in side["id"])
+
+
+def _photos_right(
+    trials: pd.DataFrame,  # one row a seed
+    correct: Mapping[str, Any],  # trial id -> right or not, for each photo
+) -> np.ndarray:  # (n_seeds, n_photos)
+    """Which photos each trial got right. Raises `ValueError` where that doesn't fit its accuracy."""
+    rows = [np.asarray(correct[i], dtype=float) for i in trials["id"]]
+    for trial, row, accuracy in zip(trials["id"], rows, trials["accuracy"]):
+        if row.shape != rows[0].shape or abs(row.mean() - accuracy) > 1e-6:
+            raise ValueError(f"The correctness of {trial!r} doesn't belong to its row of the table.")
+    return np.stack(rows)
+
+
+def _estimate(
+    sides: Sequence[pd.DataFrame],  # trials of each recipe, the same seeds in the same order
+    signs: Sequence[int],  # how often each recipe counts, for example 1 and -1
+    metric: str,
     correct: Mapping[str, Any] | None,  # trial id -> right or not, for each photo
-) -> np.ndarray | None:  # (n_seeds, n_photos), None where it isn't known for each trial
-    """Right with the technique minus right without it, for each seed and photo."""
-    sides = []
-    for side in (recipe, control):
-        if correct is None or "id" not in side or not len(side) or not all(i in correct for i in side["id"]):
-            return None
-        rows = [np.asarray(correct[i], dtype=float) for i in side["id"]]
-        for trial, row, accuracy in zip(side["id"], rows, side["accuracy"]):
-            if row.shape != rows[0].shape or abs(row.mean() - accuracy) > 1e-6:
-                raise ValueError(f"The correctness of {trial!r} doesn't belong to its row of the table.")
-        sides.append(np.stack(rows))
-    if sides[0].shape != sides[1].shape:
-        raise ValueError(f"The sides saw other photos: {sides[0].shape[1]} and {sides[1].shape[1]}.")
-    return sides[0] - sides[1]
+) -> tuple[_Estimate, str]:  # and what its interval covers, in words
+    """The signed sum of recipes: over seeds, and over photos too where it is known for each trial which it got right."""
+    if metric != "accuracy" or not _photos_known(sides, correct):
+        by_seed = [sign * side[metric].to_numpy(float) for sign, side in zip(signs, sides)]
+        return _of_seeds(_exact(np.sum(by_seed, axis=0))), "seeds"
+    by_photo = [sign * _photos_right(side, correct) for sign, side in zip(signs, sides)]
+    if len(widths := {side.shape[1] for side in by_photo}) > 1:
+        raise ValueError(f"The sides saw other photos: {' and '.join(map(str, sorted(widths)))}.")
+    return _of_seeds_and_photos(np.sum(by_photo, axis=0)), "seeds and photos"
+
+
+def _exact(differences: np.ndarray) -> np.ndarray:
+    """Differences of less than 1e-12 come from rounding: they are zero."""
+    return np.where(np.abs(differences) < 1e-12, 0, differences)
 
 
 def _compare(
     recipe: pd.DataFrame,  # trials with the technique, indexed by seed
     control: pd.DataFrame,  # trials without it, indexed by seed
     metric: str,
-    margin: float,
     correct: Mapping[str, Any] | None,
     confidence: float,
 ) -> dict[str, Any]:
-    """One line of the summary: what the seeds that both sides have say."""
+    """One line of the summary, still without verdict: what the seeds that both sides have say."""
     seeds = recipe.index.intersection(control.index).sort_values()
     row: dict[str, Any] = {"seeds": len(seeds), "unpaired": len(recipe) + len(control) - 2 * len(seeds)}
     recipe, control = recipe.loc[seeds], control.loc[seeds]
-    by_seed = recipe[metric] - control[metric]
     row |= {"mean": recipe[metric].mean(), "mean_control": control[metric].mean()}
-    row["difference"] = by_seed.mean()
-    by_photo = _photo_differences(recipe, control, correct) if metric == "accuracy" else None
-    if by_photo is None:
-        low, high = paired_interval(by_seed, confidence)
-    else:
-        low, high = crossed_interval(by_photo, confidence)
-    row |= {"low": low, "high": high, "covers": "seeds" if by_photo is None else "seeds and photos"}
-    row["verdict"] = verdict(low, high, margin, metric in LOWER_IS_BETTER)
+    row["difference"] = (recipe[metric] - control[metric]).mean()
+    row["estimate"], row["covers"] = _estimate((recipe, control), (1, -1), metric, correct)
+    row["low"], row["high"] = row["estimate"].interval(confidence)
+    row["p"] = _p_value(row["estimate"])
     for cost in COSTS:
         if cost in recipe:
             row[cost] = recipe[cost].mean()
             row[f"{cost}_ratio"] = row[cost] / control[cost].mean() if control[cost].any() else np.nan
     return row
+
+
+def _p_beyond(estimate: _Estimate, margin: float) -> float:
+    """The `alpha` at which the interval just fits within ± the margin; 1 where its middle is outside."""
+    if not estimate.seeds + estimate.photos:
+        return float(abs(estimate.mean) > margin)
+    return _p_value(estimate, np.copysign(margin, estimate.mean)) if not abs(estimate.mean) >= margin else 1.0
+
+
+def _holm_levels(
+    p_values: np.ndarray,  # NaN where there is none
+    alpha: float,
+) -> np.ndarray:  # what each must come below
+    """The level at which Holm's rule tries each p-value; those after the first that fails share its level."""
+    order = np.argsort(np.argsort(p_values, kind="stable"), kind="stable")
+    settled = (holm(p_values) <= alpha).sum()
+    return alpha / np.maximum(np.isfinite(p_values).sum() - np.minimum(order, settled), 1)
+
+
+def _judge(
+    lines: list[dict[str, Any]],  # of `_compare`; verdicts and numbers of seeds are added to them
+    margin: float,
+    confidence: float,
+    lower_is_better: bool,
+    by_holm: bool,
+) -> None:
+    """Say what each line of a summary means among the others: Holm's rule for the differences, and for the equalities."""
+    alpha = 1 - confidence
+    different = np.array([line["p"] for line in lines], dtype=float)
+    within = np.array([_p_beyond(line["estimate"], margin) for line in lines], dtype=float)
+    adjusted = holm(different)
+    levels = [_holm_levels(p, alpha) if by_holm else np.full(len(lines), alpha) for p in (different, within)]
+    settled = [p <= level * (1 + 1e-9) for p, level in zip((different, within), levels)]
+    for i, line in enumerate(lines):
+        plain = verdict(line["low"], line["high"], margin, lower_is_better)
+        same = plain.startswith("no difference")
+        holds = not by_holm or settled[same][i]
+        seeds = _seeds_to_fit(line["estimate"], margin, levels[1][i])
+        if not same:
+            seeds = min(seeds, _seeds_to_differ(line["estimate"], levels[0][i]))
+        line |= {"p_holm": adjusted[i], "plain_verdict": plain, "seeds_needed": seeds}
+        line["verdict"] = plain if holds else "can't tell"
 
 
 def summarize(
@@ -160,23 +345,40 @@ def summarize(
     margin: float = 0.01,  # smallest difference that matters, in the metric's own unit
     pairs: Mapping[str, tuple[str, str]] | None = None,  # name of a line -> (technique with it, without it)
     correct: Mapping[str, Any] | None = None,  # trial id (column `id`) -> right or not, (n_photos,) bool
-    confidence: float = 0.95,
+    confidence: float = 0.95,  # of each interval, and of all verdicts together; above 0, at most 1
     setting: Sequence[str] = ("size", "epochs"),  # columns that must be equal within a pair
+    holm: bool = True,  # whether the verdicts allow for the number of lines
 ) -> pd.DataFrame:  # one row for each technique and setting, the baseline first
     """
     Compare techniques by paired differences, with an interval, the cost, and a verdict in words.
 
     Columns: `technique`, the setting, `recipe` and `control` (what was trained on the two sides), `seeds`
     (pairs), `unpaired` (trials left out), `mean`, `mean_control`, `difference` (recipe minus control), `low`,
-    `high` (its interval), `covers`, `verdict`, and for each cost the recipe's mean and its ratio to the
-    control. All means are over the pairs, except in the baseline's own row.
+    `high` (its interval), `covers`, `p` (the two-sided test of no difference that belongs to this interval), `p_holm`
+    (adjusted for the number of lines), `verdict`, `plain_verdict` (what the line's own interval would say, were it the
+    only one), `seeds_needed`, and for each cost the recipe's mean and its ratio to the control. All means are over
+    the pairs, except in the baseline's own row.
+
+    The verdict follows Holm's rule over all lines that have an interval: "helps" and "hurts" also need `p_holm` of at most
+    1 - confidence, so that the chance of *any* of them where there is no difference is at most that. "No
+    difference beyond" the margin is a claim too: the tests that belong to it (that the interval at their level fits within
+    ± the margin; Schuirmann 1987) are adjusted by Holm's rule among themselves, so that the chance of any false one is at
+    most half of 1 - confidence (a truth lies beyond one end only). The two kinds are not adjusted for each other. What
+    holds alone but not among so many is "can't tell". `low` and `high` are each line's own, not adjusted. With one
+    line, or `holm=False`, both verdicts are the same.
+
+    `seeds_needed`: about how many pairs would settle the line at the level that Holm's rule asks of it now, if
+    its mean and spreads stayed as they are (`seeds_needed`); at most `seeds` where it is settled, infinite where only more
+    photos can help, NaN without an interval.
 
     What the interval covers stands in `covers`. "seeds": chance in the seeds, for these validation photos.
     "seeds and photos" (for accuracy, where `correct` has each trial): chance in both, so that it speaks about
     new photos of the same kind too. Neither covers another split, other settings, another kind of photos, nor
-    the choice of the best among many techniques. With one pair there is no interval: "can't tell".
+    that the best of many techniques looks better than it is. With one pair there is no interval: "can't tell".
 
-    Raises `ValueError` for missing columns, an unknown baseline, and trials that occur twice.
+    Raises `ValueError` for missing columns, an unknown baseline, trials that occur twice, and a negative margin.
+    Sources: Holm 1979, *A Simple Sequentially Rejective Multiple Test Procedure*; Schuirmann 1987, *A Comparison of the Two
+    One-Sided Tests Procedure*.
     """
     setting = list(setting)
     valid = _check_trials(trials, metric, setting)
@@ -191,7 +393,7 @@ def summarize(
         sides = {name: part.set_index("seed") for name, part in group.groupby("technique")}
         if baseline in sides:
             own = sides[baseline]
-            row = {"technique": baseline, "recipe": baseline, "verdict": "reference"}
+            row = {"technique": baseline, "recipe": baseline, "verdict": "reference", "plain_verdict": "reference"}
             row |= here | {"seeds": len(own), "unpaired": 0, "mean": own[metric].mean()}
             rows.append(row | {cost: own[cost].mean() for cost in COSTS if cost in own})
         for name, (recipe, control) in pairs.items():
@@ -199,11 +401,103 @@ def summarize(
                 continue  # it was run with other settings only
             both = [sides.get(side, group.iloc[:0].set_index("seed")) for side in (recipe, control)]
             row = {"technique": name, "recipe": recipe, "control": control}
-            rows.append(row | here | _compare(*both, metric, margin, correct, confidence))
+            rows.append(row | here | _compare(*both, metric, correct, confidence))
+    _judge([row for row in rows if "estimate" in row], margin, confidence, metric in LOWER_IS_BETTER, holm)
     columns = ["technique", *setting, "recipe", "control", "seeds", "unpaired", "mean", "mean_control"]
-    columns += ["difference", "low", "high", "covers", "verdict"]
+    columns += ["difference", "low", "high", "covers", "p", "p_holm", "verdict", "plain_verdict", "seeds_needed"]
     columns += [c for cost in COSTS for c in (cost, f"{cost}_ratio") if cost in trials]
     return pd.DataFrame(rows, columns=columns)
+
+# %% ../nbs/support/comparison.ipynb #f2b963c8
+SPENDING = ("obrien-fleming", "pocock")
+
+
+def look_confidence(
+    look_seeds: Sequence[int],  # number of seeds at each look so far, 2 or more, growing
+    planned: int,  # most seeds that there may ever be, set before the first look
+    confidence: float = 0.95,  # of all looks together, between 0 and 1
+    spending: str = "obrien-fleming",  # hardly anything early; or "pocock": more evenly
+) -> list[float]:  # for each look, the confidence to give to `summarize`; the last one is that of the present look
+    """
+    The confidence of each look that keeps the promise when one looks, adds seeds, and looks again.
+
+    Each look may miss in what the spending function adds since the look before, and these shares sum to 1 - confidence at
+    most. So the chance of a false finding at any look is that at most, for any number of seeds, with or without
+    photos, and with Holm's rule at each look, if `planned` and the looks were set without knowing the results. It is
+    on the safe side, as looks at the same seeds miss together, and the more so the more looks there are: plan a few. (The
+    less strict bounds for large samples break the promise with few seeds.) A later look doesn't change those before. After an
+    early stop the difference is too far from zero on average: the verdict holds, the size is flattered.
+
+    The spending functions, two-sided: Lan and DeMets 1983, *Discrete Sequential Boundaries for Clinical Trials*.
+    Raises `ValueError` for looks that don't grow, fewer than two seeds, more than planned, another spending, or a
+    confidence outside 0 to 1.
+    """
+    from scipy.stats import norm
+
+    seeds = np.asarray(look_seeds, dtype=float)
+    if seeds.ndim != 1 or not len(seeds) or seeds[0] < 2 or (np.diff(seeds) <= 0).any() or not seeds[-1] <= planned:
+        raise ValueError(f"look_seeds={list(look_seeds)} must grow from 2 or more to planned={planned} at most.")
+    if spending not in SPENDING:
+        raise ValueError(f"spending={spending!r} must be one of {SPENDING}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must lie between 0 and 1, for example 0.95.")
+    alpha, shares = 1 - confidence, seeds / planned
+    if spending == "pocock":
+        spent = alpha * np.log1p((np.e - 1) * shares)
+    else:
+        spent = 4 * norm.sf(norm.isf(alpha / 4) / np.sqrt(shares))  # half of alpha for each side
+    return (1 - np.diff(spent, prepend=0)).tolist()
+
+# %% ../nbs/support/comparison.ipynb #4caf9026
+def interaction(
+    trials: pd.DataFrame,  # one row a trial, as for `summarize`
+    a: str,  # technique, or recipe, with only the first
+    b: str,  # with only the second
+    both: str,  # with both
+    baseline: str = "baseline",  # with neither
+    metric: str = "accuracy",  # column to compare; for losses, errors and costs lower counts as better
+    correct: Mapping[str, Any] | None = None,  # trial id (column `id`) -> right or not, (n_photos,) bool
+    margin: float = 0.01,  # smallest difference that matters, in the metric's own unit, 0 or more
+    confidence: float = 0.95,  # of each interval, above 0, at most 1
+    setting: Sequence[str] = ("size", "epochs"),  # columns that must be equal within a comparison
+) -> pd.DataFrame:  # five rows for each setting that has all four recipes
+    """
+    What two techniques bring alone, with the other one on, and together compared with the sum of both.
+
+    Columns: `effect`, the setting, `seeds` (that all four recipes have; others are left out), `difference`, `low`,
+    `high`, `covers`, `p` (as in `summarize`; photos only where `correct` has the trials of all four), `verdict`. The rows
+    of `effect`, with the names of a and b for A and B: "A alone" (a - baseline), "A with B on" (both - b), "B alone",
+    "B with A on", and "together minus the sum of both" (both - a - b + baseline), where "helps" means that together
+    they are better than the sum. Each verdict is for its row alone, without Holm's rule: choose before which row is
+    the question. The last row is the interaction of a 2 × 2 factorial design (Fisher 1935, *The Design of Experiments*).
+
+    Raises `ValueError` for missing columns, trials that occur twice, and where no setting has a seed with all four.
+    """
+    setting, names = list(setting), (a, b, both, baseline)
+    effects = {
+        f"{a} alone": (1, 0, 0, -1),
+        f"{a} with {b} on": (0, -1, 1, 0),
+        f"{b} alone": (0, 1, 0, -1),
+        f"{b} with {a} on": (-1, 0, 1, 0),
+        "together minus the sum of both": (-1, -1, 1, 1),
+    }
+    valid, rows = _check_trials(trials, metric, setting), []
+    for values, group in valid.groupby(setting) if setting else [((), valid)]:
+        sides = [group[group["technique"] == name].set_index("seed") for name in names]
+        seeds = sorted(set.intersection(*(set(side.index) for side in sides)))
+        sides = [side.loc[seeds] for side in sides]
+        known = correct if _photos_known(sides, correct) else None  # all rows cover the same
+        for effect, signs in effects.items() if seeds else ():
+            taken = [(side, sign) for side, sign in zip(sides, signs) if sign]
+            estimate, covers = _estimate(*zip(*taken), metric, known)
+            low, high = estimate.interval(confidence)
+            difference = sum(sign * side[metric].mean() for side, sign in taken)
+            row = {"effect": effect, **dict(zip(setting, values)), "seeds": len(seeds), "difference": difference}
+            row |= {"low": low, "high": high, "covers": covers, "p": _p_value(estimate)}
+            rows.append(row | {"verdict": verdict(low, high, margin, metric in LOWER_IS_BETTER)})
+    if not rows:
+        raise ValueError(f"There is no seed and setting with all four of {', '.join(names)}; train them from the same seeds.")
+    return pd.DataFrame(rows)
 
 # %% ../nbs/support/comparison.ipynb #3b2f8330
 class CostRatio(NamedTuple):
@@ -280,11 +574,6 @@ def _cost_to_reach(costs: np.ndarray, results: np.ndarray, target: float) -> tup
     return float(np.exp(costs[first - 1] + share * (costs[first] - costs[first - 1]))), False
 
 # %% ../nbs/support/comparison.ipynb #f9888ebb
-def _exact(differences: np.ndarray) -> np.ndarray:
-    """Differences of less than 1e-12 come from rounding: they are zero."""
-    return np.where(np.abs(differences) < 1e-12, 0, differences)
-
-
 def _tau_b(
     one: np.ndarray,  # (..., n_techniques)
     other: np.ndarray,  # (..., n_techniques)
@@ -410,17 +699,11 @@ def _told_apart(
     differences: np.ndarray,  # (n_seeds, n_pairs)
     confidence: float,
 ) -> float:  # share of pairs whose interval excludes zero, by Holm's rule
-    """Try the pairs from the clearest on, each at the level that Holm's rule leaves; stop at the first that fails."""
+    """Share of the pairs whose paired t test holds among all of them."""
     if len(differences) < 2:
         return np.nan
-    means, spreads = np.abs(differences.mean(0)), differences.std(0, ddof=1)
-    clarity = np.divide(means, spreads, out=np.where(means > 0, np.inf, 0.0), where=spreads > 0)
-    n_pairs = differences.shape[1]
-    for told, pair in enumerate(np.argsort(-clarity, kind="stable")):
-        low, high = paired_interval(differences[:, pair], 1 - (1 - confidence) / (n_pairs - told))
-        if low <= 0 <= high:
-            return told / n_pairs
-    return 1.0
+    p_values = [_p_value(_of_seeds(pair)) for pair in differences.T]
+    return float((holm(p_values) <= 1 - confidence).mean())
 
 
 def discrimination(

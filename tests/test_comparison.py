@@ -11,8 +11,12 @@ from lessonkit.comparison import (
     cost_ratio,
     crossed_interval,
     discrimination,
+    holm,
+    interaction,
+    look_confidence,
     paired_interval,
     rank_agreement,
+    seeds_needed,
     summarize,
     verdict,
 )
@@ -125,6 +129,325 @@ def test_margin_decides_what_counts_as_no_difference(margin):
 
 def test_a_table_with_no_trials_gives_a_table_with_no_rows():
     assert len(summarize(table({"baseline": {0: 0.5}}).iloc[:0])) == 0
+
+
+def crossed_study(rng, n_seeds=5, n_photos=80, truth=0.0, seeds=0.05, photos=0.5, rest=0.5) -> np.ndarray:
+    """Differences of a study in which both the seeds and the photos are drawn, (n_seeds, n_photos)."""
+    parts = rng.normal(0, seeds, (n_seeds, 1)) + rng.normal(0, photos, n_photos) + rng.normal(0, rest, (n_seeds, n_photos))
+    return truth + parts
+
+
+@pytest.mark.parametrize("n_seeds, spreads", [(3, {}), (10, {}), (5, {"photos": 1.0}), (5, {"seeds": 0.2}), (5, {"photos": 0.0})])
+def test_interval_over_seeds_and_photos_holds_the_truth_where_both_are_drawn(n_seeds, spreads):
+    rng = np.random.default_rng(0)
+    intervals = [crossed_interval(crossed_study(rng, n_seeds, truth=0.3, **spreads)) for _ in range(800)]
+    assert 0.93 < np.mean([low <= 0.3 <= high for low, high in intervals]) < 0.995
+
+
+# --- many techniques
+
+def test_holms_adjusted_p_values_are_those_of_r():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # p.adjust(c(...), "holm")
+    assert holm([0.4, 0.5, 0.01]) == pytest.approx([0.8, 0.8, 0.03])
+    assert np.isnan(holm([np.nan, 0.01, np.nan])).tolist() == [True, False, True] and len(holm([])) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1) | st.just(np.nan), max_size=8), st.sampled_from([0.01, 0.05, 0.2]))
+def test_what_holm_leaves_below_alpha_is_what_the_stepwise_procedure_rejects(p_values, alpha):
+    waiting, rejected = [i for i, p in enumerate(p_values) if not np.isnan(p)], set()
+    while waiting and min(p_values[i] for i in waiting) * len(waiting) <= alpha:
+        first = min(waiting, key=lambda i: p_values[i])
+        rejected.add(first)
+        waiting.remove(first)
+    adjusted = holm(p_values)
+    assert set(np.flatnonzero(adjusted <= alpha)) == rejected
+    there = ~np.isnan(adjusted)
+    assert (adjusted[there] >= np.array(p_values)[there]).all() and (adjusted[there] <= 1).all()
+
+
+@pytest.mark.parametrize("wrong", [[1.2], [-0.1], [[0.1, 0.2]]])
+def test_holm_refuses_what_are_no_p_values(wrong):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        holm(wrong)
+
+
+def with_photos(right: dict[str, np.ndarray]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Trials and their correctness from `{technique: (n_seeds, n_photos)}`."""
+    correct = {f"{name}-{seed}": row for name, rows in right.items() for seed, row in enumerate(rows)}
+    trials = table({name: dict(enumerate(rows.mean(1))) for name, rows in right.items()})
+    return trials.assign(id=trials.technique + "-" + trials.seed.astype(str)), correct
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.1, 0.4]))
+def test_p_belongs_to_the_interval_that_is_shown(seed, gain):
+    rng = np.random.default_rng(seed)
+    ease = rng.beta(2, 1, 150)
+    chances = {"baseline": ease, "mixup": (ease + rng.normal(gain, 0.2, 150)).clip(0, 1)}
+    trials, correct = with_photos({name: rng.random((4, 150)) < p for name, p in chances.items()})
+    seeds, both = (summarize(trials, correct=c).iloc[1] for c in (None, correct))
+    sides = [trials.accuracy[trials.technique == name].to_numpy() for name in ("mixup", "baseline")]
+    assert seeds.p == pytest.approx(stats.ttest_rel(*sides).pvalue, rel=1e-6)
+    assert both.p >= seeds.p - 1e-12  # the interval over photos too is never narrower
+    if 1e-10 < both.p < 1:
+        row = summarize(trials, correct=correct, confidence=1 - both.p).iloc[1]
+        assert min(abs(row.low), abs(row.high)) == pytest.approx(0, abs=1e-6)
+
+
+def test_p_of_a_difference_beyond_all_doubt_is_tiny_or_zero():
+    sure = np.full((2, 5000), 0.9) + np.array([[-1e-9], [1e-9]])
+    sure[:, ::2] += 0.01
+    trials, correct = with_photos({"baseline": np.zeros((2, 5000)), "mixup": sure})
+    with np.errstate(all="raise"):
+        row = summarize(trials, correct=correct).iloc[1]
+    assert 0 <= row.p < 1e-8 and row.verdict == "helps"
+
+
+def test_p_of_no_difference_at_all_is_one_and_of_a_difference_without_spread_zero():
+    trials = table({"baseline": {0: 0.5, 1: 0.75}, "idle": {0: 0.5, 1: 0.75}, "sure": {0: 0.75, 1: 1.0}, "new": {1: 0.5}})
+    rows = summarize(trials).set_index("technique")
+    assert (rows.p["idle"], rows.p["sure"]) == (1, 0)
+    assert rows.verdict.tolist() == ["reference", "no difference beyond 0.01", "helps", "can't tell"]
+    assert rows.loc[["baseline", "new"], ["p", "p_holm", "seeds_needed"]].isna().all(axis=None)
+    assert rows.p_holm["sure"] == 0 and rows.p_holm["idle"] == 1
+    assert summarize(trials, margin=0).verdict[1] == "no difference beyond 0"
+
+
+@settings(max_examples=50, deadline=None)
+@given(accuracies, st.integers(0, 1000), st.sampled_from([0.002, 0.01, 0.05]))
+def test_with_one_line_holm_changes_nothing(values, seed, margin):
+    rng = np.random.default_rng(seed)
+    other = np.array(values) + rng.normal(0.005, 0.01, len(values))
+    rows = summarize(table({"baseline": dict(enumerate(values)), "mixup": dict(enumerate(other))}), margin=margin)
+    assert rows.verdict[1] == rows.plain_verdict[1] == verdict(rows.low[1], rows.high[1], margin)
+    assert rows.p_holm[1] == rows.p[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 6), st.sampled_from([0.0, 0.004, 0.01]))
+def test_verdicts_among_many_only_become_more_careful_and_the_seeds_needed_agree_with_them(seed, techniques, n_seeds, margin):
+    rng = np.random.default_rng(seed)
+    gains = rng.choice([0, 0.005, 0.02], techniques)
+    base = rng.normal(0.7, 0.02, n_seeds)
+    runs = {f"t{i}": dict(enumerate(base + gain + rng.normal(0, 0.003, n_seeds))) for i, gain in enumerate(gains)}
+    trials = table({"baseline": dict(enumerate(base)), **runs})
+    rows, plain = (summarize(trials, margin=margin, holm=by_holm).iloc[1:] for by_holm in (True, False))
+    assert (rows.plain_verdict == plain.verdict).all() and (plain.plain_verdict == plain.verdict).all()
+    assert ((rows.verdict == rows.plain_verdict) | (rows.verdict == "can't tell")).all()
+    found = rows.verdict.isin(["helps", "hurts"])
+    assert (found == (rows.plain_verdict.isin(["helps", "hurts"]) & (rows.p_holm <= 0.05))).all()
+    assert np.allclose(rows.p_holm, holm(rows.p))
+    for r in (rows, plain):
+        assert ((r.verdict != "can't tell") == (r.seeds_needed <= r.seeds)).all()
+    expected = [seeds_needed(trials.accuracy[trials.technique == name].to_numpy() - base, margin) for name in plain.technique]
+    assert [n for n, v in zip(plain.seeds_needed, plain.verdict) if "no diff" not in v] == [
+        n for n, v in zip(expected, plain.verdict) if "no diff" not in v
+    ]
+
+
+def share_of_tables(draw, words: tuple[str, ...], margin: float, n: int = 400) -> tuple[float, float]:
+    """In how many tables one line at least says one of the words: by Holm's rule, and without it."""
+    tables = [summarize(draw(), margin=margin).iloc[1:] for _ in range(n)]
+    columns = "verdict", "plain_verdict"
+    return tuple(np.mean([rows[column].str.startswith(words).any() for rows in tables]) for column in columns)
+
+
+def draw_table(rng, gain: float) -> pd.DataFrame:
+    """Six techniques that all have the same true difference, from five seeds."""
+    runs = rng.normal(0.7, 0.01, (7, 5)) + gain * (np.arange(7) > 0)[:, None]
+    return table({name: dict(enumerate(run)) for name, run in zip(["baseline", *"abcdef"], runs)})
+
+
+def test_six_techniques_that_do_nothing_seldom_seem_to_do_something():
+    rng = np.random.default_rng(0)
+    by_holm, plain = share_of_tables(lambda: draw_table(rng, 0.0), ("helps", "hurts"), margin=0)
+    assert by_holm <= stats.binom.ppf(0.999, 400, 0.05) / 400 < plain
+
+
+def test_six_techniques_that_matter_just_so_much_are_seldom_called_equal():
+    rng = np.random.default_rng(0)  # the margin is wide, so that the intervals fit inside
+    by_holm, plain = share_of_tables(lambda: draw_table(rng, 0.05), ("no difference",), margin=0.05)
+    assert by_holm <= stats.binom.ppf(0.999, 400, 0.025) / 400 < plain  # a half of 5 %: they lie beyond one end
+
+
+# --- how many seeds
+
+@pytest.mark.parametrize("half_width, expected", [(1.0, 7), (0.5, 18), (0.25, 64), (0.1, 387)])
+def test_the_number_of_seeds_is_the_sample_size_of_students_interval(half_width, expected):
+    # in standard deviations; t(6) = 2.447, t(17) = 2.110, t(63) = 1.998, t(386) = 1.966
+    assert seeds_needed(half_width + np.array([-1.0, 0.0, 1.0]), margin=0) == expected
+    assert seeds_needed(np.array([-1.0, 0.0, 1.0]), margin=half_width) == expected
+
+
+def test_a_study_of_the_size_needed_settles_it_about_every_other_time():
+    rng = np.random.default_rng(0)
+    now = np.array([-0.01, 0.0, 0.01]) + 0.006
+    needed = seeds_needed(now, margin=0)
+    assert 3 < needed < 50
+
+    def settled(n: int) -> float:
+        ends = np.array([paired_interval(rng.normal(0.006, 0.01, n)) for _ in range(600)])
+        return ((ends[:, 0] > 0) | (ends[:, 1] < 0)).mean()
+
+    assert 0.4 < settled(needed) < 0.65
+    assert settled(needed // 2) < 0.35 and settled(2 * needed) > 0.75
+
+
+def test_more_seeds_shrink_their_own_part_only():
+    rng = np.random.default_rng(1)
+    study = crossed_study(rng, n_seeds=6, n_photos=400, truth=0.1, seeds=0.15, photos=0.6, rest=0.3)
+    needed, for_these_photos = seeds_needed(study), seeds_needed(study.mean(1))
+    assert for_these_photos < needed < 100
+
+    def settled(n: int) -> float:
+        """How often a study of that size is settled whose truth is what was found."""
+        as_now = dict(truth=study.mean(), seeds=study.mean(1).std(ddof=1), photos=0.6, rest=0.3)
+        return np.mean([crossed_interval(crossed_study(rng, n, 400, **as_now))[0] > 0 for _ in range(300)])
+
+    assert 0.4 < settled(needed) < 0.65
+    assert settled(for_these_photos) < 0.45
+
+
+def test_where_the_photos_alone_reach_too_far_no_number_of_seeds_is_enough():
+    photos = np.repeat([1.0, -1.0, 0.0], [6, 3, 41])  # mean 0.06, standard error 0.06
+    noisy = np.tile(photos, (4, 1)) + np.array([-0.1, 0.1, -0.05, 0.05])[:, None]
+    assert seeds_needed(noisy) == np.inf
+    assert seeds_needed(noisy, margin=0.5) < np.inf  # but they do tell that it is no difference beyond 0.5
+    assert seeds_needed(np.tile(noisy, (1, 16)), margin=0) < np.inf  # and more photos would help
+
+
+def test_the_number_of_seeds_in_the_corners():
+    assert np.isnan(seeds_needed([0.1])) and np.isnan(seeds_needed([]))
+    assert seeds_needed([0.0, 0.0], margin=0) == 2  # no difference at all
+    assert seeds_needed([0.3, 0.3]) == 2
+    assert seeds_needed([-1.0, 1.0], margin=0) == np.inf  # its mean is zero, and nothing but zero is small enough
+    for wrong in (dict(margin=-1), dict(confidence=95), dict(differences=np.zeros((2, 2, 2)))):
+        with pytest.raises(ValueError, match="must"):
+            seeds_needed(**({"differences": [0.1, 0.2]} | wrong))
+
+
+# --- looking again
+
+def test_what_is_spent_is_what_the_published_functions_say():
+    # two-sided 5 %, five equal looks: cumulative error as printed by the program of Reboussin et al. 2000
+    looks = look_confidence([2, 4, 6, 8, 10], planned=10)
+    assert np.cumsum(1 - np.array(looks)) == pytest.approx([1.08e-6, 7.88e-4, 0.00762, 0.0244, 0.05], rel=5e-3)
+    pocock = look_confidence([2, 4, 6, 8, 10], planned=10, spending="pocock")
+    assert stats.norm.isf((1 - pocock[0]) / 2) == pytest.approx(2.438, abs=1e-3)  # the first bound of their table
+    assert sum(1 - c for c in pocock) == pytest.approx(0.05)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.integers(2, 40), min_size=1), st.integers(40, 60), st.sampled_from(["obrien-fleming", "pocock"]))
+def test_looks_spend_alpha_at_most_and_later_ones_change_nothing_before(seeds, planned, spending):
+    seeds = sorted(seeds)
+    looks = look_confidence(seeds, planned, 0.9, spending)
+    assert sum(1 - c for c in looks) <= 0.1 + 1e-12 and all(0.9 - 1e-12 <= c <= 1 for c in looks)
+    assert look_confidence(seeds[:1], planned, 0.9, spending) == looks[:1]
+    assert sum(1 - c for c in look_confidence([*seeds[:-1], planned], planned, 0.9, spending)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("looks", [(3, 5, 10), (2, 3, 4, 5), tuple(range(3, 13))])
+@pytest.mark.parametrize("spending", ["obrien-fleming", "pocock"])
+def test_looking_again_keeps_the_promise_that_naive_looking_breaks(looks, spending):
+    rng = np.random.default_rng(0)
+    studies = rng.normal(0, 1, (20_000, looks[-1]))
+    p_values = [stats.ttest_1samp(studies[:, :n], 0, axis=1).pvalue for n in looks]
+    spent = look_confidence(looks, looks[-1], spending=spending)
+    found = [np.mean(np.any([p <= 1 - c for p, c in zip(p_values, levels)], axis=0)) for levels in (spent, [0.95] * len(looks))]
+    assert found[0] < 0.054 and found[1] > 0.1
+
+
+def test_looking_again_keeps_the_promise_with_photos_and_many_techniques():
+    rng = np.random.default_rng(0)
+    looks, n, photos = (3, 5, 8), 150, 60
+    levels = look_confidence(looks, 8)
+    found = []
+    for _ in range(n):
+        ease = rng.beta(2, 2, photos)
+        noisy = {t: (rng.random((8, photos)) < ease) for t in ("baseline", "a", "b", "c")}  # all equally good
+        trials, correct = with_photos(noisy)
+        tables = [summarize(trials[trials.seed < k], correct=correct, confidence=c, margin=0) for k, c in zip(looks, levels)]
+        found.append(any(rows.verdict.isin(["helps", "hurts"]).any() for rows in tables))
+    assert np.sum(found) <= stats.binom.ppf(0.999, n, 0.05)
+
+
+@pytest.mark.parametrize("wrong", [
+    dict(look_seeds=[]), dict(look_seeds=[1, 3]), dict(look_seeds=[3, 3]), dict(look_seeds=[3, 11]), dict(look_seeds=[np.nan]),
+    dict(spending="all"), dict(confidence=95),
+])  # fmt: skip
+def test_looks_without_a_plan_are_refused(wrong):
+    with pytest.raises(ValueError, match="must"):
+        look_confidence(**({"look_seeds": [3, 5], "planned": 10} | wrong))
+
+
+def test_an_early_look_whose_confidence_rounds_to_one_cant_tell():
+    trials = table({"baseline": {0: 0.5, 1: 0.52, 2: 0.5}, "mixup": {0: 0.9, 1: 0.91, 2: 0.9}})
+    rows = summarize(trials, confidence=look_confidence([3], planned=1000)[-1])
+    assert rows.verdict[1] == "can't tell" and rows.seeds_needed[1] == np.inf
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        summarize(trials, confidence=95)
+
+
+# --- two techniques together
+
+FOUR = {
+    "baseline": {0: 0.70, 1: 0.72, 2: 0.74},
+    "a": {0: 0.73, 1: 0.74, 2: 0.78},  # +3, +2, +4
+    "b": {0: 0.72, 1: 0.74, 2: 0.76},  # +2 each
+    "ab": {0: 0.74, 1: 0.75, 2: 0.79},  # +4, +3, +5: over the sum -1, -1, -1 and so surely
+}
+
+
+def test_interaction_of_worked_numbers():
+    rows = interaction(table(FOUR), "a", "b", "ab").set_index("effect")
+    assert rows.index.tolist() == ["a alone", "a with b on", "b alone", "b with a on", "together minus the sum of both"]
+    assert rows.difference.tolist() == pytest.approx([0.03, 0.02, 0.02, 0.01, -0.01])
+    # a alone: standard deviation 0.01, three seeds, t(2) = 4.303
+    assert rows.loc["a alone", ["low", "high"]].tolist() == pytest.approx([0.03 - 0.02484, 0.03 + 0.02484], abs=1e-5)
+    assert rows.low["together minus the sum of both"] == pytest.approx(-0.01) == rows.high["together minus the sum of both"]
+    assert (rows.seeds == 3).all() and rows.verdict["a alone"] == "helps"
+    strict = interaction(table(FOUR), "a", "b", "ab", margin=0.005).set_index("effect")
+    assert strict.verdict["together minus the sum of both"] == "hurts"
+    swapped = interaction(table(FOUR), "b", "a", "ab").difference
+    assert swapped.tolist() == pytest.approx(rows.difference.iloc[[2, 3, 0, 1, 4]].tolist())
+
+
+def test_interaction_takes_the_seeds_and_settings_that_all_four_have():
+    extra = table({"a": {3: 0.1, 4: 0.9}, "ab": {3: 0.2}})
+    other = table({**FOUR, "ab": {s: v + 0.02 for s, v in FOUR["ab"].items()}}, size=128)
+    lonely = table({"baseline": {0: 0.5}, "a": {0: 0.6}}, size=32)
+    rows = interaction(pd.concat([table(FOUR), extra, other, lonely]).sample(frac=1, random_state=0), "a", "b", "ab")
+    assert rows["size"].tolist() == [64] * 5 + [128] * 5
+    pd.testing.assert_frame_equal(rows[:5], interaction(table(FOUR), "a", "b", "ab"))
+    assert rows.difference.iloc[9] == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="all four of a, b, none, baseline"):
+        interaction(table(FOUR), "a", "b", "none")
+
+
+def test_an_effect_alone_is_the_line_of_the_summary_with_and_without_photos():
+    rng = np.random.default_rng(0)
+    ease = {"baseline": 0.5, "a": 0.6, "b": 0.55, "ab": 0.7}
+    trials, correct = with_photos({name: rng.random((4, 200)) < p for name, p in ease.items()})
+    pairs = {"a alone": ("a", "baseline"), "a with b on": ("ab", "b"), "b alone": ("b", "baseline"), "b with a on": ("ab", "a")}
+    columns = ["difference", "low", "high", "p", "seeds"]
+    for known, covers in ((correct, "seeds and photos"), (None, "seeds")):
+        rows = interaction(trials, "a", "b", "ab", correct=known).set_index("effect")
+        lines = summarize(trials, pairs=pairs, correct=known).set_index("technique").loc[list(pairs)]
+        assert np.allclose(rows.loc[list(pairs), columns].astype(float), lines[columns].astype(float))
+        assert (rows.covers == covers).all()
+    sides = {name: np.stack([correct[f"{name}-{s}"] for s in range(4)]).astype(float) for name in ease}
+    by_photo = sides["ab"] - sides["a"] - sides["b"] + sides["baseline"]
+    last = interaction(trials, "a", "b", "ab", correct=correct).iloc[-1]
+    assert (last.low, last.high) == pytest.approx(crossed_interval(by_photo))
+    some = {name: right for name, right in correct.items() if name != "b-2"}
+    assert set(interaction(trials, "a", "b", "ab", correct=some).covers) == {"seeds"}  # all rows alike
+
+
+def test_interaction_of_losses_is_better_when_lower():
+    trials = table(FOUR).assign(nll=lambda t: 1 - t.accuracy)
+    assert interaction(trials, "a", "b", "ab", metric="nll").verdict[0] == "helps"
 
 
 # --- the order of techniques, and whether they can be told apart
