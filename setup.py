@@ -14,8 +14,8 @@ def requirements(key: str) -> list[str]:
     return [line.strip() for line in settings[key].splitlines() if line.strip()]
 
 
-extras = {name: requirements(f"{name}_requirements") for name in ("lessons", "pretrained", "dev", "browser", "site")}
-extras["dev"] += extras["lessons"] + extras["pretrained"]
+extras = {name: requirements(f"{name}_requirements") for name in ("lessons", "pretrained", "cluster", "dev", "browser", "site")}
+extras["dev"] += extras["lessons"] + extras["pretrained"] + extras["cluster"]
 
 setup(
     name=settings["lib_name"],

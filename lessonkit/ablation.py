@@ -32,14 +32,14 @@ from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
 from .calibration import score
-from .images import ImageSet, image_dataloaders
+from .images import ImageSet, image_dataloaders, split_rows
 from .label_smoothing import LabelSmoothingCrossEntropy
 from .mixup import MixUp
 from .models import code_of, make_model, run_file
 from .normalization import Normalize, channel_stats, pretrained_stats
-from .comparison import discrimination, rank_agreement, summarize
+from .comparison import discrimination, interaction, look_confidence, rank_agreement, summarize
 from .progressive_resizing import ProgressiveResize, pixel_share, size_schedule
-from .report import format_table, readable, verdict_in_points, write_report
+from .report import format_table, interaction_table, readable, verdict_in_points, write_report
 from lessonkit.trials import (
     check_name,
     fingerprint,
@@ -55,8 +55,8 @@ from .tta import flip, tta
 # %% auto #0
 __all__ = ['BASELINE', 'TECHNIQUES', 'COST', 'Technique', 'combine', 'choose_techniques', 'techniques_from', 'comparisons',
            'Recipe', 'statistics_for', 'make_learner', 'predict_plain', 'train_trial', 'estimate', 'duration',
-           'epochs_at_cost', 'study_identity', 'run_ablation', 'plot_ablation', 'class_table', 'ablation_report',
-           'photo_count', 'take_subset', 'smallest_subset']
+           'epochs_at_cost', 'study_identity', 'run_ablation', 'plot_ablation', 'plot_costs', 'class_table',
+           'ablation_report', 'inner_split', 'choose_best', 'photo_count', 'take_subset', 'smallest_subset']
 
 # %% ../nbs/07_ablation.ipynb #188f0167
 @dataclass(frozen=True)
@@ -640,7 +640,7 @@ def _so_far(chosen: Sequence[Technique]) -> Callable[[pd.DataFrame], None]:
         elif complete > shown["seeds"]:
             from tqdm import tqdm
 
-            tqdm.write(f"\nAfter {complete} seeds:\n{table.to_string(index=False)}\n")
+            tqdm.write(f"\nAfter {complete} seed{'s' * (complete > 1)}:\n{table.to_string(index=False)}\n")
         shown["seeds"] = complete
 
     return show
@@ -698,6 +698,9 @@ def run_ablation(
     def before(todo: list[tuple[str, int]]) -> None:
         _check_network(images, recipe)
         stats.append(statistics_for(images, recipe))
+        if jobs > 1 and not cluster:  # once, not in each process
+            for share in {by_name[name].data.get("size_share", 1) for name, _ in todo}:
+                _prepare(images, recipe, share, stats[0])
         if progress:
             print(_announced(images, todo, by_name, epochs_of, recipe, kept, stats[0], jobs, threads), flush=True)
 
@@ -716,6 +719,14 @@ def run_ablation(
         later=[name for name, t in by_name.items() if t.trained_as != name],
         each=_so_far(chosen) if progress else None,
     )  # fmt: skip
+
+
+def _prepare(images: ImageSet, recipe: Recipe, share: float, stats: Any) -> None:
+    """Decode the photos at a size, for training and for validation."""
+    with _seeded(0, torch.device("cpu")):
+        loaders = make_learner(images, Technique("any", data={"size_share": share}), 0, recipe, stats).dls
+    for loader in loaders.loaders:
+        loader.prepare()
 
 
 def _built_in() -> set[str]:
@@ -770,6 +781,7 @@ def plot_ablation(
     margin: float | None = None,  # band of differences too small to matter, as in the verdicts
     ax: Any = None,  # matplotlib axes; new ones when None
     title: str = "What each technique adds",
+    confidence: float = 0.95,  # given to `summarize`
 ) -> Any:  # the axes
     """Draw the difference each technique makes, in percentage points, with interval and verdict."""
     rows = summary[summary["verdict"] != "reference"]
@@ -804,11 +816,44 @@ def plot_ablation(
     ax.set_yticks(range(len(names)), names)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
     covers = "seeds and photos" if (rows["covers"] == "seeds and photos").all() else "seeds"
-    ax.set_xlabel(f"difference in accuracy, percentage points (95 % interval over {covers})")
+    ax.set_xlabel(f"difference in accuracy, percentage points ({100 * confidence:.4g} % interval over {covers})")
     ax.set_title(title, loc="left", fontsize=11)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.grid(axis="x", alpha=0.3)
+    ax.figure.tight_layout()
+    return ax
+
+# %% ../nbs/07_ablation.ipynb #cc5acb7c
+def plot_costs(
+    trials: pd.DataFrame,  # from `run_ablation`; of several sizes and lengths if you like
+    cost: str = "train_seconds",  # the column for the lower axis; or "pixels"
+    ax: Any = None,  # matplotlib axes; new ones when None
+    techniques: Sequence[str] | None = None,  # recipes to draw; all when None
+) -> Any:  # the axes
+    """Draw mean accuracy over mean cost, one line for each recipe and size."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(8, 4.5))
+    names = list(dict.fromkeys(trials["technique"])) if techniques is None else list(techniques)
+    sizes = sorted(set(trials["size"]))
+    for number, name in enumerate(names):
+        for size, rows in trials[trials["technique"] == name].groupby("size"):
+            by_length = rows.groupby("epochs")
+            means, error = by_length[[cost, "accuracy"]].mean(), by_length["accuracy"].sem().fillna(0)
+            label = f"{name}, {size} px" if len(sizes) > 1 else name
+            style = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10], "capsize": 2}
+            style |= {"linestyle": "-" if size == sizes[-1] else "--", "markersize": 6}
+            ax.errorbar(means[cost], 100 * means["accuracy"], 100 * error, label=label, **style)
+    ax.set_xscale("log")
+    axis = {"train_seconds": "seconds of training", "pixels": "pixels trained on"}.get(cost, cost)
+    ax.set(xlabel=f"{axis} (logarithmic)", ylabel="accuracy, % (± standard error)")
+    ax.set_title("Accuracy over cost", loc="left", fontsize=11)
+    ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.grid(alpha=0.3)
     ax.figure.tight_layout()
     return ax
 
@@ -839,6 +884,64 @@ def _in_a_line(value: Any) -> Any:
     return ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
 
 
+def _interactions(
+    trials: pd.DataFrame, chosen: Sequence[Technique], correct: Mapping[str, np.ndarray], margin: float
+) -> dict[str, pd.DataFrame]:
+    """For each combination of two techniques that were also run alone: what each adds with the other on."""
+    there, found = set(trials["technique"]), {}
+    for technique in chosen:
+        parts = technique.recipe.split("+")
+        if len(parts) == 2 and {*parts, technique.recipe} <= there:
+            with contextlib.suppress(ValueError):  # no seed has all four
+                found[technique.name] = interaction(
+                    trials, *parts, technique.recipe, BASELINE, correct=correct, margin=margin
+                )
+    return found
+
+
+def _look(
+    out: Path,
+    seeds: int,
+    planned: int | None,  # the most seeds that there may ever be; None: this is the only look
+) -> float:  # the confidence of this look
+    """Note that the results were looked at, and say how strict this look has to be. Raises `ValueError` for another plan."""
+    path = out / "looks.json"
+    if path.exists():
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        planned = noted["planned"] if planned is None else planned
+        if planned != noted["planned"]:
+            raise ValueError(
+                f"{path} says that {noted['planned']} seeds were planned before the first look, now {planned}. "
+                "A plan that is changed after looking promises nothing."
+            )
+    elif planned is None:
+        return 0.95
+    else:
+        noted = {"planned": planned, "looks": []}
+    earlier = [look for look in noted["looks"] if look < seeds]
+    confidence = look_confidence([*earlier, seeds], planned)[-1]
+    write_atomic(path, json.dumps({"planned": planned, "looks": sorted({*noted["looks"], seeds})}))
+    return confidence
+
+
+def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: float) -> list[str]:
+    """What a reader of the report must know about the study."""
+    equal = {"pixels": "pixels trained on", "epochs": "epochs", "seconds": "seconds of training"}[about["cost"]]
+    notes = [f"Equal for all: {equal}. A technique that saves gets more epochs, never more than the baseline's cost."]
+    if about["pretrained"]:
+        notes.append(f"{about['model']} started from trained weights, with the statistics that they were trained with.")
+    else:
+        notes.append(f"{about['model']} was trained from scratch, with the statistics of the training photos.")
+    notes.append(choice or "Nothing was chosen on the validation photos: all settings were fixed before.")
+    if confidence != 0.95:
+        looks = json.loads((out / "looks.json").read_text(encoding="utf-8"))
+        notes.append(
+            f"Looked at with {', '.join(map(str, looks['looks']))} of {looks['planned']} planned seeds: this look's "
+            f"intervals are at {100 * confidence:.4g} %, so that all looks together err in 5 % of studies at most."
+        )
+    return notes
+
+
 def ablation_report(
     images: ImageSet,
     trials: pd.DataFrame,  # from `run_ablation`
@@ -847,15 +950,27 @@ def ablation_report(
     margin: float = 0.01,  # smallest difference in accuracy that matters
     title: str = "Which techniques help?",
     command: str = "",  # that does it again
+    choice: str | None = None,  # how the techniques were chosen, from `choose_best`; None: fixed beforehand
+    planned: int | None = None,  # the most seeds that there may ever be, if you want to look now and add some
 ) -> str:  # the table as plain text
-    """Write `summary.csv`, `ablation.png` and `report.html` beside the trials, and return the table."""
+    """
+    Write `summary.csv`, `ablation.png`, `report.html` and `report.md` beside the trials, and return the table.
+
+    With `planned`, each look at the results is noted in `looks.json`, and its intervals are as wide as
+    `look_confidence` asks, so that looking several times is no cheating. Raises `ValueError` if the plan
+    differs from the first look's.
+    """
     from matplotlib.figure import Figure
 
-    chosen, correct = choose_techniques(techniques), read_correct(out, trials)
-    summary = summarize(trials, BASELINE, margin=margin, pairs=comparisons(chosen), correct=correct)
-    figure = Figure(figsize=(9, 1.8 + 0.5 * len(summary)))
-    plot_ablation(summary, margin, figure.subplots())
-    about = json.loads((Path(out) / "study.json").read_text(encoding="utf-8"))["identity"]
+    out, chosen, correct = Path(out), choose_techniques(techniques), read_correct(out, trials)
+    confidence = _look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
+    pairs = comparisons(chosen)
+    summary = summarize(trials, BASELINE, margin=margin, pairs=pairs, correct=correct, confidence=confidence)
+    figure = Figure(figsize=(9, 5.5 + 0.5 * len(summary)))
+    upper, lower = figure.subplots(2, 1, height_ratios=[1.4 + 0.5 * len(summary), 3.2])
+    plot_ablation(summary, margin, upper, confidence=confidence)
+    plot_costs(trials, ax=lower)
+    about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
     failed = read_trials(out, failed=True)
     if len(failed):
         failed = failed[failed["technique"].isin([t.recipe for t in chosen])]
@@ -870,8 +985,49 @@ def ablation_report(
         settings={name: _in_a_line(value) for name, value in about.items()},
         command=command,
         failed=failed,
+        confidence=confidence,
+        notes=(notes := _notes(about, choice, out, confidence)),
+        together=interaction_table(_interactions(trials, chosen, correct, margin)),
     )
-    return format_table(summary)
+    return "\n".join([format_table(summary, confidence), *notes])
+
+# %% ../nbs/07_ablation.ipynb #32974afc
+def inner_split(
+    images: ImageSet,
+    fraction: float = 0.2,  # of each class's training photos, to compare on
+    seed: int = 0,  # another seed, another split
+) -> ImageSet:  # training photos only: the set-aside ones are its validation part
+    """Set a part of the training photos aside; the validation photos aren't in the result."""
+    part = images.take(images.indices("train"))
+    names = [str(path) for path in part.paths]
+    root = os.path.commonpath(names)
+    names = [Path(os.path.relpath(name, root)).as_posix() for name in names]
+    return replace(part, split=split_rows(names, part.labels, fraction, seed))
+
+
+def choose_best(
+    images: ImageSet,
+    techniques: Sequence[str | Technique] | None = None,  # the candidates, as for `run_ablation`
+    out: str | Path | None = None,  # the comparison is stored in its folder `choice`; None: nothing kept
+    fraction: float = 0.2,  # of the training photos, set aside to compare on
+    **settings: Any,  # of `run_ablation`
+) -> tuple[list[Technique], str]:  # the baseline and the winner, for `run_ablation`; the choice in words
+    """
+    Choose the technique with the highest mean accuracy without looking at the validation photos.
+
+    The baseline may win. A technique that the baseline has wins when it does better without.
+    """
+    chosen = choose_techniques(techniques)
+    if len(chosen) < 2:
+        raise ValueError("To choose takes one technique beside the baseline at least.")
+    inner = inner_split(images, fraction)
+    trials = run_ablation(inner, chosen, out=Path(out) / "choice" if out else None, **settings)
+    means = trials.groupby("technique")["accuracy"].mean()
+    best = max(chosen, key=lambda t: means.get(t.recipe, -1.0))
+    told = f"Chosen among {len(chosen)} recipes: {best.recipe}, with a mean accuracy of {means[best.recipe]:.1%}"
+    told += f" (baseline {means[BASELINE]:.1%})" if best.recipe != BASELINE else ""
+    told += f" on {len(inner.indices('valid')):,} training photos that were set aside."
+    return choose_techniques([best]), told.replace("%", " %")
 
 # %% ../nbs/07_ablation.ipynb #d394ae97
 def photo_count(

@@ -28,11 +28,18 @@ EXAMPLES = """examples:
       one technique; start it again to go on where it stopped, or with more seeds to be more certain
   lessonkit ablate photos --size 32 --epochs 2
       a quick look
+  lessonkit ablate photos --techniques mixup,mixup+tta,mine --techniques-from my.py --seeds 5
+      a combination, and a technique of your own: my.py has a line like  mine = Technique("mine", loss=MyLoss)
+  lessonkit ablate photos --model resnet18 --pretrained --size 96 --epochs 3
+      another network: of torchvision or timm, or a function of yours, --model my.py:make_model
+  lessonkit ablate photos --choose
+      which is best? decided on a part of the training photos, then judged once on the validation photos
   lessonkit ablate photos --subset 0.1
       trains on a tenth of the training photos, chosen to stand for all; into ablation-photos-subset-0.1
 
 FOLDER holds one folder for each class, or train/ and val/ with those in them (as Imagenette does).
-The results are in DIR: report.html, summary.csv, ablation.png, trials.jsonl.
+The results are in DIR: report.html, report.md, summary.csv, ablation.png, trials.jsonl.
+my.py is run as it is, and a cluster runs what it is sent: name only what you trust.
 """
 
 SUBSET_EXAMPLES = """examples:
@@ -105,14 +112,25 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
     )
     _add_photos(one)
     add = one.add_argument
-    add("--techniques", metavar="A,B", help="which techniques (default: all)")
+    add("--techniques", metavar="A,B", help="which techniques, and combinations such as mixup+tta (default: all)")
+    add("--techniques-from", metavar="FILE", help="a Python file that defines more techniques, lessonkit.ablation.Technique")
+    add("--choose", action="store_true", help="choose the best technique on a part of the training photos, then judge that one")
     add("--seeds", type=_positive, default=3, metavar="N", help="trainings of each (default: 3)")
+    add("--planned", type=_positive, metavar="N",
+        help="look now, add seeds later: the most seeds there may ever be; widens the intervals as that needs")
     add("--size", type=_positive, default=64, metavar="PX", help="side of the pictures (default: 64)")
     add("--epochs", type=_positive, default=5, metavar="N", help="length of a training (default: 5)")
     add("--out", metavar="DIR", help="where results go (default: ablation-FOLDER, here)")
     add("--batch-size", type=_positive, default=64, metavar="N", help="photos a step (default: 64)")
-    add("--width", type=_positive, default=32, metavar="N", help="width of the network (default: 32)")
+    add("--model", default="small_resnet", metavar="NAME",
+        help="the network: one of torchvision's or timm's, or FILE.py:FUNCTION (default: small_resnet)")
+    add("--pretrained", action="store_true", help="start from the network's trained weights")
+    add("--width", type=_positive, default=32, metavar="N", help="width of small_resnet (default: 32)")
+    add("--cost", choices=("pixels", "epochs", "seconds"), default="pixels",
+        help="what is equal for all techniques: pixels trained on, epochs, seconds (default: %(default)s)")
     add("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add("--jobs", type=_positive, metavar="N", help="trainings side by side (default: one a core, at most 4; 1 on other devices)")
+    add("--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers see the photos")
     add("--margin", type=float, default=1.0, metavar="POINTS",
         help="smallest difference in accuracy that matters to you, in percentage points (default: 1)")
     add("--subset", type=_amount, metavar="N",
@@ -184,12 +202,12 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     import matplotlib
 
     matplotlib.use("Agg")
-    from lessonkit.ablation import ablation_report, choose_techniques, photo_count, run_ablation, take_subset
+    from lessonkit.ablation import ablation_report, choose_techniques, choose_best, photo_count, run_ablation, take_subset, techniques_from
 
     names = None if args.techniques is None else [n.strip() for n in args.techniques.split(",") if n.strip()]
     if names == []:
         raise ValueError("--techniques names none.")
-    choose_techniques(names)
+    techniques = choose_techniques(names, techniques_from(args.techniques_from) if args.techniques_from else ())
     if not 0 <= args.margin <= 100:
         raise ValueError(f"--margin {args.margin} must lie between 0 and 100 points.")
     folder = "ablation-{}" if args.subset is None else f"ablation-{{}}-subset-{args.subset}"
@@ -203,18 +221,25 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
         trained_on = f"{record['photos']:,} of {record['of']:,} training photos"
         print(f"Trained on {trained_on}, chosen by {record['method']}; judged on all validation photos.", flush=True)
         title += f" Trained on {trained_on}."
-    trials = run_ablation(
-        images, names, args.seeds, args.epochs, args.size, args.batch_size, args.width,
-        out=args.out, device=args.device, subset=record,
-    )
+    if args.planned is not None and args.planned < args.seeds:
+        raise ValueError(f"--planned {args.planned} must be at least --seeds {args.seeds}.")
+    settings = {name: getattr(args, name) for name in ("seeds", "epochs", "size", "batch_size", "width", "device")}
+    settings |= {name: getattr(args, name) for name in ("model", "pretrained", "cost", "cluster")}
+    settings |= {"jobs": args.jobs or (min(4, os.cpu_count() or 1) if args.device == "cpu" else 1), "subset": record}
+    choice = None
+    if args.choose:
+        techniques, choice = choose_best(images, techniques, out=args.out, **settings)
+        print(f"\n{choice}\n", flush=True)
+    trials = run_ablation(images, techniques, out=args.out, **settings)
     report = ablation_report(
-        images, trials, args.out, names, margin=args.margin / 100, title=title, command=shlex.join(["lessonkit", *typed])
+        images, trials, args.out, techniques, margin=args.margin / 100, title=title, choice=choice, planned=args.planned,
+        command=shlex.join(["lessonkit", *typed]),
     )
     print(f"\n{report}\n")
     if record:
         print(f"These trials were trained on {trained_on}, chosen by {record['method']}.")
     print(f"The whole report: {args.out / 'report.html'}")
-    return 0 if len(trials) == args.seeds * len(choose_techniques(names)) else 1
+    return 0 if len(trials) == args.seeds * len(techniques) else 1
 
 
 def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:

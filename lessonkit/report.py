@@ -10,6 +10,7 @@ import html
 import io
 import os
 import platform
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,11 +23,14 @@ from pandas.api.types import is_numeric_dtype
 from .trials import write_atomic
 
 # %% auto #0
-__all__ = ['STYLE', 'verdict_in_points', 'readable', 'format_table', 'explain_interval', 'sentences', 'smallest_passing',
-           'subset_sentences', 'format_subsets', 'format_choice', 'versions', 'machine', 'measures', 'html_report',
-           'png_bytes', 'write_report']
+__all__ = ['MOST_SEEDS', 'STYLE', 'verdict_in_points', 'readable', 'format_table', 'explain_interval', 'sentences',
+           'interaction_table', 'smallest_passing', 'subset_sentences', 'format_subsets', 'format_choice', 'versions',
+           'machine', 'measures', 'html_report', 'markdown_report', 'png_bytes', 'write_report']
 
 # %% ../nbs/support/report.ipynb #8be198b6
+MOST_SEEDS = 999  # more than that nobody trains
+
+
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %" if np.isfinite(value) else "–"
 
@@ -43,6 +47,22 @@ def _factor(value: float) -> str:
     return f"×{value:.2f}" if np.isfinite(value) else "–"
 
 
+def _judged(row: pd.Series) -> str:
+    """The verdict among all lines, and what the line alone would say where that is more."""
+    told, alone = (verdict_in_points(row.get(name, row["verdict"])) for name in ("verdict", "plain_verdict"))
+    return told if told == alone else f"{told} (alone: {alone})"
+
+
+def _more_seeds(row: pd.Series) -> str:
+    """About how many more seeds would settle a line that isn't settled."""
+    needed = row["seeds_needed"]
+    if not row["verdict"].startswith("can't") or np.isnan(needed):
+        return ""
+    if np.isinf(needed) or needed > MOST_SEEDS:
+        return "more photos" if np.isinf(needed) else f"over {MOST_SEEDS} seeds"
+    return f"{max(1, int(needed) - row['seeds'])} more seeds"
+
+
 def verdict_in_points(
     text: str,  # a verdict of `summarize`, for accuracy
 ) -> str:
@@ -55,6 +75,7 @@ def verdict_in_points(
 # %% ../nbs/support/report.ipynb #928aecf5
 def readable(
     summary: pd.DataFrame,  # from `summarize`, for accuracy
+    confidence: float = 0.95,  # given to `summarize`
 ) -> pd.DataFrame:  # text, one row a technique and setting
     """Turn a summary into the table that people read."""
     several = len(summary[["size", "epochs"]].drop_duplicates()) > 1
@@ -67,10 +88,12 @@ def readable(
             "with": _percent(row["mean"]),
             "without": "" if reference else _percent(row["mean_control"]),
             "adds (points)": "" if reference else _points(row["difference"]),
-            "95 % interval": "" if reference else _interval(row["low"], row["high"]),
-            "verdict": "(reference)" if reference else verdict_in_points(row["verdict"]),
+            f"{100 * confidence:.4g} % interval": "" if reference else _interval(row["low"], row["high"]),
+            "verdict": "(reference)" if reference else _judged(row),
             "seeds": f"{row['seeds']}" + (f" ({row['unpaired']} unpaired)" if row["unpaired"] else ""),
         }
+        if "seeds_needed" in summary:
+            line["would settle it"] = "" if reference else _more_seeds(row)
         titles = {"train_seconds": "training", "predict_seconds": "predicting", "pixels": "pixels"}
         for cost, title in titles.items():
             if cost in summary:
@@ -97,9 +120,10 @@ def _lines(
 
 def format_table(
     summary: pd.DataFrame,  # from `summarize`, for accuracy
+    confidence: float = 0.95,  # given to `summarize`
 ) -> str:  # lines of plain text
     """The table for a terminal, with what the interval covers below it."""
-    table = readable(summary)
+    table = readable(summary, confidence)
     if table.empty:
         return "There are no trials yet."
     return "\n".join([*_lines(table, left=("technique", "verdict")), "", explain_interval(summary)])
@@ -116,11 +140,16 @@ def explain_interval(
         told = "The interval covers chance in the seeds, for these very validation photos"
     else:
         return "Nothing was compared."
-    return f"{told}; not another split, other settings or other kinds of photos."
+    told += "; not another split, other settings or other kinds of photos."
+    lines = int(summary["p"].notna().sum()) if "p" in summary else 0
+    if lines > 1:
+        told += f" With {lines} lines one may look good by chance, so each verdict has to pass Holm's rule as well."
+    return told
 
 # %% ../nbs/support/report.ipynb #9ad7ade0
 def sentences(
     summary: pd.DataFrame,  # from `summarize`, for accuracy
+    confidence: float = 0.95,  # given to `summarize`
 ) -> list[str]:  # one for each technique
     """Say in words what was found."""
     found = []
@@ -130,10 +159,29 @@ def sentences(
             continue
         pairs = f"{row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
         interval = _interval(row["low"], row["high"])
-        chance = f"95 % interval {interval}" if interval != "–" else "no interval with a single seed"
+        chance = f"{100 * confidence:.4g} % interval {interval}" if interval != "–" else "no interval with a single seed"
         adds = f"It adds {_points(row['difference'])} points"
-        found.append(f"{row['technique']}: {verdict_in_points(row['verdict'])}. {adds} ({chance}; {pairs}).")
+        found.append(f"{row['technique']}: {_judged(row)}. {adds} ({chance}; {pairs}).")
     return found
+
+# %% ../nbs/support/report.ipynb #2b604cd1
+def interaction_table(
+    found: Mapping[str, pd.DataFrame],  # name of a combination -> from `interaction`, for accuracy
+) -> pd.DataFrame:  # text, five rows a combination
+    """Does one technique still help with the other one on?"""
+    rows = [
+        {
+            "combination": name,
+            "effect": row["effect"],
+            "adds (points)": _points(row["difference"]),
+            "interval": _interval(row["low"], row["high"]),
+            "verdict": verdict_in_points(row["verdict"]),
+            "seeds": str(row["seeds"]),
+        }
+        for name, table in found.items()
+        for _, row in table.iterrows()
+    ]
+    return pd.DataFrame(rows)
 
 # %% ../nbs/support/report.ipynb #23eaaaff
 def _tau(value: float, low: float, high: float) -> str:
@@ -381,17 +429,24 @@ def html_report(
     settings: Mapping[str, Any] | None = None,  # of all trials
     command: str = "",  # that does it again
     failed: pd.DataFrame | None = None,  # trials with `technique`, `seed`, `error`
+    confidence: float = 0.95,  # given to `summarize`
+    notes: Sequence[str] = (),  # what a reader must know: what cost the same, how things were chosen
+    together: pd.DataFrame | None = None,  # from `interaction_table`
 ) -> str:  # a whole page
     """Write everything about a study into one page that needs no other file and no network."""
     parts = [f"<h1>{_escape(title)}</h1>"]
     parts.append(_note("Each line: the same network trained with and without one technique, all else equal."))
-    parts.append(f'<ul class="findings">{"".join(f"<li>{_escape(s)}</li>" for s in sentences(summary))}</ul>')
-    parts.append(_html_table(readable(summary), text=("technique", "verdict")))
+    parts.append(f'<ul class="findings">{"".join(f"<li>{_escape(s)}</li>" for s in sentences(summary, confidence))}</ul>')
+    parts.append(_html_table(readable(summary, confidence), text=("technique", "verdict", "would settle it")))
     meaning = "“With” and “without” are mean accuracies over the pairs; costs are factors, with it over without it."
     parts.append(_note(f"{explain_interval(summary)} {meaning}"))
+    parts += map(_note, notes)
     if picture:
         source = base64.b64encode(picture).decode("ascii")
         parts.append(f'<img alt="Differences with their intervals" src="data:image/png;base64,{source}">')
+    if together is not None and len(together):
+        parts.append(f"<h2>Together</h2>{_html_table(together, text=('combination', 'effect', 'verdict'))}")
+        parts.append(_note("Each line is judged for itself. The last one of each combination: does one do more, or less, with the other on?"))
     if cards:
         parts.append(f"<h2>The techniques</h2>{_two_columns(cards)}")
     parts.append(f"<h2>All measures</h2>{_html_table(measures(trials), text=('recipe',))}")
@@ -418,6 +473,48 @@ def html_report(
     )
 
 # %% ../nbs/support/report.ipynb #d09fc92c
+def _markdown_text(value: Any) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    text = " ".join(str(value).encode("utf-8", "replace").decode("utf-8").split())
+    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", text)
+
+
+def _markdown_table(table: pd.DataFrame) -> str:
+    """A table of text."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    cells = [[cell if cell == "---" else _markdown_text(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def markdown_report(
+    title: str,  # what was studied
+    summary: pd.DataFrame,  # from `summarize`, for accuracy
+    trials: pd.DataFrame,  # one row a trial
+    picture: str = "",  # file name of a picture beside the page
+    settings: Mapping[str, Any] | None = None,  # of all trials
+    command: str = "",  # that does it again
+    confidence: float = 0.95,  # given to `summarize`
+    notes: Sequence[str] = (),  # what a reader must know
+    together: pd.DataFrame | None = None,  # from `interaction_table`
+    **_: Any,  # what only the page has
+) -> str:  # a whole text
+    """Write the main parts of a study as Markdown."""
+    parts = [f"# {_markdown_text(title)}", "\n".join(f"- {_markdown_text(s)}" for s in sentences(summary, confidence))]
+    parts.append(_markdown_table(readable(summary, confidence)))
+    parts += map(_markdown_text, [explain_interval(summary), *notes])
+    if picture:
+        parts.append(f"![Differences with their intervals]({picture})")
+    if together is not None and len(together):
+        parts += ["## Together", _markdown_table(together)]
+    parts += ["## All measures", _markdown_table(measures(trials))]
+    about = {**(settings or {}), **versions(), **machine()}
+    parts += ["## How it was made", _markdown_table(pd.DataFrame(about.items(), columns=["setting", "value"]).astype(str))]
+    if command:
+        fence = "`" * max(3, 1 + max((len(ticks) for ticks in re.findall("`+", command)), default=0))
+        parts += ["## Do it again", f"{fence}sh\n{command}\n{fence}"]
+    return "\n\n".join(parts) + "\n"
+
+# %% ../nbs/support/report.ipynb #4a5bd68a
 def png_bytes(
     figure: Any,  # of matplotlib
 ) -> bytes:
@@ -435,11 +532,12 @@ def write_report(
     figure: Any = None,  # of matplotlib
     **about: Any,  # more for `html_report`: cards, classes, settings, command, failed
 ) -> Path:  # of the page
-    """Write `summary.csv`, `ablation.png` and `report.html`, each as a whole or not at all."""
+    """Write `summary.csv`, `ablation.png`, `report.html` and `report.md`, each as a whole or not at all."""
     folder = Path(folder)
     write_atomic(folder / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
     picture = png_bytes(figure) if figure is not None else b""
     if picture:
         write_atomic(folder / "ablation.png", picture)
     write_atomic(folder / "report.html", html_report(title, summary, trials, picture, **about))
+    write_atomic(folder / "report.md", markdown_report(title, summary, trials, "ablation.png" if picture else "", **about))
     return folder / "report.html"

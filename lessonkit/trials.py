@@ -395,22 +395,26 @@ def _side_by_side(trials: Sequence[tuple[str, int]], run: Callable, jobs: int) -
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    waiting, deaths = dict.fromkeys(trials), dict.fromkeys(trials, 0)
-    together = True
-    while waiting:
-        batch = list(waiting) if together else list(waiting)[:1]
-        pool = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)
+    waiting, suspects, deaths = list(trials), [], dict.fromkeys(trials, 0)
+    while waiting or suspects:
+        batch = suspects[:1] or waiting
+        sent: list[tuple[str, int]] = []
+        tasks = (sent.append(trial) or delayed(_alone)(run, *trial) for trial in list(batch))
         try:
-            for outcome in pool(delayed(_alone)(run, *trial) for trial in batch):
-                del waiting[outcome[:2]]
+            pool = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)
+            for outcome in pool(tasks):
+                for group in (waiting, suspects, sent):
+                    if outcome[:2] in group:
+                        group.remove(outcome[:2])
                 yield outcome
         except TerminatedWorkerError as error:
-            together = False
-            for trial in batch if len(batch) == 1 else ():
-                deaths[trial] += 1
-                if deaths[trial] == ATTEMPTS:
-                    del waiting[trial]
-                    yield _failure(*trial, RuntimeError(f"its process died {ATTEMPTS} times: {_died(error)}"), 0.0)
+            if not suspects:  # whichever of these it was: one at a time
+                suspects, waiting = sent, [trial for trial in waiting if trial not in sent]
+                continue
+            deaths[batch[0]] += 1
+            if deaths[batch[0]] == ATTEMPTS:
+                suspects.remove(batch[0])
+                yield _failure(*batch[0], RuntimeError(f"its process died {ATTEMPTS} times: {_died(error)}"), 0.0)
 
 
 def _died(error: Exception) -> str:
@@ -422,7 +426,7 @@ def _died(error: Exception) -> str:
 def _on_cluster(trials: Sequence[tuple[str, int]], run: Callable, address: str) -> Iterator[Outcome]:
     """Run trials on the workers of a Dask cluster."""
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
     except ImportError:
         raise ValueError("A cluster needs Dask: pip install 'lessonkit[cluster]'.") from None
     try:
@@ -435,17 +439,39 @@ def _on_cluster(trials: Sequence[tuple[str, int]], run: Callable, address: str) 
                 client.wait_for_workers(1, timeout=60)
             except TimeoutError:
                 raise ValueError(f"The Dask cluster at {address!r} has had no worker for a minute. Start one.") from None
-        shared = client.scatter(run, broadcast=False, hash=False)
-        futures = {
-            client.submit(_alone, shared, *trial, key=f"{trial[0]}-{trial[1]}-{uuid.uuid4().hex}", pure=False): trial
-            for trial in trials
-        }
-        for future in as_completed(futures):
-            error = future.exception() if future.status == "error" else None
-            lost = future.status not in ("finished", "error")
-            if lost:
-                error = RuntimeError(f"the cluster gave it up ({future.status})")
-            yield future.result() if error is None else _failure(*futures[future], error, 0.0)
+        suspects = []
+        for future, trial in _finished(client, run, trials):
+            if _error_of(future, "KilledWorker"):  # all that waited at a dying worker are blamed
+                suspects.append(trial)
+            else:
+                yield _fetched(future, trial)
+        for trial in suspects:  # one at a time
+            for future, _ in _finished(client, run, [trial]):
+                yield _fetched(future, trial)
+
+
+def _finished(client: Any, run: Callable, trials: Sequence[tuple[str, int]]) -> Iterator[tuple[Any, tuple[str, int]]]:
+    """Send trials to a cluster, and yield each as soon as it is finished, or given up."""
+    from distributed import as_completed
+
+    # `run` goes with every trial: scattered once, it would die with the worker that holds it
+    futures = {client.submit(_alone, run, *trial, key=f"{trial[0]}-{trial[1]}-{uuid.uuid4().hex}"): trial for trial in trials}
+    for future in as_completed(futures, loop=client.loop):
+        yield future, futures[future]
+
+
+def _error_of(future: Any, kind: str = "") -> Exception | None:
+    """What went wrong on the cluster, if it was of this kind."""
+    error = future.exception() if future.status == "error" else None
+    if error is None and future.status != "finished":
+        error = RuntimeError(f"the cluster gave it up ({future.status})")
+    return error if error and (not kind or type(error).__name__ == kind) else None
+
+
+def _fetched(future: Any, trial: tuple[str, int]) -> Outcome:
+    """The outcome of a trial that ran on a cluster."""
+    error = _error_of(future)
+    return _failure(*trial, error, 0.0) if error else future.result()
 
 # %% ../nbs/support/trials.ipynb #0a8016c1
 def check_name(

@@ -18,7 +18,7 @@ from lessonkit.cli import METHODS, main
 from lessonkit.images import ImageSet
 
 EVIL, CAT = "<script>alert(1)</script>".replace("/", "∕"), "🐈 & \"friends\""
-QUICK = ["--size", "16", "--epochs", "1", "--batch-size", "8", "--width", "4"]
+QUICK = ["--size", "16", "--epochs", "1", "--batch-size", "8", "--width", "4", "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,193 @@
+"""Trials in several processes and on a cluster: the same table, and whatever dies costs its own trial at most."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from side_by_side_trials import outcome
+
+from lessonkit.ablation import TECHNIQUES, Technique, run_ablation
+from lessonkit.images import ImageSet
+from lessonkit.trials import TrialsFailed, read_correct, read_trials, run_trials
+
+QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False, "threads": 1}
+SETTINGS = {"size": 8}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Forty tiny photos: bright ones and dark ones."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for label, light in (("bright", 150), ("dark", 60)):
+        (root / label).mkdir()
+        for i in range(20):
+            pixels = (light + rng.normal(0, 40, (20, 24, 3))).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(root / label / f"{i}.png")
+    return ImageSet.from_folder(root)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Address of a Dask scheduler with two workers, as processes of their own on this machine."""
+    distributed = pytest.importorskip("distributed")
+    where = tmp_path_factory.mktemp("dask")
+    file, log = where / "scheduler.json", open(where / "log.txt", "w")
+    run = [sys.executable, "-W", "ignore", "-m", "dask"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])}
+    options = {"env": env, "stdout": log, "stderr": log, "cwd": where}
+    started = [subprocess.Popen([*run, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)], **options)]
+    worker = [*run, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard", "--nanny"]
+    started += [subprocess.Popen(worker, **options) for _ in range(2)]
+    try:
+        with distributed.Client(scheduler_file=str(file), set_as_default=False, timeout=60) as client:
+            client.wait_for_workers(2, timeout=120)
+            yield client.scheduler.address
+    finally:
+        for process in started[::-1]:
+            process.terminate()
+        for process in started:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        log.close()
+
+
+def results(trials):
+    """What must be the same wherever a trial ran."""
+    return trials.drop(columns=[c for c in trials if "seconds" in c])
+
+
+@pytest.fixture(scope="module")
+def alone(images, tmp_path_factory):
+    """The study one trial after the other: the folder, and its trials."""
+    out = tmp_path_factory.mktemp("alone")
+    return out, run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out, **QUICK)
+
+
+@pytest.mark.timeout(300)
+def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
+    together = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK)
+    pd.testing.assert_frame_equal(results(together), results(alone[1]))
+    for name, right in read_correct(tmp_path, together).items():
+        np.testing.assert_array_equal(right, read_correct(alone[0], alone[1])[name])
+
+
+@pytest.mark.timeout(300)
+def test_a_cluster_gives_the_same_table(images, alone, tmp_path, cluster):
+    far = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, cluster=cluster, **QUICK)
+    pd.testing.assert_frame_equal(results(far), results(alone[1]))
+
+
+def run(folder, names, seeds=2, marks=None, **where):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return run_trials(dict.fromkeys(names, {}), seeds, partial(outcome, marks=marks), folder, SETTINGS, progress=False, **where)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_a_trial_that_kills_its_process_costs_only_itself(tmp_path):
+    trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, jobs=2)
+    assert sorted(zip(trials["technique"], trials["seed"])) == [(name, seed) for name in "ab" for seed in range(2)]
+    failed = read_trials(tmp_path, failed=True).set_index("technique")["error"]
+    assert failed["dies"].str.contains("its process died 3 times").all() and (failed["fails"] == "ValueError: loss is NaN").all()
+    assert os.getpid() not in set(trials["process"]) and len(read_correct(tmp_path)) == 4
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_a_process_that_dies_once_costs_nothing(tmp_path):
+    (tmp_path / "marks").mkdir()
+    trials = run(tmp_path / "study", ["a", "dies_once"], 2, marks=str(tmp_path / "marks"), jobs=2)
+    assert len(trials) == 4 and read_trials(tmp_path / "study", failed=True).empty
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_a_worker_of_a_cluster_that_dies_costs_only_its_trial(tmp_path, cluster):
+    trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, cluster=cluster)
+    assert sorted(zip(trials["technique"], trials["seed"])) == [(name, seed) for name in "ab" for seed in range(2)]
+    failed = read_trials(tmp_path, failed=True).set_index("technique")["error"]
+    assert failed["dies"].str.contains("KilledWorker").all() and (failed["fails"] == "ValueError: loss is NaN").all()
+
+
+@pytest.mark.timeout(120)
+def test_a_cluster_that_isnt_there_is_told(tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(ValueError, match="No Dask scheduler answers at 'tcp://127.0.0.1:9'"):
+        run(tmp_path, ["a"], cluster="tcp://127.0.0.1:9")
+    with pytest.raises(ValueError, match="No Dask scheduler answers at 'nonsense:'"):
+        run(tmp_path, ["a"], cluster="nonsense:")
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 1.5, True, "two"])
+def test_a_wrong_number_of_jobs_is_told(tmp_path, jobs):
+    with pytest.raises(ValueError, match="jobs=.* must be a whole number"):
+        run(tmp_path, ["a"], jobs=jobs)
+
+
+STUDY = """
+import sys, time
+from pathlib import Path
+from lessonkit.trials import run_trials
+def slow(technique, seed, tick):
+    time.sleep(0.2)
+    return {"accuracy": 0.5}, [True, False]
+if __name__ == "__main__":
+    run_trials({"a": {}, "b": {}}, 40, slow, sys.argv[1], {"size": 8}, progress=False, jobs=2)
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
+    (tmp_path / "study.py").write_text(STUDY)
+    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import runpy, sys; sys.argv = sys.argv[1:]; "
+    begin += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", begin, str(tmp_path / "study.py"), str(tmp_path / "out")],
+        stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(read_trials(tmp_path / "out")) < 5:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL if how == "kill" else signal.SIGINT)
+    process.wait(60)
+    stored = read_trials(tmp_path / "out")
+    assert 5 <= len(stored) < 80 and set(read_correct(tmp_path / "out")) >= set(stored["id"])
+    again = run_trials({"a": {}, "b": {}}, 3, lambda *_: pytest.fail("was finished"), tmp_path / "out", SETTINGS, progress=False) \
+        if len(stored[stored["seed"] < 2]) == 6 else None  # fmt: skip
+    assert again is None or len(again) == 6
+
+
+def test_threads_are_given_back(images):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trials = run_ablation(images, [], seeds=1, **QUICK)
+        assert torch.get_num_threads() == 2 and (trials["threads"] == 1).all()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.timeout(300)
+def test_a_technique_of_ones_own_travels_to_other_processes(images, tmp_path):
+    calls = []
+    own = Technique("own", loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3), callbacks=lambda: calls.append(1) or [])
+    trials = run_ablation(images, [own, TECHNIQUES["mixup"]], seeds=1, out=tmp_path, jobs=2, **QUICK)
+    assert sorted(trials["technique"]) == ["baseline", "mixup", "own"] and not calls
+
+
+def test_nothing_finished_is_an_error(tmp_path):
+    with pytest.raises(TrialsFailed, match="2 of 2 trials failed, first fails with seed 0: .*loss is NaN"):
+        run(tmp_path, ["fails"], jobs=2)
