@@ -145,7 +145,7 @@ def test_what_a_module_needs_is_a_requirement(path):
         return {Requirement(line).name for line in filter(None, SETTINGS[key].split("\n"))}
 
     code = tree(path)
-    always, sometimes = names("requirements") | OF_FASTAI, names("lessons_requirements") | names("pretrained_requirements") | {"IPython"}
+    always, sometimes = names("requirements") | OF_FASTAI, names("lessons_requirements") | names("pretrained_requirements") | names("cluster_requirements") | {"IPython"}
     for node in ast.walk(code):
         if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
             for full in [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]:
