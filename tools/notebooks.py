@@ -42,6 +42,7 @@ def environment(**more: str) -> dict[str, str]:
     # PASSIVE: on a busy machine PyTorch's threads otherwise wait for each other in loops that use up the cores, and a training
     # takes ten times as long.
     env = {**os.environ, **{name: str(CACHE / folder) for name, folder in folders.items()}, "PYTHONUTF8": "1",
+           "LESSONKIT_PROGRESS": "off",  # what is stored doesn't depend on whose machine it was, and a run answers nothing
            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
            "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), WARNINGS])), **more}
     env.pop("MPLBACKEND", None)  # IPython chooses the one that puts figures into the notebook
