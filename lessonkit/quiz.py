@@ -1521,15 +1521,14 @@ def _find(name: str) -> Question:
 
 def _say(text: str) -> None:
     """Print a text in lines that fit on a page."""
-    for line in text.split("\n"):
-        print(
-            textwrap.fill(
-                line,
-                92,  # letters: what an output is wide in JupyterLab, in a window of 1,280 pixels
-                subsequent_indent="     " if line.startswith("  ") else "",
-                replace_whitespace=False,
-            )
+    for line in text.replace(" %", "\xa0%").split("\n"):  # no break between a number and its %
+        wrapped = textwrap.fill(
+            line,
+            92,  # letters: what an output is wide in JupyterLab, in a window of 1,280 pixels
+            subsequent_indent="     " if line.startswith("  ") else "",
+            replace_whitespace=False,
         )
+        print(wrapped.replace("\xa0", " "))
 
 
 def ask(

@@ -86,4 +86,6 @@ def test_what_is_printed_fits_the_window(name, capsys):
         quiz.solution(name)
     for wrong, _ in quiz.QUESTIONS[name].mistakes:
         quiz.check(name, wrong)
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 92
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 92
+    assert not [line for line in lines if line.strip().startswith("%")]

@@ -40,7 +40,8 @@ SCRIPT = r"""<script>
     return found ? found[1] / (found[2] || 1) / (found[3] ? 100 : 1) : NaN;
   };
   const numbers = (text, wanted) => {
-    text = text.replace(/[\u2212\u2013]/g, "-").replace(/\s*([\/%])/g, "$1").replace(/\/\s+/g, "/").replace(/[\[\]()]/g, " ").trim();
+    text = text.replace(/[\u2212\u2013]/g, "-").replace(/\s*([\/%])/g, "$1").replace(/\/\s+/g, "/");
+    text = text.replace(/[\[\]()]/g, " ").trim();
     if (wanted === 1 && !text.includes(".")) text = text.replace(",", ".");
     return text.split(/[\s,;]+/).map(number);
   };
@@ -53,7 +54,8 @@ SCRIPT = r"""<script>
     }
     const answer = numbers(form.querySelector("input").value, wanted);
     if (answer.length !== wanted || answer.some(value => !Number.isFinite(value)))
-      return {text: wanted === 1 ? "The answer is one number, such as 0.25." : `The answer is ${wanted} numbers with commas between them.`};
+      return {text: wanted === 1 ? "The answer is one number, such as 0.25."
+        : `The answer is ${wanted} numbers with commas between them.`};
     return cases.find(one => near(answer, one.answer, one.tolerance)) || {right: false, text: otherwise};
   };
   for (const form of document.querySelectorAll("form.question")) {
@@ -91,10 +93,12 @@ def cases(name: str) -> list[dict]:
         return [{"answer": letter, "right": letter == question.answer, "text": as_html(judge(name, letter)[1])}
                 for letter in question.choices]
     found = [{"answer": np.ravel(answer).tolist(), "tolerance": question.tolerance, "right": not place,
-              "text": as_html(("Not yet." if place else "Right.") + f"\n{remark}")} for place, (answer, remark) in enumerate(known)]
+              "text": as_html(("Not yet." if place else "Right.") + f"\n{remark}")}
+             for place, (answer, remark) in enumerate(known)]
     if question.kind == "number":  # a share that is given in percent
-        right, remark = judge(name, 100 * question.answer)
-        found.append({"answer": [100 * question.answer], "tolerance": 100 * question.tolerance, "right": right, "text": as_html(remark)})
+        percent = 100 * question.answer
+        right, remark = judge(name, percent)
+        found.append({"answer": [percent], "tolerance": 100 * question.tolerance, "right": right, "text": as_html(remark)})
     return found
 
 
@@ -154,5 +158,6 @@ def with_forms(notebook):
             shown[number] = progress_lines()
     for number, text in shown.items():
         text = (STYLE if number == min(shown) else "") + text + (SCRIPT if number == max(shown) else "")
-        notebook.cells[number].outputs = [nbformat.v4.new_output("display_data", data={"text/html": text, "text/plain": "a question"})]
+        data = {"text/html": text, "text/plain": "a question"}
+        notebook.cells[number].outputs = [nbformat.v4.new_output("display_data", data=data)]
     return notebook

@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 import tempfile
-from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,18 +13,11 @@ import nbformat
 
 import notebooks
 import questions
-from notebooks import NBS, ROOT
+from notebooks import NBS, ROOT, repository
 
 SITE = ROOT / "_site"
 SETTINGS = Path(__file__).resolve().parent / "sphinx_site"
 TEXTS = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-
-
-def repository() -> str:
-    """The project's address, from settings.ini."""
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini", encoding="utf-8")
-    return config["DEFAULT"]["git_url"].rstrip("/")
 
 
 # --- sources: copies of the notebooks and texts, with links that fit where they lie in the site
@@ -68,6 +60,7 @@ def source_of_notebook(path: Path):
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            cell.source = notebooks.without_colab_link(cell.source)  # the site's pages have a button
             cell.source = with_new_links(cell.source, file, page)
             continue
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)

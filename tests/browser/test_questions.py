@@ -67,9 +67,10 @@ def test_page_says_what_the_kernel_says(page, name):
 
 
 @pytest.mark.parametrize("name, typed, begins", [
-    ("00.leak", "4/5", "Right."), ("00.leak", " 0,8 ", "Right."), ("00.leak", "80 %", "Right."), ("00.leak", "80", "Not yet.\nThat is in percent"),
-    ("00.leak", "8e-1", "Right."), ("00.leak", ".8", "Right."), ("00.paired", "−0.02", "Not yet.\nThe right size"),
-    ("04.by-hand", "[0.25, 0, 0.75]", "Right."), ("04.by-hand", "0.25 0 0.75", "Right."), ("04.by-hand", "1/4, 0, 3 / 4", "Right."),
+    ("00.leak", "4/5", "Right."), ("00.leak", " 0,8 ", "Right."), ("00.leak", "80 %", "Right."),
+    ("00.leak", "8e-1", "Right."), ("00.leak", ".8", "Right."), ("00.leak", "80", "Not yet.\nThat is in percent"),
+    ("00.paired", "−0.02", "Not yet.\nThe right size"), ("04.by-hand", "[0.25, 0, 0.75]", "Right."),
+    ("04.by-hand", "0.25 0 0.75", "Right."), ("04.by-hand", "1/4, 0, 3 / 4", "Right."),
     ("04.by-hand", "0.25, 0", "The answer is 3 numbers"), ("00.leak", "", "The answer is one number"),
     ("00.leak", "seven", "The answer is one number"), ("00.leak", "0.8 0.8", "The answer is one number"),
     ("00.leak", "1/0", "The answer is one number"), ("00.leak", "<b>x</b>", "The answer is one number"),
@@ -107,6 +108,7 @@ def test_without_scripts_no_field_or_button_is_shown_and_the_solution_can_be_unf
 def test_a_narrow_window_needs_no_scrolling_sideways(browser, file):  # noqa: F811
     page = browser.new_page(viewport={"width": 360, "height": 700})
     page.goto(file.as_uri())
-    wide = page.evaluate("() => [...document.querySelectorAll('form.question')].filter(f => f.scrollWidth > f.clientWidth + 2).length")
+    wide = page.evaluate(
+        "() => [...document.querySelectorAll('form.question')].filter(f => f.scrollWidth > f.clientWidth + 2).length")
     page.close()
     assert wide == 0
