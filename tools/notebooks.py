@@ -166,12 +166,13 @@ def navigation(path: Path) -> str:
 
 def write_page(notebook, path: Path, links: str = "") -> None:
     """Write a notebook with its outputs as one HTML page that asks nothing of any server; `links` go to its top and end.
-    The questions can be answered in it."""
+    The questions can be answered in it, and sliders moved."""
     from nbconvert import HTMLExporter
 
+    from players import with_players
     from questions import with_forms
 
-    notebook = with_forms(with_alternative_texts(without_sliders(notebook)))
+    notebook = with_players(with_forms(with_alternative_texts(without_sliders(notebook))))
     notebook.metadata["title"] = title(notebook) or path.stem
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)

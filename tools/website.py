@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 
 import notebooks
+import players
 import questions
 from notebooks import NBS, ROOT, repository
 
@@ -51,11 +52,11 @@ def with_new_links(text: str, file: str, page: str) -> str:
 
 
 def source_of_notebook(path: Path):
-    """A notebook as the site shows it: still pictures for sliders, forms for questions, no cells or lines that are for tools alone."""
+    """A notebook as the site shows it: players for sliders, forms for questions, no cells or lines that are for tools alone."""
     file = path.relative_to(ROOT).as_posix()
     page = place_in_site(file)
     notebook = notebooks.with_alternative_texts(notebooks.without_sliders(nbformat.read(path, as_version=4)))
-    notebook = questions.with_forms(notebook)
+    notebook = players.with_players(questions.with_forms(notebook))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     for cell in notebook.cells:

@@ -1,4 +1,4 @@
-"""The questions in a page with no kernel, in a real browser: it says what `check` says in the notebook."""
+"""The questions and sliders of a page with no kernel, in a real browser: a question says what `check` says in the notebook."""
 
 import re
 
@@ -112,3 +112,44 @@ def test_a_narrow_window_needs_no_scrolling_sideways(browser, file):  # noqa: F8
         "() => [...document.querySelectorAll('form.question')].filter(f => f.scrollWidth > f.clientWidth + 2).length")
     page.close()
     assert wide == 0
+
+
+# --- sliders in a page
+
+@pytest.fixture(scope="module")
+def sliders(tmp_path_factory):
+    """A page with the two players."""
+    cells = [new_code_cell(f'with_slider(draw, 0, 1, 0.5, "{letter}")') for letter in "λε"]
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    desk.notebooks.write_page(new_notebook(cells=cells), path)
+    return path
+
+
+def test_the_keyboard_moves_a_slider_and_its_picture(browser, sliders):  # noqa: F811
+    page = browser.new_page(viewport={"width": 400, "height": 700})
+    page.goto(sliders.as_uri())
+    for letter, begin in (("λ", 0.5), ("ε", 0.3)):
+        slider, player = page.get_by_role("slider", name=letter), page.locator(".player", has=page.get_by_label(letter))
+        picture, seen = player.locator("img"), set()
+        assert player.locator(".value").inner_text() == f"{letter} = {begin}"
+        slider.focus()
+        page.keyboard.press("Home")
+        for tenths in range(11):
+            value = f"{letter} = {tenths / 10}"
+            assert player.locator(".value").inner_text() == slider.get_attribute("aria-valuetext") == value
+            assert value in picture.get_attribute("alt")
+            assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+            seen.add(picture.get_attribute("src"))
+            page.keyboard.press("ArrowRight")
+        assert len(seen) == 11
+        assert picture.evaluate("image => image.getBoundingClientRect().right") <= 400
+    page.close()
+
+
+def test_without_scripts_a_slider_is_a_picture(browser, sliders):  # noqa: F811
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(sliders.as_uri())
+    assert page.locator(".player img").count() == 2 and all(image.is_visible() for image in page.locator(".player img").all())
+    assert not any(slider.is_visible() for slider in page.locator(".player input").all())
+    context.close()
