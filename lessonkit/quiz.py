@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import math
+import os
+import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'JUDGES', 'Question', 'comparison', 'normalize', 'channel_statistics', 'pixel_share', 'merge_with_plain',
-           'pick_weights', 'mixup', 'smoothed_loss', 'ask', 'check', 'hint', 'solution']
+           'pick_weights', 'mixup', 'smoothed_loss', 'progress_file', 'progress', 'show_progress', 'clear_progress',
+           'ask', 'judge', 'check', 'hint', 'right_answer', 'solution']
 
 # %% ../nbs/support/quiz.ipynb #ca193afb
 @dataclass(frozen=True)
@@ -1421,6 +1429,87 @@ JUDGES = {
     "function": _judge_function,
 }
 
+# %% ../nbs/support/quiz.ipynb #9e20e2c2
+def progress_file() -> Path | None:  # None when `LESSONKIT_PROGRESS` is "off"
+    """Where it is noted which questions were answered rightly: `LESSONKIT_PROGRESS`, or `progress.json` in the system's
+    usual place for a user's data. It need not be there."""
+    chosen = os.environ.get("LESSONKIT_PROGRESS")
+    if chosen == "off":
+        return None
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+    elif sys.platform == "darwin":
+        data = Path.home() / "Library/Application Support"
+    else:
+        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
+    return data / "lessonkit" / "progress.json"
+
+
+def _read_notes() -> dict[str, str]:
+    """Names of the questions that were answered rightly, each with the time; a damaged file counts as empty."""
+    try:
+        file = progress_file()
+        notes = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    except (OSError, ValueError, RuntimeError):  # not there, no JSON, too deep, or no home folder
+        return {}
+    return {name: time for name, time in notes.items() if isinstance(time, str)} if isinstance(notes, dict) else {}
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file that its owner alone may read; it appears complete or not at all."""
+    number, new = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+    try:
+        with open(number, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(new, file)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise
+
+
+def _note(name: str) -> None:
+    """Note that a question was answered rightly, the first time; what can't be noted is not."""
+    try:
+        file = progress_file()
+        if file is None or name in _read_notes():
+            return
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(f"{file}.lock", timeout=2):
+            notes = {**_read_notes(), name: datetime.now(UTC).isoformat(timespec="seconds")}
+            _replace(file, json.dumps(notes, indent=1) + "\n")
+    except (OSError, RuntimeError, NotImplementedError):  # a full or locked disk, no home folder, no locks
+        pass
+
+
+def _somebody_is_there() -> bool:
+    """Whether a reader answers, in Jupyter or IPython, and no test (`nbdev_test` says `IN_TEST`) and no script."""
+    shell = sys.modules.get("IPython")
+    return "IN_TEST" not in os.environ and shell is not None and shell.get_ipython() is not None
+
+
+def progress() -> dict[str, tuple[int, int]]:  # "00": questions answered rightly, questions; in the lessons' order
+    """Return for each lesson how many of its questions were answered rightly on this machine, and how many there are."""
+    answered, lessons = _read_notes(), {}
+    for name in QUESTIONS:
+        right, asked = lessons.get(name[:2], (0, 0))
+        lessons[name[:2]] = right + (name in answered), asked + 1
+    return dict(sorted(lessons.items()))
+
+
+def show_progress() -> None:
+    """Print for each lesson how many of its questions were answered rightly on this machine."""
+    for lesson, (right, asked) in progress().items():
+        print(f"Lesson {int(lesson)}: {right} of {asked} questions answered")
+
+
+def clear_progress() -> None:
+    """Forget which questions were answered. Raises `OSError` when the file can't be removed."""
+    if file := progress_file():
+        for path in (file, Path(f"{file}.lock")):
+            path.unlink(missing_ok=True)
+
 # %% ../nbs/support/quiz.ipynb #8deaf638
 def _find(name: str) -> Question:
     """Return a question; raises `ValueError` that names similar ones when there is none of that name."""
@@ -1432,15 +1521,14 @@ def _find(name: str) -> Question:
 
 def _say(text: str) -> None:
     """Print a text in lines that fit on a page."""
-    for line in text.split("\n"):
-        print(
-            textwrap.fill(
-                line,
-                100,
-                subsequent_indent="     " if line.startswith("  ") else "",
-                replace_whitespace=False,
-            )
+    for line in text.replace(" %", "\xa0%").split("\n"):  # no break between a number and its %
+        wrapped = textwrap.fill(
+            line,
+            92,  # letters: what an output is wide in JupyterLab, in a window of 1,280 pixels
+            subsequent_indent="     " if line.startswith("  ") else "",
+            replace_whitespace=False,
         )
+        print(wrapped.replace("\xa0", " "))
 
 
 def ask(
@@ -1451,23 +1539,36 @@ def ask(
     _say("\n".join([question.text, *(f"  {letter}) {text}" for letter, text in question.choices.items())]))
 
 
-def check(
+def judge(
     name: str,  # of a question, for example "00.paired"
     answer: Any,  # a number, an array, the letter of a choice, or a function
-) -> bool:  # whether the answer is right
-    """Say whether an answer is right, and if not, give a hint that fits the mistake.
-
-    Raises `ValueError` for a name that isn't there; no answer raises anything.
-    """
+) -> tuple[bool, str]:  # whether the answer is right, and what to say to it
+    """Judge an answer as `check` does, with nothing printed or noted. Raises `ValueError` for a name that isn't there."""
     question = _find(name)
-    if answer is None or answer is ...:
-        print(f'No answer yet. Put yours in: check("{name}", your answer)')
-        return False
     try:
         right, remark = JUDGES[question.kind](question, answer)
     except Exception as error:  # an object that fails at whatever one does with it
         right, remark = False, f"That can't be compared with the answer ({type(error).__name__})."
-    _say("\n".join(["Right." if right else "Not yet.", *[remark] * bool(remark), *[question.why] * right]))
+    return right, "\n".join(["Right." if right else "Not yet.", *[remark] * bool(remark), *[question.why] * right])
+
+
+def check(
+    name: str,  # of a question, for example "00.paired"
+    answer: Any,  # a number, an array, the letter of a choice, or a function
+) -> bool:  # whether the answer is right
+    """Say whether an answer is right, and if not, give a hint that fits the mistake. That it was right is noted for
+    `progress`, on this machine alone, when it is given in Jupyter or IPython.
+
+    Raises `ValueError` for a name that isn't there; no answer raises anything.
+    """
+    if answer is None or answer is ...:
+        _find(name)
+        print(f'No answer yet. Put yours in: check("{name}", your answer)')
+        return False
+    right, remark = judge(name, answer)
+    _say(remark)
+    if right and _somebody_is_there():
+        _note(name)
     return right
 
 
@@ -1478,15 +1579,22 @@ def hint(
     _say(_find(name).hint)
 
 
+def right_answer(
+    name: str,  # of a question
+) -> str:  # numbers with four decimals, the letter and text of a choice, the source of a function
+    """Return the answer of a question as text. Raises `ValueError` for a name that isn't there."""
+    question = _find(name)
+    if question.kind == "choice":
+        return f"{question.answer}) {question.choices[question.answer]}"
+    if question.kind == "function":
+        return inspect.getsource(question.answer).rstrip()
+    return str(np.round(question.answer, 4).tolist())
+
+
 def solution(
     name: str,  # of a question
 ) -> None:
     """Print the answer and why it is right. Raises `ValueError` for a name that isn't there."""
-    question = _find(name)
-    if question.kind == "choice":
-        _say(f"{question.answer}) {question.choices[question.answer]}")
-    elif question.kind == "function":
-        print(inspect.getsource(question.answer).rstrip())
-    else:
-        print(np.round(question.answer, 4).tolist())
-    _say(question.why)
+    answer = right_answer(name)
+    print(answer) if QUESTIONS[name].kind == "function" else _say(answer)
+    _say(QUESTIONS[name].why)

@@ -164,6 +164,63 @@ figure"""
     assert Page(tmp_path / "page.html").alternatives == said
 
 
+# --- Colab
+
+WITHOUT_COLAB = {"07_ablation"}  # until its next refresh
+
+
+@pytest.mark.parametrize("path", notebooks.lessons(), ids=lambda path: path.stem)
+def test_lesson_has_todays_link_and_cell_for_colab(path):
+    if path.stem in WITHOUT_COLAB:
+        pytest.skip("its next refresh adds them")
+    stored = nbformat.read(path, as_version=4)
+    assert notebooks.with_colab(nbformat.read(path, as_version=4), path) == stored, f"run tools/notebooks.py refresh {path.name}"
+    assert next(cell.source for cell in stored.cells if cell.cell_type == "code") == notebooks.colab_cell()
+    (link,) = re.findall(r"\[Open in Colab\]\((.*?)\)", stored.cells[0].source)
+    owner_and_name = notebooks.repository().removeprefix("https://github.com/")
+    assert link == f"https://colab.research.google.com/github/{owner_and_name}/blob/main/nbs/{path.name}"
+
+
+def test_a_new_address_takes_the_old_ones_place(monkeypatch):
+    text = "# T\n\n> C\n\n**Minutes:** 1\nand more.\n\nIn this lesson"
+    notebook = new_notebook(cells=[new_markdown_cell(text), new_code_cell("1")])
+    for address in ("https://github.com/one/course", "https://github.com/two/fork", "https://gitlab.com/three/fork"):
+        monkeypatch.setattr(notebooks, "repository", lambda: address)
+        notebook = notebooks.with_colab(notebook, notebooks.NBS / "04_mixup.ipynb")
+        assert notebook.cells[1].source.count("git clone") == 1 and f"{address} course" in notebook.cells[1].source
+        assert [cell.source for cell in notebook.cells[2:]] == ["1"]
+    assert notebook.cells[0].source == text  # Colab reads GitHub alone
+
+
+@pytest.mark.parametrize("colab", [True, False])
+def test_cell_for_colab_fetches_the_course_there_and_does_nothing_elsewhere(tmp_path, colab):
+    """Git is told to fetch a small repository that stands in for the course; a stand-in for pip says what it is to install."""
+    def git(*words):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words]
+        notebooks.subprocess.run(command, check=True, cwd=tmp_path / "origin", capture_output=True)
+
+    (tmp_path / "origin" / "nbs" / "results").mkdir(parents=True)
+    (tmp_path / "origin" / "nbs" / "results" / "mixup.csv").write_text("a\n1\n")
+    for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "all")):
+        git(*words)
+    (tmp_path / "here").mkdir()
+    stand_in = "import sys, types\nsys.modules['google.colab'] = types.ModuleType('colab')\n" if colab else ""
+    stand_in += "get_ipython().register_magic_function(lambda line: print('pip', line), magic_name='pip')"
+    look = "print(os.path.relpath(os.getcwd(), start), os.path.exists('results/mixup.csv'), sorted(os.listdir(start)))"
+    cells = [stand_in, "import os\nstart = os.getcwd()", notebooks.colab_cell(), look, notebooks.colab_cell(), look]
+    path = tmp_path / "here" / "lesson.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell) for cell in cells]), path)
+    env = notebooks.environment(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0=f"url.{(tmp_path / 'origin').as_uri()}.insteadOf",
+                                GIT_CONFIG_VALUE_0=notebooks.repository())
+    done = notebooks.execute(path, env)
+    said = ["".join(output.get("text", "") for output in cell.outputs).split("\n")[0] for cell in done.cells]
+    if colab:
+        there = "course/nbs True ['course', 'lesson.ipynb']"
+        assert said[2:] == ['pip install --quiet "./course[pretrained]"', there, "", there]
+    else:
+        assert said[2:] == ["", ". False ['lesson.ipynb']", "", ". False ['lesson.ipynb']"]
+
+
 # --- checks
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +43,7 @@ def environment(**more: str) -> dict[str, str]:
     # PASSIVE: on a busy machine PyTorch's threads otherwise wait for each other in loops that use up the cores, and a training
     # takes ten times as long.
     env = {**os.environ, **{name: str(CACHE / folder) for name, folder in folders.items()}, "PYTHONUTF8": "1",
+           "LESSONKIT_PROGRESS": "off",  # what is stored doesn't depend on whose machine it was, and a run answers nothing
            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
            "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), WARNINGS])), **more}
     env.pop("MPLBACKEND", None)  # IPython chooses the one that puts figures into the notebook
@@ -163,10 +165,14 @@ def navigation(path: Path) -> str:
 
 
 def write_page(notebook, path: Path, links: str = "") -> None:
-    """Write a notebook with its outputs as one HTML page that asks nothing of any server; `links` go to its top and end."""
+    """Write a notebook with its outputs as one HTML page that asks nothing of any server; `links` go to its top and end.
+    The questions can be answered in it, and sliders moved."""
     from nbconvert import HTMLExporter
 
-    notebook = with_alternative_texts(without_sliders(notebook))
+    from players import with_players
+    from questions import with_forms
+
+    notebook = with_players(with_forms(with_alternative_texts(without_sliders(notebook))))
     notebook.metadata["title"] = title(notebook) or path.stem
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)
@@ -206,10 +212,65 @@ def run_lessons(_) -> int:
     return int(bool(failed))
 
 
+# --- Colab: a link at the top of each lesson, and a first cell that fetches and installs the course there
+
+COLAB_CELL = """\
+#| hide
+# In Colab: fetch the course, install it, and go to its notebooks. Anywhere else this cell does nothing.
+import os
+import sys
+
+if "google.colab" in sys.modules and not os.path.exists("results/mixup.csv"):
+    !git clone --quiet --depth 1 {repository} course
+    %pip install --quiet "./course[pretrained]"
+    os.chdir("course/nbs")"""
+
+
+def repository() -> str:
+    """The project's address, from settings.ini."""
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    return config["DEFAULT"]["git_url"].rstrip("/")
+
+
+def colab_cell() -> str:
+    """The first code cell of each lesson."""
+    return COLAB_CELL.format(repository=repository())
+
+
+def colab_link(path: Path) -> str:
+    """The paragraph that leads from a lesson to Colab; empty when the repository isn't on GitHub, where Colab looks."""
+    if not repository().startswith("https://github.com/"):
+        return ""
+    place = repository().removeprefix("https://github.com/")
+    return f"[Open in Colab](https://colab.research.google.com/github/{place}/blob/main/nbs/{path.name}): nothing to install."
+
+
+def without_colab_link(text: str) -> str:
+    return re.sub(r"\n\n\[Open in Colab\]\([^)\n]*\).*", "", text)
+
+
+def with_colab(notebook, path: Path):
+    """The same lesson with today's link, below the paragraph that gives the minutes, and today's first code cell."""
+    from nbformat.v4 import new_code_cell
+
+    top = notebook.cells[0]
+    paragraphs = without_colab_link(top.source).split("\n\n")
+    place = next((number for number, text in enumerate(paragraphs) if text.startswith("**Minutes:**")), 0)
+    top.source = "\n\n".join(filter(None, [*paragraphs[: place + 1], colab_link(path), *paragraphs[place + 1 :]]))
+    first = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
+    if first is None or "google.colab" not in first.source:
+        first = new_code_cell()
+        notebook.cells.insert(1, first)
+    first.source = colab_cell()
+    return notebook
+
+
 # --- notebooks in place
 
 def refresh(args) -> int:
-    """Export the modules, run notebooks in place, so that their stored outputs are new, and clean them."""
+    """Export the modules, run notebooks in place, so that their stored outputs are new, and clean them. Lessons get the link
+    and the cell for Colab."""
     import nbformat
 
     env = environment()
@@ -223,6 +284,8 @@ def refresh(args) -> int:
         except Exception as error:  # whatever a cell raises, or the time limit
             print(f"FAILED, and left as it was\n{readable(error)}")
             return 1
+        if path.parent == NBS:
+            notebook = with_colab(notebook, path)
         notebook.metadata["kernelspec"] = KERNEL
         nbformat.write(without_sliders(notebook), path)
         subprocess.run([tool("nbdev-clean"), "--fname", str(path)], check=True, cwd=ROOT, env=env)

@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 import tempfile
-from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,18 +12,13 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 
 import notebooks
-from notebooks import NBS, ROOT
+import players
+import questions
+from notebooks import NBS, ROOT, repository
 
 SITE = ROOT / "_site"
 SETTINGS = Path(__file__).resolve().parent / "sphinx_site"
 TEXTS = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-
-
-def repository() -> str:
-    """The project's address, from settings.ini."""
-    config = ConfigParser(delimiters=["="])
-    config.read(ROOT / "settings.ini", encoding="utf-8")
-    return config["DEFAULT"]["git_url"].rstrip("/")
 
 
 # --- sources: copies of the notebooks and texts, with links that fit where they lie in the site
@@ -58,14 +52,16 @@ def with_new_links(text: str, file: str, page: str) -> str:
 
 
 def source_of_notebook(path: Path):
-    """A notebook as the site shows it: still pictures for sliders, no cells or lines that are for tools alone."""
+    """A notebook as the site shows it: players for sliders, forms for questions, no cells or lines that are for tools alone."""
     file = path.relative_to(ROOT).as_posix()
     page = place_in_site(file)
     notebook = notebooks.with_alternative_texts(notebooks.without_sliders(nbformat.read(path, as_version=4)))
+    notebook = players.with_players(questions.with_forms(notebook))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            cell.source = notebooks.without_colab_link(cell.source)  # the site's pages have a button
             cell.source = with_new_links(cell.source, file, page)
             continue
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)

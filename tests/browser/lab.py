@@ -53,6 +53,7 @@ def lab_environment(folder: Path) -> dict[str, str]:
         path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values), encoding="utf-8")
+    variables["LESSONKIT_PROGRESS"] = "progress.json"
     # ROOT first: the package that is tested is the one beside these tests.
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     env = notebooks.environment(PYTHONPATH=python_path, **{name: str(folder / name_in) for name, name_in in variables.items()})

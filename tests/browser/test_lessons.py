@@ -37,9 +37,14 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def lab(browser, tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("desk")
+
+
+@pytest.fixture(scope="session")
+def lab(browser, folder):
     desk.interrupt_as_usual()
-    with desk.jupyter_lab(tmp_path_factory.mktemp("desk")) as running:
+    with desk.jupyter_lab(folder) as running:
         yield running
 
 
@@ -110,7 +115,7 @@ def wrong_answer(question):
     return next((wrong for wrong, _ in question.mistakes if not callable(wrong)), 12345)
 
 
-def test_a_wrong_and_a_right_answer_say_so(lesson):
+def test_a_wrong_and_a_right_answer_say_so(lesson, folder):
     asked = {}  # the first question of each kind that a reader answers with a number, numbers or a letter
     for number, cell in code_cells(lesson):
         if (found := re.search(r"^check\(\"([^\"]+)\", \.\.\.\)", cell["source"], flags=re.MULTILINE)) and found[1] in QUESTIONS:
@@ -124,4 +129,5 @@ def test_a_wrong_and_a_right_answer_say_so(lesson):
             typed = source.replace(f'check("{name}", ...)', f'check("{name}", {answer!r})')
             said = lesson.type_and_run(number, typed)
             assert re.search(rf"^{re.escape(begins)}", said, flags=re.MULTILINE), f"{name}, answer {answer!r}: {said}"
+        assert name in (folder / "state" / "progress.json").read_text(), "the right answer was not noted"
     lesson.page.screenshot(path=desk.SCREENSHOTS / f"{lesson.name}-answer.png")
