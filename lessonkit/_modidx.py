@@ -630,6 +630,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lessonkit.report._two_columns': ('support/report.html#_two_columns', 'lessonkit/report.py'),
                                   'lessonkit.report._wrap': ('support/report.html#_wrap', 'lessonkit/report.py'),
                                   'lessonkit.report.explain_interval': ('support/report.html#explain_interval', 'lessonkit/report.py'),
+                                  'lessonkit.report.fold_name': ('support/report.html#fold_name', 'lessonkit/report.py'),
                                   'lessonkit.report.format_choice': ('support/report.html#format_choice', 'lessonkit/report.py'),
                                   'lessonkit.report.format_subsets': ('support/report.html#format_subsets', 'lessonkit/report.py'),
                                   'lessonkit.report.format_table': ('support/report.html#format_table', 'lessonkit/report.py'),

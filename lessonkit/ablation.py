@@ -39,7 +39,14 @@ from .models import code_of, make_model, run_file
 from .normalization import Normalize, channel_stats, pretrained_stats
 from .comparison import discrimination, interaction, look_confidence, rank_agreement, summarize
 from .progressive_resizing import ProgressiveResize, pixel_share, size_schedule
-from .report import format_table, interaction_table, readable, verdict_in_points, write_report
+from lessonkit.report import (
+    fold_name,
+    format_table,
+    interaction_table,
+    readable,
+    verdict_in_points,
+    write_report,
+)
 from lessonkit.trials import (
     check_name,
     fingerprint,
@@ -145,14 +152,6 @@ TECHNIQUES = {
             predict_cost=0.75**2,
         ),
         Technique(
-            "tta",
-            card="Each photo is predicted twice, as it is and mirrored, "
-            "and the probabilities are averaged.",
-            predict=lambda learn: tta(learn, views=flip).probs,
-            settings={"views": "flip", "merge": "mean"},
-            predict_cost=2,
-        ),
-        Technique(
             "mixup",
             card="Photos and labels are mixed with those of another photo in training; "
             "a share for each, alpha 0.4.",
@@ -165,6 +164,14 @@ TECHNIQUES = {
             "and all classes together an equal share of 0.1.",
             loss=partial(LabelSmoothingCrossEntropy, eps=0.1),
             settings={"eps": 0.1},
+        ),
+        Technique(
+            "tta",
+            card="Each photo is predicted twice, as it is and mirrored, "
+            "and the probabilities are averaged.",
+            predict=lambda learn: tta(learn, views=flip).probs,
+            settings={"views": "flip", "merge": "mean"},
+            predict_cost=2,
         ),
     ]
 }
@@ -214,7 +221,7 @@ TECHNIQUES |= {
     for both in [
         combine(TECHNIQUES["mixup"], TECHNIQUES["label_smoothing"]),
         combine(TECHNIQUES["progressive_resizing"], TECHNIQUES["tta"]),
-        combine(*(TECHNIQUES[name] for name in "progressive_resizing tta mixup label_smoothing".split())),
+        combine(*(TECHNIQUES[name] for name in "progressive_resizing mixup label_smoothing tta".split())),
     ]
 }
 
@@ -253,7 +260,8 @@ def _by_name(name: str, known: Mapping[str, Technique]) -> Technique:
                 f"{name!r}: the baseline has {part} already. Leave it away here"
                 + ("." if part == BASELINE else f", or say no_{part} to train without it.")
             )
-    order = list(recipes)
+    # in the order of the table, and what changes only the prediction last
+    order = sorted(recipes, key=lambda name: recipes[name].trained_as == BASELINE)
     recipe_of = {technique.name: technique.recipe for technique in known.values()}
     parts = sorted({recipe_of.get(part, part) for part in parts}, key=order.index)
     if "+".join(parts) in recipes:
@@ -447,12 +455,13 @@ def _train(
     if found:
         learn.model.load_state_dict(found["weights"])
         return found["cost"]
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     with learn.no_bar():
         learn.fit_one_cycle(epochs, lr)
-    seconds = round(time.perf_counter() - start, 3)
     cost = {
-        "train_seconds": seconds,
+        "train_seconds": round(time.perf_counter() - start, 3),
+        # of all threads: tells more where the machine did other things too
+        "core_seconds": round(time.process_time() - used, 3),
         "pixels": next(cb.pixels for cb in learn.cbs if isinstance(cb, _Watch)),
         "threads": torch.get_num_threads(),
     }
@@ -802,9 +811,8 @@ def plot_ablation(
             reach = max(reach, abs(low), abs(high))
         ax.plot(100 * row.difference, place, "o", color=color, markersize=8)
         reach = max(reach, abs(100 * row.difference)) if np.isfinite(row.difference) else reach
-        names.append(
-            f"{row.technique} ({row.size} px, {row.epochs} epochs)" if several else row.technique
-        )
+        name = f"{row.technique} ({row.size} px, {row.epochs} epochs)" if several else row.technique
+        names.append(fold_name(name))
         words = verdict_in_points(row.verdict)
         ax.annotate(words, (1.01, place), xycoords=("axes fraction", "data"), va="center", color=color)
     if margin:
@@ -816,7 +824,7 @@ def plot_ablation(
     ax.set_yticks(range(len(names)), names)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
     covers = "seeds and photos" if (rows["covers"] == "seeds and photos").all() else "seeds"
-    ax.set_xlabel(f"difference in accuracy, percentage points ({100 * confidence:.4g} % interval over {covers})")
+    ax.set_xlabel(f"difference in accuracy, percentage points\n({100 * confidence:.4g} % interval over {covers})")
     ax.set_title(title, loc="left", fontsize=11)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
@@ -836,19 +844,26 @@ def plot_costs(
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=(8, 4.5))
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     names = list(dict.fromkeys(trials["technique"])) if techniques is None else list(techniques)
     sizes = sorted(set(trials["size"]))
     for number, name in enumerate(names):
         for size, rows in trials[trials["technique"] == name].groupby("size"):
             by_length = rows.groupby("epochs")
             means, error = by_length[[cost, "accuracy"]].mean(), by_length["accuracy"].sem().fillna(0)
-            label = f"{name}, {size} px" if len(sizes) > 1 else name
+            label = fold_name(f"{name}, {size} px" if len(sizes) > 1 else name, 30)
             style = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10], "capsize": 2}
             style |= {"linestyle": "-" if size == sizes[-1] else "--", "markersize": 6}
             ax.errorbar(means[cost], 100 * means["accuracy"], 100 * error, label=label, **style)
-    ax.set_xscale("log")
+    wide = bool(trials[cost].max() > 4 * trials[cost].min())
+    ax.set_xscale("log" if wide else "linear")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e6 else f"{value:g}")
+    if wide:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     axis = {"train_seconds": "seconds of training", "pixels": "pixels trained on"}.get(cost, cost)
-    ax.set(xlabel=f"{axis} (logarithmic)", ylabel="accuracy, % (± standard error)")
+    ax.set(xlabel=axis + " (logarithmic)" * wide, ylabel="accuracy, % (± standard error)")
     ax.set_title("Accuracy over cost", loc="left", fontsize=11)
     ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     for side in ("top", "right"):

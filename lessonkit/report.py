@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import textwrap
+from itertools import zip_longest
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from pandas.api.types import is_numeric_dtype
 from .trials import write_atomic
 
 # %% auto #0
-__all__ = ['MOST_SEEDS', 'STYLE', 'verdict_in_points', 'readable', 'format_table', 'explain_interval', 'sentences',
+__all__ = ['MOST_SEEDS', 'STYLE', 'verdict_in_points', 'readable', 'fold_name', 'format_table', 'explain_interval', 'sentences',
            'interaction_table', 'smallest_passing', 'subset_sentences', 'format_subsets', 'format_choice', 'versions',
            'machine', 'measures', 'html_report', 'markdown_report', 'png_bytes', 'write_report']
 
@@ -108,14 +109,30 @@ def _lines(
     left: Sequence[str],  # columns that are aligned to the left
 ) -> list[str]:  # head, rule, and a line for each row
     """A table as lines of plain text."""
-    widths = [max(len(name), *map(len, table[name])) for name in table]
+    widths = [max(len(line) for cell in (name, *table[name]) for line in cell.split("\n")) for name in table]
 
     def line(cells: Sequence[str]) -> str:
         padded = (cell.ljust(w) if name in left else cell.rjust(w) for cell, w, name in zip(cells, widths, table))
         return "  ".join(padded).rstrip()
 
+    def lines(cells: Sequence[str]) -> list[str]:
+        return [line(parts) for parts in zip_longest(*(cell.split("\n") for cell in cells), fillvalue="")]
+
     rule = "  ".join("─" * width for width in widths)
-    return [line(table.columns), rule, *(line(row) for row in table.to_numpy())]
+    return [*lines(table.columns), rule, *(text for row in table.to_numpy() for text in lines(row))]
+
+
+def fold_name(
+    name: str,  # of a technique, perhaps a combination
+    width: int = 24,  # letters
+) -> str:  # with line breaks after a "+"
+    """Break the long name of a combination into lines."""
+    lines = [""]
+    for part in re.split(r"(?<=\+)", name):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def format_table(
@@ -126,7 +143,10 @@ def format_table(
     table = readable(summary, confidence)
     if table.empty:
         return "There are no trials yet."
-    return "\n".join([*_lines(table, left=("technique", "verdict")), "", explain_interval(summary)])
+    table["technique"] = table["technique"].map(fold_name)
+    table = table.rename(columns={name: name.replace(" (points)", "\n(points)") for name in table})
+    table = table.rename(columns={"would settle it": "would\nsettle it"})
+    return "\n".join([*_lines(table, left=("technique", "verdict", "would\nsettle it")), "", _wrap(explain_interval(summary))])
 
 
 def explain_interval(

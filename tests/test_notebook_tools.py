@@ -166,7 +166,7 @@ figure"""
 
 # --- Colab
 
-WITHOUT_COLAB = {"07_ablation"}  # until its next refresh
+WITHOUT_COLAB = set()
 
 
 @pytest.mark.parametrize("path", notebooks.lessons(), ids=lambda path: path.stem)
