@@ -401,7 +401,8 @@ def _side_by_side(trials: Sequence[tuple[str, int]], run: Callable, jobs: int) -
         sent: list[tuple[str, int]] = []
         tasks = (sent.append(trial) or delayed(_alone)(run, *trial) for trial in list(batch))
         try:
-            pool = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)
+            options = {"return_as": "generator_unordered", "pre_dispatch": jobs, "batch_size": 1}
+            pool = Parallel(n_jobs=jobs, backend="loky", idle_worker_timeout=60, **options)
             for outcome in pool(tasks):
                 for group in (waiting, suspects, sent):
                     if outcome[:2] in group:
