@@ -19,6 +19,7 @@ import mixing
 import predicting
 import resizing
 import selecting
+import studying
 import torch
 
 from lessonkit.bundled import make_bundled
@@ -30,6 +31,7 @@ PARTS = {
     "predicting": predicting.ratios,
     "resizing": lambda folder, rounds: resizing.ratios(),
     "selecting": lambda folder, rounds: selecting.ratios(rounds),
+    "studying": studying.ratios,
 }
 
 
