@@ -79,8 +79,8 @@ def calibration_bins(
     n_bins: int = 15,  # bins of equal width between 0 and 1
 ) -> CalibrationBins:
     """Sort predictions by confidence; a bin holds what lies above its lower edge, up to its upper one."""
-    if n_bins < 1:
-        raise ValueError(f"n_bins must be 1 or more, not {n_bins}.")
+    if isinstance(n_bins, bool) or not isinstance(n_bins, int | np.integer) or n_bins < 1:
+        raise ValueError(f"n_bins must be a whole number, 1 or more, not {n_bins!r}.")
     probs, targets = check_predictions(probs, targets)
     confidence = probs.max(axis=1)
     right = probs.argmax(axis=1) == targets

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import time
 import uuid
@@ -67,6 +68,7 @@ def to_rgb(
         levels = np.asarray(picture).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
             raise ValueError("its pixels lie outside 0 to 65,535; convert it to 8 or 16 bits first")
+        levels[levels == picture.info.get("transparency", -1)] = 65535
         return Image.fromarray(np.round(levels / 257).astype(np.uint8)).convert("RGB")
     if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         picture = picture.convert("RGBA")
@@ -81,7 +83,11 @@ def read_photo(
 ) -> Image.Image:  # RGB, upright; its shorter side may be larger than asked for
     """Decode a photo; raises `DamagedPhoto`, which names the file, when it can't be decoded."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
+            raise ValueError("it is no ordinary file")
         with Image.open(path) as picture:
+            if picture.format == "EPS":  # Pillow would have Ghostscript run it
+                raise ValueError("it is a PostScript program, not a picture")
             if shorter is not None and picture.format == "JPEG" and min(picture.size) > 0:
                 scale = 2 * shorter / min(picture.size)
                 picture.draft(None, tuple(int(side * scale) for side in picture.size))
@@ -90,7 +96,7 @@ def read_photo(
     except FileNotFoundError as error:
         raise DamagedPhoto(path, "there is no such file (any more)") from error
     except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error, DecompressionBombError...
-        raise DamagedPhoto(path, " ".join(str(error).split()) or type(error).__name__) from error
+        raise DamagedPhoto(path, " ".join(str(error).split()).rstrip(".") or type(error).__name__) from error
 
 # %% ../nbs/support/photo_cache.ipynb #bec41b04
 def upright(
