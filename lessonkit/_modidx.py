@@ -488,6 +488,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'lessonkit.photo_cache.fit_photo': ( 'support/photo_cache.html#fit_photo',
                                                                             'lessonkit/photo_cache.py'),
                                        'lessonkit.photo_cache.in_order': ('support/photo_cache.html#in_order', 'lessonkit/photo_cache.py'),
+                                       'lessonkit.photo_cache.one_line': ('support/photo_cache.html#one_line', 'lessonkit/photo_cache.py'),
                                        'lessonkit.photo_cache.read_photo': ( 'support/photo_cache.html#read_photo',
                                                                              'lessonkit/photo_cache.py'),
                                        'lessonkit.photo_cache.to_rgb': ('support/photo_cache.html#to_rgb', 'lessonkit/photo_cache.py'),

@@ -48,13 +48,15 @@ def check_predictions(
             f"first in row {finite.argmin()}. Did training diverge?"
         )
     exact = probs.astype(np.float64)
-    bad = (exact < 0).any(axis=1) | (np.abs(exact.sum(axis=1) - 1) > 1e-2)
+    with np.errstate(over="ignore"):  # a sum that overflows is not 1 either
+        sums = exact.sum(axis=1)
+    bad = (exact < 0).any(axis=1) | (np.abs(sums - 1) > 1e-2)
     if bad.any():
         row = bad.argmax()
         raise ValueError(
             "Each row of probs must be probabilities that sum to 1. "
             f"Row {row} has values from {exact[row].min():.3g} to {exact[row].max():.3g} "
-            f"and sums to {exact[row].sum():.4g}. For logits, call softmax first."
+            f"and sums to {sums[row]:.4g}. For logits, call softmax first."
         )
     if targets.min() < 0 or targets.max() >= probs.shape[1]:
         raise ValueError(

@@ -32,7 +32,7 @@ from lessonkit.batch_transforms import (
     random_resized_crop,
     resize_batch,
 )
-from .photo_cache import DamagedPhoto, cached_photos, in_order, read_photo
+from .photo_cache import DamagedPhoto, cached_photos, in_order, one_line, read_photo
 
 # %% ../nbs/00_images.ipynb #ea1badf9
 SPLITS = ("train", "valid", "test")
@@ -44,7 +44,9 @@ def _whole_numbers(values: Sequence, what: str) -> np.ndarray:
     numbers = np.asarray(values)
     if numbers.ndim != 1:
         raise ValueError(f"{what} must be a list of whole numbers, not of the shape {numbers.shape}.")
-    if numbers.size and (numbers.dtype == bool or not np.array_equal(numbers, numbers.astype(np.int64))):
+    with np.errstate(invalid="ignore"):  # NaN becomes some number, which is not equal to it
+        whole = numbers.dtype != bool and np.array_equal(numbers, numbers.astype(np.int64))
+    if numbers.size and not whole:
         raise ValueError(
             f"{what} must be whole numbers, not such as {numbers.ravel()[0]!r} ({numbers.dtype})."
         )
@@ -278,7 +280,7 @@ def _from_rows(
 
 def _some(names: Sequence, most: int = 5) -> str:
     """The first few of a list, for a message."""
-    shown = ", ".join(map(str, names[:most]))
+    shown = ", ".join(one_line(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 # %% ../nbs/00_images.ipynb #997953ad
@@ -469,7 +471,7 @@ def without_bad(
         print(f"Left out {bad.row.nunique()} of {len(images):,} photos:")
         for path, problem, detail in bad[["path", "problem", "detail"]].itertuples(index=False):
             line = f"  {os.path.relpath(path, folder)}: {problem} ({detail})"
-            print(line.encode(errors="backslashreplace").decode())  # names that are no text can be printed
+            print(one_line(line))
     else:
         print(f"All {len(images):,} photos are usable.")
     return images.take(np.setdiff1d(np.arange(len(images)), bad.row))
