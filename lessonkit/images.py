@@ -540,7 +540,7 @@ def bundled_images(
 
 # %% ../nbs/00_images.ipynb #3349ae7b
 def _check_set(images: ImageSet) -> None:
-    if not isinstance(images, ImageSet):
+    if not (hasattr(images, "paths") and hasattr(images, "indices")):
         raise TypeError(f"images={images!r:.60} must be an ImageSet: load_images(folder) makes one.")
 
 
