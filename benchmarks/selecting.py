@@ -37,14 +37,14 @@ def features(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 def peak() -> int:
     """The process's largest memory since it was last reset, in bytes; where it can't be reset, so far."""
     if STATUS.exists():
-        return 1024 * int(next(line.split()[1] for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")))
+        return 1024 * int(next(line.split()[1] for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def timed(call: Callable) -> tuple[float, float]:
     """Seconds, and bytes by which memory grew at its peak."""
     with contextlib.suppress(OSError):  # elsewhere than on Linux
-        (STATUS.parent / "clear_refs").write_text("5")  # the peak is what is used now
+        (STATUS.parent / "clear_refs").write_text("5", encoding="utf-8")  # the peak is what is used now
     before, start = peak(), time.perf_counter()
     call()
     return time.perf_counter() - start, peak() - before

@@ -48,13 +48,15 @@ def check_predictions(
             f"first in row {finite.argmin()}. Did training diverge?"
         )
     exact = probs.astype(np.float64)
-    bad = (exact < 0).any(axis=1) | (np.abs(exact.sum(axis=1) - 1) > 1e-2)
+    with np.errstate(over="ignore"):  # a sum that overflows is not 1 either
+        sums = exact.sum(axis=1)
+    bad = (exact < 0).any(axis=1) | (np.abs(sums - 1) > 1e-2)
     if bad.any():
         row = bad.argmax()
         raise ValueError(
             "Each row of probs must be probabilities that sum to 1. "
             f"Row {row} has values from {exact[row].min():.3g} to {exact[row].max():.3g} "
-            f"and sums to {exact[row].sum():.4g}. For logits, call softmax first."
+            f"and sums to {sums[row]:.4g}. For logits, call softmax first."
         )
     if targets.min() < 0 or targets.max() >= probs.shape[1]:
         raise ValueError(
@@ -79,8 +81,8 @@ def calibration_bins(
     n_bins: int = 15,  # bins of equal width between 0 and 1
 ) -> CalibrationBins:
     """Sort predictions by confidence; a bin holds what lies above its lower edge, up to its upper one."""
-    if n_bins < 1:
-        raise ValueError(f"n_bins must be 1 or more, not {n_bins}.")
+    if isinstance(n_bins, bool) or not isinstance(n_bins, int | np.integer) or n_bins < 1:
+        raise ValueError(f"n_bins must be a whole number, 1 or more, not {n_bins!r}.")
     probs, targets = check_predictions(probs, targets)
     confidence = probs.max(axis=1)
     right = probs.argmax(axis=1) == targets

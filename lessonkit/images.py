@@ -25,8 +25,14 @@ from fastai.data.transforms import CategoryMap
 from fastai.torch_core import TensorCategory, TensorImage, TitledStr
 from tqdm import tqdm
 
-from .batch_transforms import Augment, random_crops, random_resized_crop, resize_batch
-from .photo_cache import DamagedPhoto, cached_photos, in_order, read_photo
+from lessonkit.batch_transforms import (
+    Augment,
+    check_augment,
+    random_crops,
+    random_resized_crop,
+    resize_batch,
+)
+from .photo_cache import DamagedPhoto, cached_photos, in_order, one_line, read_photo
 
 # %% ../nbs/00_images.ipynb #ea1badf9
 SPLITS = ("train", "valid", "test")
@@ -36,7 +42,11 @@ SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm
 def _whole_numbers(values: Sequence, what: str) -> np.ndarray:
     """As int64, and an error in place of rounding."""
     numbers = np.asarray(values)
-    if numbers.size and (numbers.dtype == bool or not np.array_equal(numbers, numbers.astype(np.int64))):
+    if numbers.ndim != 1:
+        raise ValueError(f"{what} must be a list of whole numbers, not of the shape {numbers.shape}.")
+    with np.errstate(invalid="ignore"):  # NaN becomes some number, which is not equal to it
+        whole = numbers.dtype != bool and np.array_equal(numbers, numbers.astype(np.int64))
+    if numbers.size and not whole:
         raise ValueError(
             f"{what} must be whole numbers, not such as {numbers.ravel()[0]!r} ({numbers.dtype})."
         )
@@ -68,6 +78,9 @@ class ImageSet:
                 f"{len(self.paths)} paths, {len(self.labels)} labels and {len(self.split)} split"
                 " entries: there must be one of each for every photo."
             )
+        if len(set(self.classes)) < len(self.classes):
+            doubled = [name for i, name in enumerate(self.classes) if name in self.classes[:i]]
+            raise ValueError(f"Two classes have the same name: {_some(doubled)}.")
         if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
             raise ValueError(
                 f"Labels must lie between 0 and {len(self.classes) - 1}, one for each of the "
@@ -96,14 +109,17 @@ class ImageSet:
         self,
         rows: Sequence[int],  # row numbers, in the order wanted; or a mask, (N,) bool
     ) -> "ImageSet":  # with the same classes
-        """A set of some of the photos. Raises `ValueError` for what is neither, `IndexError` for rows
-        that aren't there."""
+        """A set of some of the photos, counted from 0. Raises `ValueError` for what is neither,
+        `IndexError` for rows that aren't there."""
         mask = np.asarray(rows)
         rows = (
             np.flatnonzero(mask)
             if mask.dtype == bool and len(mask) == len(self)
             else _whole_numbers(rows, "rows")
         )
+        if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
+            found = f"{rows.min()} to {rows.max()}"
+            raise IndexError(f"Rows go from 0 to {len(self) - 1}, not from {found}.")
         return ImageSet(
             [self.paths[row] for row in rows], self.labels[rows], self.classes, self.split[rows]
         )
@@ -149,13 +165,22 @@ def _class_folders(folder: Path) -> list[str]:
     """The folders in a folder, sorted; a link to the folder itself or one above would hold everything
     twice."""
     names = sorted(
-        entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
+        entry.name
+        for entry in os.scandir(folder)
+        if _is_folder(entry) and not entry.name.startswith(".")
     )
     above = folder.resolve()
     for name in names:
         if (folder / name).resolve() in (above, *above.parents):
             raise ValueError(f"{folder / name} is a link to a folder that it lies in: remove it.")
     return names
+
+
+def _is_folder(entry: os.DirEntry | Path) -> bool:
+    try:
+        return entry.is_dir()
+    except (OSError, ValueError):  # links that lead to each other, a name too long for any folder
+        return False
 
 # %% ../nbs/00_images.ipynb #8f5f931c
 def split_rows(
@@ -169,8 +194,8 @@ def split_rows(
     Depends on names, labels, fraction and seed alone, so it is the same on every computer and in any
     order.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"valid_fraction={fraction} must lie between 0 and 1, for example 0.2.")
+    if not isinstance(fraction, int | float | np.number) or not 0 < fraction < 1:
+        raise ValueError(f"valid_fraction={fraction!r} must lie between 0 and 1, for example 0.2.")
     split = np.full(len(names), "train", dtype="<U5")
     lottery = np.array(
         [
@@ -196,9 +221,11 @@ def from_folder(
     A `test` folder is the validation part where there is no other. Raises `ValueError`, which says what
     was looked for, where nothing usable is found.
     """
-    root = Path(path).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"{root} is not a folder." if root.exists() else f"There is no folder {root}.")
+    root = Path(os.path.expanduser(path))
+    if not _is_folder(root):
+        raise ValueError(
+            f"{root} is not a folder." if os.path.exists(root) else f"There is no folder {root}."
+        )
     parts = {
         name: PART_FOLDERS[name.lower()] for name in _class_folders(root) if name.lower() in PART_FOLDERS
     }
@@ -245,14 +272,15 @@ def _from_rows(
             raise ValueError(
                 f"Every class in {root} has a single photo: none can be set aside for validation."
             )
-    return ImageSet(
-        [root / name for name in names], labels, [WORDNET.get(label, label) for label in classes], split
-    )
+    words = [WORDNET.get(label, label) for label in classes]
+    if len(set(words)) < len(words):  # a folder n01440764 and a folder tench
+        words = classes
+    return ImageSet([root / name for name in names], labels, words, split)
 
 
 def _some(names: Sequence, most: int = 5) -> str:
     """The first few of a list, for a message."""
-    shown = ", ".join(map(str, names[:most]))
+    shown = ", ".join(one_line(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 # %% ../nbs/00_images.ipynb #997953ad
@@ -289,7 +317,7 @@ def from_csv(
     table = _read_table(Path(csv), encoding)
     root = Path(csv).parent if root is None else Path(root).expanduser()
     valid_col = "is_valid" if valid_col is None and "is_valid" in table else valid_col
-    for column in filter(None, (path_col, label_col, valid_col)):
+    for column in [path_col, label_col] + [valid_col] * (valid_col is not None):
         if column not in table:
             raise ValueError(
                 f"{csv} has no column {column!r}; its columns are {_some(list(table), 12)}."
@@ -335,8 +363,11 @@ def _read_table(csv: Path, encoding: str) -> pd.DataFrame:
         raise ValueError(
             f"{csv} is not stored as {encoding}: pass its encoding, for example encoding='latin-1'."
         ) from error
+    except LookupError as error:
+        raise ValueError(f"encoding={encoding!r} is not known: use for example 'utf-8'.") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
-        raise ValueError(f"{csv} can't be read as a table: {error}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"{csv} can't be read as a table: {why}") from error
     if table.empty:
         raise ValueError(f"{csv} has no rows.")
     if not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns
@@ -431,13 +462,16 @@ def without_bad(
     problems: Sequence[str] = ("damaged", "empty"),  # which problems to leave out
 ) -> ImageSet:  # the other photos, in their order
     """Leave out the photos that have a problem, and print how many and which."""
+    if isinstance(problems, str) or not set(problems) <= set(PROBLEMS):
+        raise ValueError(f"problems={problems!r} must be a list of some of {', '.join(PROBLEMS)}.")
     report = check_images(images) if report is None else report
     bad = report[report.problem.isin(problems)]
     if len(bad):
         folder = os.path.commonpath([path.parent for path in images.paths])
         print(f"Left out {bad.row.nunique()} of {len(images):,} photos:")
         for path, problem, detail in bad[["path", "problem", "detail"]].itertuples(index=False):
-            print(f"  {os.path.relpath(path, folder)}: {problem} ({detail})")
+            line = f"  {os.path.relpath(path, folder)}: {problem} ({detail})"
+            print(one_line(line))
     else:
         print(f"All {len(images):,} photos are usable.")
     return images.take(np.setdiff1d(np.arange(len(images)), bad.row))
@@ -468,10 +502,10 @@ def load_images(
         return bundled_images()
     if chosen in NAMED_SETS:
         return from_folder(_download(chosen))
-    path = Path(chosen).expanduser()
-    if path.is_file() and path.suffix.lower() == ".csv":
+    path = Path(os.path.expanduser(chosen))
+    if os.path.isfile(path) and path.suffix.lower() == ".csv":
         return from_csv(path)
-    if path.is_dir():
+    if _is_folder(path):
         return from_folder(path)
     raise ValueError(f"{chosen!r} is neither a folder of photos, nor a .csv, nor a known set "
                      f"({', '.join(NAMED_SETS)}, bundled).")
@@ -505,6 +539,11 @@ def bundled_images(
     return from_folder(make_bundled(**options))
 
 # %% ../nbs/00_images.ipynb #3349ae7b
+def _check_set(images: ImageSet) -> None:
+    if not (hasattr(images, "paths") and hasattr(images, "indices")):
+        raise TypeError(f"images={images!r:.60} must be an ImageSet: load_images(folder) makes one.")
+
+
 def decode(
     images: ImageSet,  # the photos
     size: int,  # side of the squares that come out, in pixels
@@ -516,6 +555,7 @@ def decode(
 
     Raises `DamagedPhoto` (a `ValueError`) which names the first photo that can't be decoded.
     """
+    _check_set(images)
     return cached_photos(images.paths, size, fit, progress)[0].transpose(0, 3, 1, 2)
 
 # %% ../nbs/00_images.ipynb #179a0c0e
@@ -781,21 +821,14 @@ def image_dataloaders(
         raise ValueError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed={seed!r} must be a whole number, at least 0.")
+    _check_set(images)
     for part in ("train", "valid"):
         if not len(images.indices(part)):
             raise ValueError(f"{images} has no photos in the part {part!r}.")
-    if not isinstance(augment, bool | Augment):
-        raise TypeError(
-            f"augment={augment!r} must be True, False, or an Augment(min_area=..., max_ratio=...,"
-            " flip=...)."
-        )
-    if isinstance(augment, Augment) and not (
-        0 < augment.min_area <= 1 <= augment.max_ratio and 0 <= augment.flip <= 1
-    ):
-        raise ValueError(
-            f"{augment}: min_area must lie above 0 and up to 1, max_ratio at 1 or more, flip between 0"
-            " and 1."
-        )
+    if not isinstance(augment, bool):
+        check_augment(augment)
+    if normalize is not None and not callable(normalize):
+        raise TypeError(f"normalize={normalize!r:.60} must be a function of a batch, such as Normalize.")
     strength = (Augment() if augment else None) if isinstance(augment, bool) else augment
     shared = dict(bs=int(batch_size), size=size, seed=int(seed), device=torch.device(device or "cpu"),
                   after_batch=[normalize] if normalize is not None else None)

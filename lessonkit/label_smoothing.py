@@ -59,7 +59,10 @@ def _plain(values: Tensor) -> Tensor:
 
 def _as_labels(y: Any) -> Tensor:
     """Return class numbers as a plain int64 tensor, or raise `TypeError`."""
-    y = _plain(torch.as_tensor(y))
+    try:
+        y = _plain(torch.as_tensor(y))
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"Labels must be a tensor of class numbers, not {y!r:.60}.") from None
     if y.dtype.is_floating_point or y.dtype.is_complex or y.dtype == torch.bool:
         raise TypeError(
             "Labels must be class numbers of an integer type, not"

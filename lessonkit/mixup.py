@@ -44,6 +44,8 @@ def sample_lambda(
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
     _check_alpha(alpha)
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise TypeError(f"n={n!r} must be a whole number.")
     if n < 0:
         raise ValueError(f"n={n} must be at least 0.")
     if alpha == 0:
@@ -113,7 +115,9 @@ def _over(lam: Tensor, ndim: int) -> Tensor:
 
 def _check_shares(lam: float | Tensor, n: int, device: torch.device) -> Tensor:
     """Shares as (n,), float32 or float64."""
-    lam = torch.as_tensor(lam).to(device)
+    lam = _as_tensor(lam, "lam").to(device)
+    if lam.is_complex():
+        raise TypeError("lam must be real numbers from 0 to 1, not complex ones.")
     lam = lam if lam.dtype == torch.float64 else lam.float()
     if lam.ndim > 1 or (lam.ndim == 1 and len(lam) != n):
         raise ValueError(
@@ -126,10 +130,17 @@ def _check_shares(lam: float | Tensor, n: int, device: torch.device) -> Tensor:
     return lam.expand(n)
 
 
+def _as_tensor(values: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be numbers or a tensor, not {values!r:.60}.") from None
+
+
 def _check_partner(partner: Tensor | None, n: int, device: torch.device) -> Tensor | None:
     if partner is None:
         return None
-    partner = torch.as_tensor(partner).to(device)
+    partner = _as_tensor(partner, "partner").to(device)
     if partner.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
         raise TypeError(f"partner must hold row numbers (torch.int64), not {partner.dtype}.")
     if partner.shape != (n,):
@@ -156,7 +167,9 @@ def mix_targets(
     fit.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
-    y = _plain(torch.as_tensor(y))
+    y = _plain(_as_tensor(y, "y"))
+    if y.is_complex():
+        raise TypeError("Labels can't be complex numbers.")
     if not y.is_floating_point():
         y = _rows(y, n_classes)
     elif n_classes is not None and (y.ndim != 2 or y.shape[1] != n_classes):
@@ -181,6 +194,8 @@ def _rows(y: Tensor, n_classes: int | None) -> Tensor:
             f"Class numbers must have the shape (N,), not {tuple(y.shape)}; mix the loss instead:"
             " mixed_loss."
         )
+    if isinstance(n_classes, bool) or not isinstance(n_classes, int | np.integer | None):
+        raise TypeError(f"n_classes={n_classes!r} must be a whole number.")
     if n_classes is None:
         raise ValueError("Labels are class numbers: say how many classes there are, n_classes=...")
     if len(y) and not (0 <= y.min() and y.max() < n_classes):
@@ -207,13 +222,17 @@ def mixed_loss(
     Raises `TypeError` where class numbers come with a loss whose way of averaging can't be seen and with
     several λ.
     """
+    if not isinstance(pred, Tensor) or not isinstance(y, Tensor):
+        raise TypeError("pred and y must be tensors.")
     lam, partner = _check_shares(lam, len(y), pred.device), _check_partner(partner, len(y), pred.device)
     pred, y = _plain(pred), _plain(y)
-    # a number for each number
-    if y.is_floating_point() or y.dtype == torch.bool or y.numel() == pred.numel():
+    loss = _open(loss_func)
+    # of one class, or of an empty batch: class numbers, though there are as many as predictions
+    classes = y.ndim < pred.ndim and (not len(y) or loss is not None and loss.ignore_index is not None)
+    a_number_each = y.numel() == pred.numel() and not classes
+    if y.is_floating_point() or y.dtype == torch.bool or a_number_each:
         return loss_func(pred, mixup(y if y.is_floating_point() else y.float(), lam, partner))
     other = y.roll(1, 0) if partner is None else y[partner]
-    loss = _open(loss_func)
     if loss is None:
         return _mix_whole_losses(loss_func, pred, y, other, lam)
     first, second = _plain(loss.each(pred, y)), _plain(loss.each(pred, other))
@@ -227,7 +246,8 @@ def mixed_loss(
     )
     mixed = torch.lerp(second.to(share.dtype), first.to(share.dtype), share)
     if loss.reduction == "mean":
-        mixed = mixed.mean() if loss.counts_all(y) else mixed.sum() / loss.total(y, other, share)
+        alike = loss.counts_all(y) and y.numel()  # and an empty batch's loss is 0, not NaN
+        mixed = mixed.mean() if alike else mixed.sum() / loss.total(y, other, share)
     elif loss.reduction == "sum":
         mixed = mixed.sum()
     return mixed.to(first.dtype)
@@ -238,6 +258,8 @@ def _mix_whole_losses(
 ) -> Tensor:
     """For a loss that can't be had item by item: right if all items have the same λ, and else
     impossible."""
+    if not len(lam):
+        return loss_func(pred, y)
     if not (lam == lam[0]).all():
         name = getattr(loss_func, "__name__", type(loss_func).__name__)
         raise TypeError(
@@ -377,8 +399,10 @@ class _Mixing(Callback):
         seed: int | None = None,  # None: the loader's generator for techniques, else PyTorch's seed
     ):
         _check_alpha(alpha)
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer | None):
+            raise TypeError(f"seed={seed!r} must be a whole number, or None.")
         self.alpha, self.per_item, self.seed, self.mixed = alpha, per_item, seed, None
-        self.own = None if seed is None else torch.Generator().manual_seed(seed)
+        self.own = None if seed is None else torch.Generator().manual_seed(int(seed) % 2**63)
 
     def before_fit(self):
         if any(isinstance(callback, MixHandler) for callback in self.learn.cbs):
@@ -515,7 +539,10 @@ class MixUpCollate:
         samples: Sequence,  # pairs (photo, label)
     ) -> tuple[Tensor, Tensor]:  # mixed photos (N, ...); mixed labels, (N, C) float32 for class numbers
         """Put samples together and mix them."""
-        x, y = self.collate(samples)
+        batch = self.collate(samples)
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise ValueError("Samples must be pairs (photo, label); these make no (photos, labels).")
+        x, y = batch
         lam = sample_lambda(len(x), self.alpha if len(x) > 1 else 0, per_item=self.per_item)
         partner = torch.randperm(len(x))  # the loader may not shuffle
         return mixup(x, lam, partner), mix_targets(y, lam, partner, self.n_classes)
@@ -561,7 +588,7 @@ def show_mixup(
         )
         for ax, picture, title in zip(axes, [*pictures, *mixes], [*titles, f"mixed, λ = {stay[0]:.2f}"]):
             ax.imshow(picture)
-            ax.set_title(title)
+            ax.set_title(title, parse_math=False)
             ax.axis("off")
         _bars(axes[3], targets[0], labels, classes)
         axes[3].set_title("its label")

@@ -8,6 +8,7 @@ __all__ = ['ResidualBlock', 'SmallResNet', 'small_resnet', 'run_file', 'code_of'
 # %% ../nbs/support/models.ipynb #d782fbf0
 import hashlib
 import importlib.util
+import numbers
 import sys
 import traceback
 import uuid
@@ -68,8 +69,9 @@ def small_resnet(
     Source: He et al. 2015, Deep Residual Learning for Image Recognition; the average pooling in the shortcuts is from
     He et al. 2018, Bag of Tricks for Image Classification, section 4.
     """
-    if n_classes < 1 or width < 1:
-        raise ValueError(f"n_classes={n_classes} and width={width} must be at least 1.")
+    for name, value in {"n_classes": n_classes, "width": width}.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
     widths = [width, width, 2 * width, 4 * width, 4 * width]
     blocks = [ResidualBlock(narrow, wide, norm) for narrow, wide in zip(widths, widths[1:])]
     return SmallResNet(

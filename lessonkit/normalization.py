@@ -237,6 +237,8 @@ def channel_stats(
     already.
     """
     stats = ChannelStats()
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
     if isinstance(images_or_batches, ImageSet):
         rows = images_or_batches.indices("train")
         if not len(rows):
@@ -646,6 +648,8 @@ def show_normalized(
     before = images.detach().as_subclass(Tensor).cpu().float()
     before = before[None] if before.ndim == 3 else before
     channels = before.shape[1]
+    if not len(before):
+        raise ValueError("There are no pictures to draw.")
     if channels not in (1, 3):
         raise ValueError(f"Pictures with 1 or 3 channels can be drawn; these have {channels}.")
     after = how(before)

@@ -49,7 +49,9 @@ def as_pictures(
     if hasattr(images, "getbands"):  # a Pillow image
         if "A" in images.getbands() or "transparency" in images.info:
             return [_one_picture(np.asarray(images.convert("RGBA")))]
-        return [np.asarray(images if images.mode == "L" else images.convert("RGB"))]
+        from lessonkit.photo_cache import to_rgb  # right for 16 bits, too
+
+        return [np.asarray(images if images.mode == "L" else to_rgb(images))]
     array = _to_numpy(images)
     if array.ndim == 4:
         return [_one_picture(image) for image in array]
@@ -152,7 +154,8 @@ def show_images(
         axis.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=255)
         axis.set_axis_off()
         if titles is not None:
-            axis.set_title(shorten(titles[number], max(4, int(scale * 10.5))), fontsize=9, pad=3)
+            title = shorten(titles[number], max(4, int(scale * 10.5)))
+            axis.set_title(title, fontsize=9, pad=3, parse_math=False)  # a $ in a name is a $
     if suptitle:
         figure.suptitle(suptitle, fontsize=11)
     return figure
@@ -213,6 +216,8 @@ def label_bars(
     )
     for place, value in zip(places, values):
         ax.text(value + 0.03, place, _percent(value), va="center", fontsize=8)
+    for name in ax.get_yticklabels():
+        name.set_parse_math(False)  # a $ in a name is a $
     for name, number in zip(ax.get_yticklabels(), shown):
         name.set_fontweight("bold" if number == highlight else "normal")
     ax.tick_params(axis="y", length=0, labelsize=8)

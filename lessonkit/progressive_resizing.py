@@ -91,6 +91,7 @@ def pixel_share(
         raise ValueError("There are no sizes.")
     full = sizes[-1] if full is None else full
     _check_whole("full", full)
+    _check_whole("the smallest size", min(sizes))
     return sum(int(size) ** 2 for size in sizes) / (len(sizes) * int(full) ** 2)
 
 # %% ../nbs/02_progressive_resizing.ipynb #030baa43
@@ -213,6 +214,8 @@ def refresh_batch_norm(
     Source: Izmailov et al. 2018, Averaging Weights Leads to Wider Optima, section 3.2;
     `torch.optim.swa_utils.update_bn`.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, not a {type(model).__name__}.")
     norms = [
         layer
         for layer in model.modules()
@@ -396,6 +399,8 @@ def fit_stages(
     stage.
     """
     stages = _check_stages(stages)
+    if not isinstance(learn, Learner):
+        raise TypeError(f"learn must be a fastai Learner, not a {type(learn).__name__}.")
     rates = list(lr) if isinstance(lr, list | tuple) else [lr] * len(stages)
     if len(rates) != len(stages):
         raise ValueError(

@@ -22,7 +22,7 @@ from fastai.torch_core import TensorImage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from .batch_transforms import Augment, Crops, random_crops, resize_batch
+from .batch_transforms import Augment, Crops, check_augment, random_crops, resize_batch
 from .images import ImageLoader, PhotoRows
 
 if TYPE_CHECKING:
@@ -62,12 +62,15 @@ def merge_views(
             f"probs must be a tensor (V, N, C) of one view or more, not {shape}. Of a list make one:"
             " torch.stack."
         )
-    if beta is not None and not 0 <= beta <= 1:
+    if beta is not None and (not isinstance(beta, int | float | np.number) or not 0 <= beta <= 1):
         raise ValueError(
-            f"beta={beta} must lie between 0 (no weight for the plain prediction) and 1 (all of it)."
+            f"beta={beta!r} must lie between 0 (no weight for the plain prediction) and 1 (all of it)."
         )
+    if not probs.is_floating_point():
+        raise TypeError(f"probs must be floating-point probabilities, not {probs.dtype}.")
     probs = probs.float() if probs.dtype.itemsize < 4 else probs
-    if merge != "mean" and probs.numel() and ((probs.sum(-1) - 1).abs() > 1e-2).any():
+    strange = ((probs.sum(-1) - 1).abs() > 1e-2).any() or (probs < 0).any()
+    if merge != "mean" and strange:
         raise ValueError(
             f"merge={merge!r} needs probabilities that sum to 1 for each photo. For logits call softmax"
             " first; for several labels a photo or measured values use merge='mean'."
@@ -88,8 +91,11 @@ def view_spread(
     """How much the predictions of the views differ: the mean total variation distance from their mean.
 
     In words: the share of its probability that a view, on average, gives to other classes than the mean
-    does.
+    does. Raises `ValueError` for other shapes and types.
     """
+    if not isinstance(probs, Tensor) or not probs.is_floating_point() \
+            or probs.ndim != 3 or not len(probs):
+        raise ValueError("probs must be a floating-point tensor (V, N, C) of one view or more.")
     return (probs - probs.mean(0)).abs().sum(-1).mean(0) / 2
 
 # %% ../nbs/03_tta.ipynb #e4197fd5
@@ -153,8 +159,8 @@ def corner_crops(
     Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks,
     section 4.1.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share={share} must lie above 0 and up to 1, for example 7/8.")
+    if not isinstance(share, int | float | np.number) or not 0 < share <= 1:
+        raise ValueError(f"share={share!r} must lie above 0 and up to 1, for example 7/8.")
     places = {
         "centre": (0.5, 0.5),
         "top left": (0, 0),
@@ -238,13 +244,14 @@ def random_views(
 
     A photo's view depends on the seed, the view's number and the photo's place in the data alone: the
     same in every call, for batches of any size, and the first of many are the views of few. Raises
-    `ValueError` for a negative n or seed.
+    `ValueError` for a negative n or seed, `TypeError` or `ValueError` for such an `augment`.
     Source: crops as for training in Szegedy et al. 2015, Going Deeper with Convolutions, section 6.
     """
     if not _is_whole(n, 0):
         raise ValueError(f"n={n!r} must be a whole number of views, 0 or more.")
     if not _is_whole(seed, 0):
         raise ValueError(f"seed={seed!r} must be a whole number, at least 0.")
+    check_augment(augment)
     crop = partial(_random_crop, seed=int(seed), augment=augment)
     return tuple(View(f"random {i + 1}", partial(crop, number=i), per_photo=True) for i in range(n))
 
@@ -472,6 +479,11 @@ def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
         )
     _check_photos(parts[0])
     labels = None if len(parts) == 1 else torch.as_tensor(parts[1]).as_subclass(Tensor).detach().cpu()
+    if labels is not None and labels.shape[:1] != parts[0].shape[:1]:
+        raise ValueError(
+            f"A batch has {len(parts[0])} photos and labels of the shape {tuple(labels.shape)}: there must"
+            " be one for each."
+        )
     return parts[0].as_subclass(Tensor), labels
 
 
@@ -561,7 +573,7 @@ def show_views(
         above, below = axes[2 * row : 2 * row + 2, column]
         if number < len(looks):
             above.imshow(as_pictures(looks[number])[0], cmap="gray")
-            above.set_title(title, fontsize=9)
+            above.set_title(title, fontsize=9, parse_math=False)
             above.set_anchor("S")
         else:
             above.text(0.5, 0.05, title, ha="center", fontweight="bold", transform=above.transAxes)
