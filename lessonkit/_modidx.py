@@ -640,6 +640,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lessonkit.report.explain_interval': ('support/report.html#explain_interval', 'lessonkit/report.py'),
                                   'lessonkit.report.fold_name': ('support/report.html#fold_name', 'lessonkit/report.py'),
                                   'lessonkit.report.format_choice': ('support/report.html#format_choice', 'lessonkit/report.py'),
+                                  'lessonkit.report.format_so_far': ('support/report.html#format_so_far', 'lessonkit/report.py'),
                                   'lessonkit.report.format_subsets': ('support/report.html#format_subsets', 'lessonkit/report.py'),
                                   'lessonkit.report.format_table': ('support/report.html#format_table', 'lessonkit/report.py'),
                                   'lessonkit.report.html_report': ('support/report.html#html_report', 'lessonkit/report.py'),

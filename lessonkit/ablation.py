@@ -41,6 +41,7 @@ from .comparison import discrimination, interaction, look_confidence, rank_agree
 from .progressive_resizing import ProgressiveResize, pixel_share, size_schedule
 from lessonkit.report import (
     fold_name,
+    format_so_far,
     format_table,
     interaction_table,
     readable,
@@ -630,26 +631,27 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _so_far(chosen: Sequence[Technique]) -> Callable[[pd.DataFrame], None]:
-    """What shows the table while it fills: in place in a notebook, after each complete seed in a terminal."""
+def _so_far(chosen: Sequence[Technique], seeds: int) -> Callable[[pd.DataFrame], None]:
+    """What shows the table while it fills: in place in a notebook, after each complete seed but the last in a terminal."""
     pairs, names = comparisons(chosen), {technique.recipe for technique in chosen}
     shown: dict[str, Any] = {"seeds": 0, "view": None}
 
     def show(trials: pd.DataFrame) -> None:
         complete = int((trials.groupby("seed")["technique"].nunique() == len(names)).sum())
-        table = readable(summarize(trials, BASELINE, pairs=pairs))
-        table = table.drop(columns=[c for c in table if c in ("training", "predicting", "pixels")])
         if "ipykernel" in sys.modules:
             from IPython.display import display
 
+            table = readable(summarize(trials, BASELINE, pairs=pairs))
+            table = table.drop(columns=[c for c in table if c in ("training", "predicting", "pixels")])
             if shown["view"] is None:
                 shown["view"] = display(table, display_id=True)
             else:
                 shown["view"].update(table)
-        elif complete > shown["seeds"]:
+        elif shown["seeds"] < complete < seeds:
             from tqdm import tqdm
 
-            tqdm.write(f"\nAfter {complete} seed{'s' * (complete > 1)}:\n{table.to_string(index=False)}\n")
+            of = "1 seed" if complete == 1 else f"{complete} seeds"
+            tqdm.write(f"\nAfter {of} of {seeds}:\n{format_so_far(summarize(trials, BASELINE, pairs=pairs))}\n")
         shown["seeds"] = complete
 
     return show
@@ -726,7 +728,7 @@ def run_ablation(
     return run_trials(
         identities, seeds, run, out, identity, before, steps=epochs, progress=progress, jobs=jobs, cluster=cluster,
         later=[name for name, t in by_name.items() if t.trained_as != name],
-        each=_so_far(chosen) if progress else None,
+        each=_so_far(chosen, np.size(seeds) if np.ndim(seeds) else int(seeds)) if progress else None,
     )  # fmt: skip
 
 

@@ -24,9 +24,10 @@ from pandas.api.types import is_numeric_dtype
 from .trials import write_atomic
 
 # %% auto #0
-__all__ = ['MOST_SEEDS', 'STYLE', 'verdict_in_points', 'readable', 'fold_name', 'format_table', 'explain_interval', 'sentences',
-           'interaction_table', 'smallest_passing', 'subset_sentences', 'format_subsets', 'format_choice', 'versions',
-           'machine', 'measures', 'html_report', 'markdown_report', 'png_bytes', 'write_report']
+__all__ = ['MOST_SEEDS', 'STYLE', 'verdict_in_points', 'readable', 'fold_name', 'format_table', 'format_so_far',
+           'explain_interval', 'sentences', 'interaction_table', 'smallest_passing', 'subset_sentences',
+           'format_subsets', 'format_choice', 'versions', 'machine', 'measures', 'html_report', 'markdown_report',
+           'png_bytes', 'write_report']
 
 # %% ../nbs/support/report.ipynb #8be198b6
 MOST_SEEDS = 999  # more than that nobody trains
@@ -61,7 +62,8 @@ def _more_seeds(row: pd.Series) -> str:
         return ""
     if np.isinf(needed) or needed > MOST_SEEDS:
         return "more photos" if np.isinf(needed) else f"over {MOST_SEEDS} seeds"
-    return f"{max(1, int(needed) - row['seeds'])} more seeds"
+    more = max(1, int(needed) - row["seeds"])
+    return f"{more} more seed{'s' * (more > 1)}"
 
 
 def verdict_in_points(
@@ -147,6 +149,16 @@ def format_table(
     table = table.rename(columns={name: name.replace(" (points)", "\n(points)") for name in table})
     table = table.rename(columns={"would settle it": "would\nsettle it"})
     return "\n".join([*_lines(table, left=("technique", "verdict", "would\nsettle it")), "", _wrap(explain_interval(summary))])
+
+
+def format_so_far(
+    summary: pd.DataFrame,  # from `summarize`, for accuracy, of a study that is still running
+) -> str:  # lines of plain text
+    """The few columns that one wants to see while a study runs."""
+    table = readable(summary)
+    table["technique"] = table["technique"].map(fold_name)
+    columns = ["technique", "with", "adds (points)", "95 % interval", "verdict", "seeds"]
+    return "\n".join(_lines(table[columns], left=("technique", "verdict")))
 
 
 def explain_interval(
