@@ -408,6 +408,13 @@ def _escape(value: Any) -> str:
     return html.escape(str(value).encode("utf-8", "replace").decode("utf-8"), quote=True)
 
 
+def _breakable(text: str) -> str:
+    """Escaped text of a cell: long names may break after a "+", a bracket and a number stay in one line."""
+    text = re.sub(r"\(alone: (.*?)\)", lambda found: f"(alone:\N{NO-BREAK SPACE}{found[1].replace(' ', chr(160))})", text)
+    text = re.sub(r"^(\d+) more (seeds?)$", "\\1\N{NO-BREAK SPACE}more\N{NO-BREAK SPACE}\\2", text)
+    return text.replace("+", "+<wbr>") if re.fullmatch(r"[a-z_][a-z0-9_+.-]*", text) else text
+
+
 def _html_table(table: pd.DataFrame, text: Sequence[str] = ()) -> str:
     """A table with every name and value escaped; columns in `text` are aligned to the left."""
     classes = [' class="text"' if name in text else "" for name in table]
@@ -417,7 +424,7 @@ def _html_table(table: pd.DataFrame, text: Sequence[str] = ()) -> str:
         cells = []
         for value, kind in zip(row, classes):
             kind = f' class="text {value}"' if value in ("helps", "hurts") else kind
-            cells.append(f"<td{kind}>{_escape(value)}</td>")
+            cells.append(f"<td{kind}>{_breakable(_escape(value))}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     whole = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     return f'<div class="wide">{whole}</div>'
