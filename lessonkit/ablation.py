@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastai.callback.schedule  # noqa: F401  gives Learner its fit_one_cycle
 import numpy as np
@@ -32,7 +32,7 @@ from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
 
 from .calibration import score
-from .images import ImageSet, image_dataloaders, split_rows
+from .images import ImageSet, image_dataloaders, load_images, split_rows
 from .label_smoothing import LabelSmoothingCrossEntropy
 from .mixup import MixUp
 from .models import code_of, make_model, run_file
@@ -48,6 +48,7 @@ from lessonkit.report import (
     verdict_in_points,
     write_report,
 )
+from .training import BFloat16, UseMuon, bfloat16_is_quicker
 from lessonkit.trials import (
     check_name,
     fingerprint,
@@ -61,10 +62,11 @@ from lessonkit.trials import (
 from .tta import flip, tta
 
 # %% auto #0
-__all__ = ['BASELINE', 'TECHNIQUES', 'COST', 'Technique', 'combine', 'choose_techniques', 'techniques_from', 'comparisons',
-           'Recipe', 'statistics_for', 'make_learner', 'predict_plain', 'train_trial', 'estimate', 'duration',
-           'epochs_at_cost', 'study_identity', 'run_ablation', 'plot_ablation', 'plot_costs', 'class_table',
-           'ablation_report', 'inner_split', 'choose_best', 'photo_count', 'take_subset', 'smallest_subset']
+__all__ = ['BASELINE', 'TECHNIQUES', 'EXTRAS', 'COST', 'Technique', 'combine', 'choose_techniques', 'techniques_from',
+           'comparisons', 'Recipe', 'statistics_for', 'make_learner', 'predict_plain', 'train_trial', 'estimate',
+           'duration', 'epochs_at_cost', 'study_identity', 'run_ablation', 'plot_ablation', 'plot_costs', 'class_table',
+           'ablation_report', 'inner_split', 'choose_best', 'BestRecipe', 'best_recipe', 'photo_count', 'take_subset',
+           'smallest_subset']
 
 # %% ../nbs/07_ablation.ipynb #188f0167
 @dataclass(frozen=True)
@@ -227,6 +229,32 @@ TECHNIQUES |= {
 }
 
 # %% ../nbs/07_ablation.ipynb #a170d3de
+EXTRAS = {
+    technique.name: technique
+    for technique in [
+        Technique(
+            "bfloat16",
+            card="The network is computed with numbers of 16 bits; weights and loss keep 32.",
+            callbacks=lambda: [BFloat16()],
+        ),
+        Technique(
+            "muon",
+            card="Muon in place of AdamW: steps that are equally long in all directions.",
+            callbacks=lambda: [UseMuon()],
+            settings={"learning rate": 12.0, "momentum": 0.95},
+        ),
+        Technique(
+            "best_recipe",
+            card="Muon and bfloat16; each photo is predicted as it is and mirrored.",
+            callbacks=lambda: [BFloat16(), UseMuon()],
+            predict=lambda learn: tta(learn, views=flip).probs,
+            settings={"learning rate": 12.0, "momentum": 0.95, "views": "flip", "merge": "mean"},
+            predict_cost=2,
+        ),
+    ]
+}
+
+# %% ../nbs/07_ablation.ipynb #b7cf08fa
 def choose_techniques(
     techniques: Sequence[str | Technique] | None = None,  # names, a+b, or your own; None: all of `TECHNIQUES`
     own: Sequence[Technique] = (),  # more that have a name, as from `techniques_from`
@@ -236,7 +264,7 @@ def choose_techniques(
         techniques = [*TECHNIQUES, *own]
     elif isinstance(techniques, str | Technique):
         techniques = [techniques]
-    known = TECHNIQUES | {technique.name: technique for technique in own}
+    known = TECHNIQUES | EXTRAS | {technique.name: technique for technique in own}
     chosen = {BASELINE: TECHNIQUES[BASELINE]}
     for technique in techniques:
         if not isinstance(technique, Technique):
@@ -283,12 +311,13 @@ def techniques_from(
     for value in run_file(path).values():
         parts = value.values() if isinstance(value, dict) else value
         for one in parts if isinstance(value, list | tuple | dict) else [value]:
-            if isinstance(one, Technique) and one not in TECHNIQUES.values():
+            if isinstance(one, Technique) and one not in (TECHNIQUES | EXTRAS).values():
                 if found.setdefault(one.name, one) is not one:
                     raise ValueError(f"{path} has two techniques called {one.name!r}.")
     if not found:
         raise ValueError(f"{path} defines no Technique: my_technique = Technique('my_name', ...).")
-    if taken := sorted({one.recipe for one in found.values()} & {t.recipe for t in TECHNIQUES.values()}):
+    built_in = {t.recipe for t in (TECHNIQUES | EXTRAS).values()}
+    if taken := sorted({one.recipe for one in found.values()} & built_in):
         raise ValueError(f"{path}: there is a technique {taken[0]!r} already. Choose another name.")
     code = code_of(path)
     return [replace(one, settings={**one.settings, "code": code}) for one in found.values()]
@@ -1045,6 +1074,48 @@ def choose_best(
     told += f" (baseline {means[BASELINE]:.1%})" if best.recipe != BASELINE else ""
     told += f" on {len(inner.indices('valid')):,} training photos that were set aside."
     return choose_techniques([best]), told.replace("%", " %")
+
+# %% ../nbs/07_ablation.ipynb #b16a09f3
+class BestRecipe(NamedTuple):
+    """What `best_recipe` gives."""
+
+    learn: Learner  # trained; `learn.model` is the network
+    probs: Tensor  # probabilities of the validation photos, (N, C), in their order
+    scores: dict[str, float]  # accuracy with its 95 % interval over photos, nll, ece, seconds
+
+
+def best_recipe(
+    images: ImageSet | str | Path,  # photos with their split; or where they are, as for `load_images`
+    epochs: int = 38,  # 19 are nearly as good on the photos of the course
+    size: int = 64,  # pixels
+    batch_size: int = 64,
+    seed: int = 0,
+    device: str = "cpu",
+    bfloat16: bool | None = None,  # compute in bfloat16; None: if it is quicker on this device
+    progress: bool = True,  # show a bar
+) -> BestRecipe:  # learn, probs, scores
+    """
+    Train the course's network by its best recipe, and score it on the validation photos.
+
+    The settings were chosen on training photos that were set aside (lesson 8). Raises `ValueError` for bad
+    settings and what `load_images` raises.
+    """
+    from scipy.stats import binomtest
+    from tqdm import tqdm
+
+    images = images if isinstance(images, ImageSet) else load_images(images)
+    recipe = Recipe(size=size, epochs=epochs, batch_size=batch_size, device=device)
+    half = bfloat16_is_quicker(device) if bfloat16 is None else bfloat16
+    technique = EXTRAS["best_recipe"] if half else replace(EXTRAS["best_recipe"], callbacks=lambda: [UseMuon()])
+    with tqdm(total=epochs, unit="epoch", disable=not progress, leave=False) as bar:
+        with _seeded(seed, torch.device(device)):
+            learn = make_learner(images, technique, seed, recipe, tick=bar.update)
+            cost = _train(learn, epochs, recipe.lr, None)
+    probs, targets = technique.predict(learn), images.labels[images.indices("valid")]
+    right = int((probs.argmax(1).numpy() == targets).sum())
+    low, high = binomtest(right, len(targets)).proportion_ci(method="wilson")
+    scores = score(probs, targets) | {"accuracy_low": float(low), "accuracy_high": float(high)}
+    return BestRecipe(learn, probs, scores | {"seconds": cost["train_seconds"]})
 
 # %% ../nbs/07_ablation.ipynb #d394ae97
 def photo_count(

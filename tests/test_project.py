@@ -92,7 +92,7 @@ def imported_lessonkit_modules(path: Path) -> set[str]:
     return names & {path.stem for path in MODULES}
 
 
-BASICS = {"bundled", "photo_cache", "batch_transforms", "models", "plots", "calibration", "quiz", "comparison"}
+BASICS = {"bundled", "photo_cache", "batch_transforms", "models", "plots", "calibration", "quiz", "comparison", "training"}
 TECHNIQUES = {"normalization", "progressive_resizing", "tta", "mixup", "label_smoothing", "subset_selection"}
 EVERYTHING = {path.stem for path in MODULES}
 MAY_IMPORT = {
