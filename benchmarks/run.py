@@ -17,6 +17,7 @@ from pathlib import Path
 import loading
 import mixing
 import predicting
+import recipe
 import resizing
 import selecting
 import studying
@@ -32,6 +33,7 @@ PARTS = {
     "resizing": lambda folder, rounds: resizing.ratios(),
     "selecting": lambda folder, rounds: selecting.ratios(rounds),
     "studying": studying.ratios,
+    "recipe": recipe.ratios,
 }
 
 
