@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # heavy to import, and only named in a type
     from lessonkit.images import ImageSet
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'main']
+__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'main']
 
 # %% ../nbs/support/cli.ipynb #3aabdd5a
 EXAMPLES = """examples:
@@ -40,6 +40,13 @@ EXAMPLES = """examples:
 FOLDER holds one folder for each class, or train/ and val/ with those in them (as Imagenette does).
 The results are in DIR: report.html, report.md, summary.csv, ablation.png, trials.jsonl.
 my.py is run as it is, and a cluster runs what it is sent: name only what you trust.
+"""
+
+FIRST_EXAMPLES = """examples:
+  lessonkit ablate photos             which techniques help on these photos?
+  lessonkit subset photos --n 300     300 photos that stand for all
+
+Each command shows more of them: lessonkit ablate --help
 """
 
 SUBSET_EXAMPLES = """examples:
@@ -86,7 +93,12 @@ def _amount(text: str) -> int | float:
 def _parser() -> argparse.ArgumentParser:
     from lessonkit import __version__
 
-    parser = argparse.ArgumentParser(prog="lessonkit", description="Do these techniques help on your photos?")
+    parser = argparse.ArgumentParser(
+        prog="lessonkit",
+        description="Do these techniques help on your photos, and on how few of them can you find out?",
+        epilog=FIRST_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"lessonkit {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_ablate(commands)

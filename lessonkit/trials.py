@@ -504,7 +504,8 @@ def run_trials(
     A trial that raises is recorded with its error, and the others go on; a warning says how many failed. The same
     holds for a trial whose process dies, in three attempts. Raises `TrialsFailed` if none finished, `ValueError` for a
     cluster that doesn't answer, and what `open_study` raises. What is sent to a Dask cluster is run there, and its
-    answers are trusted: name only one that is yours.
+    answers are trusted: name only one that is yours. A worker of it that stands still is noticed only if the
+    scheduler's setting `worker-ttl` says after how long.
     """
     from tqdm import tqdm
 

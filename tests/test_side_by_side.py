@@ -191,3 +191,27 @@ def test_a_technique_of_ones_own_travels_to_other_processes(images, tmp_path):
 def test_nothing_finished_is_an_error(tmp_path):
     with pytest.raises(TrialsFailed, match="2 of 2 trials failed, first fails with seed 0: .*loss is NaN"):
         run(tmp_path, ["fails"], jobs=2)
+
+
+def steps_of(dask_scheduler):
+    """How much a scheduler has done so far."""
+    return dask_scheduler.transition_counter
+
+
+@pytest.mark.timeout(300)
+def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
+    from joblib import parallel_config
+
+    from lessonkit.subset_selection import select_subset
+
+    distributed = pytest.importorskip("distributed")
+    rng = np.random.default_rng(0)
+    features, labels = rng.standard_normal((400, 8)).astype("float32"), rng.integers(0, 5, 400)
+    here = select_subset(features, 60, labels)
+    with distributed.Client(cluster, set_as_default=False, timeout=60) as client:
+        before = client.run_on_scheduler(steps_of)
+        with parallel_config(backend="dask", client=client, wait_for_workers_timeout=60):
+            there = select_subset(features, 60, labels, n_jobs=2)
+        assert client.run_on_scheduler(steps_of) > before  # it was the cluster that worked
+    np.testing.assert_array_equal(there.indices, here.indices)
+    np.testing.assert_allclose(there.weights, here.weights)
