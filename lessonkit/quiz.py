@@ -1322,6 +1322,117 @@ QUESTIONS: dict[str, Question] = {
         ),
         inputs=_distances_from_picks,
     ),
+    "07.holm": Question(
+        "number",
+        "Five techniques are compared with the baseline; their p-values are 0.2, 0.004, 0.6, 0.011 and 0.02. How many pass Holm's rule"
+        " at 5 %?",
+        answer=2,
+        why=(
+            "In order: 0.004 is below 0.05/5 = 0.01, and 0.011 is below 0.05/4 = 0.0125. But 0.02 isn't below 0.05/3 = 0.0167, and there"
+            " the rule stops."
+        ),
+        hint="Sort them. The smallest has to be below 0.05/5, the next below 0.05/4, and so on; stop at the first that isn't.",
+        mistakes=(
+            (3, "Each alone is below 0.05, but five are compared. 0.02 has to be below 0.05/3."),
+            (1, "That is Bonferroni's rule: all against 0.05/5. Holm's is milder after the first has passed."),
+            (4, "0.02 has to be below 0.05/3, and there the rule stops."),
+            (5, "0.2 and 0.6 aren't even below 0.05."),
+        ),
+        tolerance=1e-9,
+    ),
+    "07.equal": Question(
+        "number",
+        "The baseline trains 10 epochs at 64 pixels. How many whole epochs at 48 pixels cost no more pixels?",
+        answer=17,
+        why="An epoch at 48 pixels has (48/64)² = 0.5625 of the pixels. 10/0.5625 = 17.8, and the part of an epoch is left away.",
+        hint="A picture of 48 pixels has 48 · 48 of them, one of 64 has 64 · 64.",
+        mistakes=(
+            (13, "Pixels go with the square of the side: (48/64)², not 48/64."),
+            (18, "17.8 is rounded down: nobody gets more than the baseline."),
+            (10, "That is the same number of epochs; it costs little more than half of the pixels."),
+            (5, "Smaller pictures are cheaper, so there are more epochs, not fewer."),
+        ),
+        tolerance=1e-9,
+    ),
+    "07.look": Question(
+        "choice",
+        "After three seeds the interval is −0.2 to +2.6 points. You add seeds one by one, and stop as soon as it leaves zero out. What"
+        " is wrong?",
+        answer="b",
+        choices={
+            "a": "nothing: more seeds are always better",
+            "b": "each look is another chance to be fooled; the looks have to be planned before, and made stricter",
+            "c": "seeds must be added in pairs",
+            "d": "the first three seeds must be thrown away",
+        },
+        why=(
+            "With enough looks an interval of 95 % leaves zero out by chance in far more than 5 % of studies. Whoever plans the looks"
+            " beforehand can share the 5 % out among them: look_confidence does."
+        ),
+        hint="Question 4 above: how often does it happen where there is no difference at all?",
+        mistakes=(
+            ("a", "More seeds are, but not stopping at the moment that pleases."),
+            ("c", "Each seed already is a pair: with and without the technique."),
+            ("d", "They are as good as the others. When you stop is what counts."),
+        ),
+    ),
+    "08.stack": Question(
+        "choice",
+        "Three techniques each add a point to the baseline. What do all three together add?",
+        answer="c",
+        choices={
+            "a": "three points",
+            "b": "one point: they do the same",
+            "c": "nobody knows before it is measured",
+            "d": "nothing, since they fight with each other",
+        },
+        why=(
+            "Effects needn't add up: two techniques may cure the same ill, or one may take away what the other needs. The interaction tells,"
+            " and it has an interval of its own."
+        ),
+        hint="Which line in the table of interactions answers this?",
+        mistakes=(
+            ("a", "Only if no two of them interact. MixUp and label smoothing, for example, both make the labels softer."),
+            ("b", "Perhaps, perhaps not. What would you measure?"),
+            ("d", "Some do. Which ones is a question for a measurement."),
+        ),
+    ),
+    "08.chosen": Question(
+        "choice",
+        "You try twenty recipes on the validation photos and report the accuracy of the best one there. What does a new set of photos"
+        " show?",
+        answer="a",
+        choices={
+            "a": "probably less: its luck on these photos was chosen along with it",
+            "b": "probably more, since it is the best one",
+            "c": "the same on average: the photos weren't trained on",
+            "d": "nothing that could be said: the recipes must be tried on the training photos",
+        },
+        why=(
+            "The best of twenty is the best by merit *and* by luck. Choose on photos that were set aside from the training part, and use the"
+            " validation photos once, for the one that was chosen."
+        ),
+        hint="Suppose that all twenty are equally good. What is the accuracy of the best one then?",
+        mistakes=(
+            ("b", "It may be the best. Its number is too good all the same."),
+            ("c", "Not trained on, but chosen on."),
+            ("d", "Not on the photos they are trained on: on a part that is set aside."),
+        ),
+    ),
+    "08.minutes": Question(
+        "number",
+        "A recipe needs 2.4 seconds for an epoch and 1.2 seconds for a prediction of all validation photos, and predicts only at the"
+        " end, plain and mirrored. How many whole epochs fit into 60 seconds?",
+        answer=24,
+        why="Two predictions take 2.4 seconds. (60 − 2.4)/2.4 = 24.",
+        hint="Take away from the 60 seconds what is needed at the end.",
+        mistakes=(
+            (25, "Something has to be left for the two predictions at the end."),
+            (16, "That predicts after every epoch. It does so only at the end."),
+            (24.5, "Plain and mirrored: two predictions."),
+        ),
+        tolerance=1e-6,
+    ),
 }
 
 # %% ../nbs/support/quiz.ipynb #3435d1a0

@@ -930,7 +930,8 @@ def _read_json(path: Path) -> dict | None:
 def _write_json(path: Path, content: dict) -> None:
     """Whole or not at all."""
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    # in ASCII, since the name of a file may hold bytes that are no text
+    new.write_text(json.dumps(content, indent=1), encoding="ascii")
     os.replace(new, path)
 
 
@@ -1148,7 +1149,11 @@ def _write_table(images: ImageSet, rows: np.ndarray, folder: Path) -> None:
             "is_valid": images.split[rows],
         }
     )
-    table.to_csv(folder / "photos.csv", index=False, encoding="utf-8", lineterminator="\n")
+    try:
+        table.to_csv(folder / "photos.csv", index=False, encoding="utf-8", lineterminator="\n")
+    except UnicodeEncodeError as error:
+        name = ascii(error.object[max(0, error.start - 40) : error.end + 40])
+        raise ValueError(f"A table can't hold a name that is no text, near {name}: use how='copy'.") from None
 
 # %% ../nbs/06_subset_selection.ipynb #dcff2b02
 def show_subset(
@@ -1214,7 +1219,7 @@ def show_subset(
         title=f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}",
     )
     if few:
-        axis.legend(
+        legend = axis.legend(
             fontsize=7,
             frameon=False,
             markerscale=0.5,
@@ -1222,6 +1227,8 @@ def show_subset(
             bbox_to_anchor=(0, -0.01),
             ncols=4,
         )
+        for name in legend.get_texts():
+            name.set_parse_math(False)  # a $ in a name is a $
     grid = right.subplots(len(shown), neighbours + 1, squeeze=False)
     side = 64
     for number, (row, axes) in enumerate(zip(shown, grid), 1):
@@ -1238,6 +1245,7 @@ def show_subset(
             fontsize=8,
             loc="left",
             pad=3,
+            parse_math=False,
         )
         axes[0].add_patch(plt.Rectangle((-0.5, -0.5), side, side, fill=False, edgecolor="black", lw=3))
     return figure

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -311,3 +312,21 @@ def test_a_study_on_a_subset_says_so_and_never_mixes_with_one_on_the_whole(photo
     code, _, errors = here(*typed, "--subset", "16", "--out", out)
     assert code == 2 and "photos was 8, now 16" in errors
     assert here(*typed)[0] == 0  # the whole has a folder of its own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_class_whose_name_is_no_text(photos, tmp_path, here):
+    """Such a name can't be written into a file as it is; the report stands a mark for it."""
+    odd = tmp_path / "photos" / os.fsdecode(b"d\xff")
+    for source, target in zip(sorted(photos.iterdir()), (odd, tmp_path / "photos" / "plain $x_1$")):
+        shutil.copytree(source, target)
+    code, _, errors = here("ablate", tmp_path / "photos", *QUICK, "--seeds", "1", "--techniques", "mixup", "--out", tmp_path / "out")
+    assert code == 0, errors
+    for name in ("report.html", "report.md"):
+        assert (tmp_path / "out" / name).read_text(encoding="utf-8")
+    small = ("--n", "4", "--size", "16", "--out")
+    code, _, errors = here("subset", tmp_path / "photos", *small, tmp_path / "few")
+    assert code == 0, errors
+    assert ImageSet.from_folder(tmp_path / "few").classes == ["d\udcff", "plain $x_1$"]
+    code, _, errors = here("subset", tmp_path / "photos", *small, tmp_path / "table", "--how", "csv")
+    assert code == 2 and "use how='copy'" in errors
