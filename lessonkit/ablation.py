@@ -1090,7 +1090,7 @@ def best_recipe(
     size: int = 64,  # pixels
     batch_size: int = 64,
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "cpu",  # where to train
     bfloat16: bool | None = None,  # compute in bfloat16; None: if it is quicker on this device
     progress: bool = True,  # show a bar
 ) -> BestRecipe:  # learn, probs, scores

@@ -279,7 +279,8 @@ QUESTIONS: dict[str, Question] = {
         answer=0.8,
         why=(
             "The second draw doesn't know of the first. Each photo in it was in the first training part with"
-            " probability 4/5. The accuracy on it is worth nothing: draw the split once."
+            " probability 4/5. From the accuracy on it nobody can tell how good the network is on new photos: draw the"
+            " split once."
         ),
         hint=(
             "Take one photo of the new validation part. How probable is it that it was a training photo"
@@ -517,7 +518,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.normalize": Question(
         "function",
-        "Write normalize(x, mean, std): x is a batch of images (N, C, H, W), mean and std have one number for"
+        "Write my_normalize(x, mean, std): x is a batch of images (N, C, H, W), mean and std have one number for"
         " each of the C channels.",
         answer=normalize,
         why="[:, None, None] turns (C,) into (C, 1, 1), which lines up with (N, C, H, W) from the right.",
@@ -729,7 +730,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.pixel-share": Question(
         "function",
-        "Write pixel_share(sizes, full): the pixels of steps with these sizes (a tensor, one number a step), as a"
+        "Write my_pixel_share(sizes, full): the pixels of steps with these sizes (a tensor, one number a step), as a"
         " share of as many steps at size full.",
         answer=pixel_share,
         why="A step at size s costs s² pixels a picture; all steps at full size cost len(sizes) · full².",
