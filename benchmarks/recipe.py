@@ -18,7 +18,7 @@ from lessonkit.ablation import best_recipe
 from lessonkit.images import load_images
 
 EPOCHS, LR = 5, 3e-3  # the chapter's
-OURS = 19  # epochs of the best recipe
+OURS = 17  # epochs of the best recipe, which fit into that time on the machine of the stored table
 GOAL = 0.80  # accuracy, in the chapter's time
 
 
