@@ -857,6 +857,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lessonkit.trials._told': ('support/trials.html#_told', 'lessonkit/trials.py'),
                                   'lessonkit.trials._umask': ('support/trials.html#_umask', 'lessonkit/trials.py'),
                                   'lessonkit.trials.changes': ('support/trials.html#changes', 'lessonkit/trials.py'),
+                                  'lessonkit.trials.check_jobs': ('support/trials.html#check_jobs', 'lessonkit/trials.py'),
                                   'lessonkit.trials.check_name': ('support/trials.html#check_name', 'lessonkit/trials.py'),
                                   'lessonkit.trials.fingerprint': ('support/trials.html#fingerprint', 'lessonkit/trials.py'),
                                   'lessonkit.trials.open_study': ('support/trials.html#open_study', 'lessonkit/trials.py'),

@@ -50,6 +50,7 @@ from lessonkit.report import (
 )
 from .training import BFloat16, UseMuon, bfloat16_is_quicker
 from lessonkit.trials import (
+    check_jobs,
     check_name,
     fingerprint,
     photos_identity,
@@ -723,7 +724,7 @@ def run_ablation(
     chosen = choose_techniques(techniques)
     recipe = Recipe(size, epochs, batch_size, width, lr, device or "cpu", model, pretrained, cost)
     out, identity = Path(out), study_identity(images, recipe, subset)
-    if threads is None and (cluster or jobs > 1):
+    if threads is None and (cluster or check_jobs(jobs) > 1):
         threads = 1 if cluster else max(1, (os.cpu_count() or 1) // jobs)
     by_name, stats = {t.recipe: t for t in chosen}, []
     epochs_of = _epochs_of(images, chosen, recipe, out, threads)

@@ -29,7 +29,7 @@ from .photo_cache import DamagedPhoto
 # %% auto #0
 __all__ = ['Outcome', 'ATTEMPTS', 'write_atomic', 'read_trials', 'read_correct', 'photos_identity', 'fingerprint', 'changes',
            'StudyMismatch', 'StudyBusy', 'TrialsFailed', 'Study', 'open_study', 'stored_settings', 'check_name',
-           'run_trials']
+           'check_jobs', 'run_trials']
 
 # %% ../nbs/support/trials.ipynb #efcd019d
 def write_atomic(
@@ -484,6 +484,15 @@ def check_name(
     return name
 
 
+def check_jobs(
+    jobs: int,  # trials that run side by side
+) -> int:  # the same number
+    """Raise `ValueError` unless it is a whole number of 1 or more."""
+    if isinstance(jobs, bool) or not isinstance(jobs, int | np.integer) or jobs < 1:
+        raise ValueError(f"jobs={jobs!r} must be a whole number, at least 1.")
+    return jobs
+
+
 def run_trials(
     techniques: Mapping[str, Mapping[str, Any]],  # name -> own settings (plain values), in the order to run
     seeds: int | Sequence[int],  # how many (0, 1, ...), or which
@@ -513,8 +522,7 @@ def run_trials(
     wanted = [(check_name(name), seed) for seed in dict.fromkeys(seeds) for name in techniques]
     if not wanted:
         raise ValueError("Ask for one technique and one seed at least.")
-    if isinstance(jobs, bool) or not isinstance(jobs, int | np.integer) or jobs < 1:
-        raise ValueError(f"jobs={jobs!r} must be a whole number, at least 1.")
+    check_jobs(jobs)
     failed = {}
     with open_study(folder, identity, techniques) as study:
         todo = study.missing(wanted)
@@ -524,7 +532,7 @@ def run_trials(
             outcomes = _outcomes(todo, run, bar, jobs, cluster, later)
             for number, (technique, seed, row, correct, error) in enumerate(outcomes, 1):
                 if error is not None:
-                    failed[technique, seed] = error
+                    failed[technique, seed] = row["error"], error
                 try:
                     study.store(technique, seed, row, correct)
                 except OSError as error:  # to go on training would throw every further result away
@@ -537,8 +545,9 @@ def run_trials(
                     each(_table(study, wanted))
         table = _table(study, wanted)
     if failed:
-        (technique, seed), error = next(iter(failed.items()))
-        first = f"{technique} with seed {seed}: {_told(error)}"
+        technique, seed = min(failed, key=wanted.index)
+        words, error = failed[technique, seed]
+        first = f"{technique} with seed {seed}: {words}"
         told = f"{len(failed)} of {len(wanted)} trials failed, first {first}".rstrip(".")
         if table.empty:
             raise TrialsFailed(told) from error

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 from PIL import Image
+from tiny_photos import draw
 from torch import nn
 
 from lessonkit import ablation
@@ -18,7 +19,7 @@ from lessonkit.ablation import (
     run_ablation, smallest_subset, take_subset, train_trial,
 )  # fmt: skip
 from lessonkit.comparison import rank_agreement, summarize
-from lessonkit.images import ImageSet, image_dataloaders
+from lessonkit.images import image_dataloaders
 from lessonkit.progressive_resizing import pixel_share, size_schedule
 from lessonkit.report import format_subsets, smallest_passing
 from lessonkit.trials import StudyMismatch, read_correct, read_trials
@@ -28,14 +29,7 @@ QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Forty tiny photos: bright ones and dark ones."""
-    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for label, light in (("bright", 150), ("dark", 60)):
-        (root / label).mkdir()
-        for i in range(20):
-            pixels = (light + rng.normal(0, 40, (20, 24, 3))).clip(0, 255).astype("uint8")
-            Image.fromarray(pixels).save(root / label / f"{i}.png")
-    return ImageSet.from_folder(root)
+    return draw(tmp_path_factory.mktemp("photos"))
 
 
 class Gambler(Callback):

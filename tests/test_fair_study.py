@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
-from PIL import Image
+from tiny_photos import draw
 from torch import nn
 
 from lessonkit.ablation import (
@@ -19,7 +19,6 @@ from lessonkit.ablation import (
     make_learner, plot_costs, run_ablation, techniques_from, train_trial,
 )  # fmt: skip
 from lessonkit.comparison import look_confidence
-from lessonkit.images import ImageSet
 from lessonkit.models import make_model, run_file
 from lessonkit.report import fold_name, format_table, markdown_report
 from lessonkit.trials import StudyMismatch, read_trials
@@ -27,24 +26,14 @@ from lessonkit.trials import StudyMismatch, read_trials
 QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False}
 
 
-def draw(root, per_class=20):
-    rng = np.random.default_rng(0)
-    for label, light in (("bright", 150), ("dark", 60)):
-        (root / label).mkdir()
-        for i in range(per_class):
-            pixels = (light + rng.normal(0, 40, (20, 24, 3))).clip(0, 255).astype("uint8")
-            Image.fromarray(pixels).save(root / label / f"{i}.png")
-    return root
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def images(tmp_path_factory):
     return draw(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
-def images(folder):
-    return ImageSet.from_folder(folder)
+def folder(images):
+    return images.paths[0].parent.parent
 
 
 # --- combinations

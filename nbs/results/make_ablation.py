@@ -57,7 +57,7 @@ class FirstLosses(Callback):
 
     def after_loss(self):
         if self.training and len(self.losses) < 10:
-            self.losses.append(round(float(self.loss), 6))
+            self.losses.append(round(self.loss.item(), 6))
 
 
 def first_losses(images: ImageSet, size: int, epochs: int) -> list[float]:
