@@ -119,7 +119,7 @@ class Technique:
 
     @property
     def trained_as(self) -> str:
-        """The recipe whose trained weights serve this one: its own, or another's if only predictions differ."""
+        """The recipe whose trained weights serve it: its own, or another's if predictions differ."""
         changes = self.data or self.loss or self.callbacks
         return self.trains_as or (self.recipe if changes else BASELINE)
 
@@ -200,18 +200,16 @@ def combine(
     }
     for name in ("loss", "predict"):
         if len(parts[name]) > 1:
-            raise ValueError(
-                f"{' and '.join(names)} can't be combined: two of them change the {name}."
-            )
+            raise ValueError(f"{' and '.join(names)} can't be combined: two of them change the {name}.")
     trainers = [t.recipe for t in techniques if t.trained_as != BASELINE]
     return Technique(
         "+".join(names),
         card=f"Together: {', '.join(names)}.",
         data=data,
         loss=parts["loss"][0] if parts["loss"] else None,
-        callbacks=(lambda: [c for make in parts["callbacks"] for c in make()])
-        if parts["callbacks"]
-        else None,
+        callbacks=(
+            (lambda: [c for make in parts["callbacks"] for c in make()]) if parts["callbacks"] else None
+        ),
         predict=parts["predict"][0] if parts["predict"] else None,
         settings=settings,
         train_cost=math.prod(t.train_cost for t in techniques),
@@ -225,7 +223,9 @@ TECHNIQUES |= {
     for both in [
         combine(TECHNIQUES["mixup"], TECHNIQUES["label_smoothing"]),
         combine(TECHNIQUES["progressive_resizing"], TECHNIQUES["tta"]),
-        combine(*(TECHNIQUES[name] for name in "progressive_resizing mixup label_smoothing tta".split())),
+        combine(
+            *(TECHNIQUES[name] for name in "progressive_resizing mixup label_smoothing tta".split())
+        ),
     ]
 }
 
@@ -257,10 +257,14 @@ EXTRAS = {
 
 # %% ../nbs/07_ablation.ipynb #b7cf08fa
 def choose_techniques(
-    techniques: Sequence[str | Technique] | None = None,  # names, a+b, or your own; None: all of `TECHNIQUES`
+    # names, a+b, or your own; None: all of `TECHNIQUES`
+    techniques: Sequence[str | Technique] | None = None,
     own: Sequence[Technique] = (),  # more that have a name, as from `techniques_from`
 ) -> list[Technique]:  # the baseline first, each once
-    """Look techniques up by name, and combine them. Raises `ValueError` for an unknown name, with the known ones."""
+    """Look techniques up by name, and combine them.
+
+    Raises `ValueError` for an unknown name, with the known ones.
+    """
     if techniques is None:
         techniques = [*TECHNIQUES, *own]
     elif isinstance(techniques, str | Technique):
@@ -301,12 +305,12 @@ def _by_name(name: str, known: Mapping[str, Technique]) -> Technique:
 
 def techniques_from(
     path: str | Path,  # a Python file of your own, which is run: only one that you trust
-) -> list[Technique]:  # the techniques that it defines, each with a fingerprint of the file in its settings
+) -> list[Technique]:  # what it defines, each with a fingerprint of the file in its settings
     """
     Find the techniques in a file: `Technique` objects that have a name there, alone or in a list.
 
-    When the file changes, its techniques count as others, so their old trials aren't taken for new ones. Raises
-    `ValueError` if there are none, if a name is taken, and for whatever goes wrong in the file.
+    When the file changes, its techniques count as others, so their old trials aren't taken for new
+    ones. Raises `ValueError` if there are none, if a name is taken, and for whatever goes wrong in it.
     """
     found = {}
     for value in run_file(path).values():
@@ -416,7 +420,7 @@ def statistics_for(
     images: ImageSet,
     recipe: Recipe,
 ) -> Any:  # mean and std for `Normalize`
-    """What to normalize with: what a pretrained network was trained with, otherwise counted on the training photos.
+    """What a pretrained network was normalized with; otherwise counted on the training photos.
 
     Raises `ValueError` if a pretrained network doesn't state it.
     """
@@ -601,14 +605,17 @@ def epochs_at_cost(
     return max(1, math.floor(recipe.epochs / share + 1e-9))
 
 
-def _seconds_of(images: ImageSet, techniques: Sequence[Technique], recipe: Recipe, stats: Any) -> dict[str, float]:
+def _seconds_of(
+    images: ImageSet, techniques: Sequence[Technique], recipe: Recipe, stats: Any
+) -> dict[str, float]:
     """A pilot of two epochs each: how long an epoch takes, in the baseline's."""
     base = TECHNIQUES[BASELINE]
     train_trial(images, base, 0, recipe, stats, epochs=1)  # decodes, warms up
     taken = {}
     for one in [base, *techniques]:
         if one.trained_as not in taken:
-            taken[one.trained_as] = train_trial(images, one, 0, recipe, stats, epochs=2)[0]["train_seconds"]
+            row, _ = train_trial(images, one, 0, recipe, stats, epochs=2)
+            taken[one.trained_as] = row["train_seconds"]
     return {one.recipe: taken[one.trained_as] / taken[BASELINE] for one in techniques}
 
 # %% ../nbs/07_ablation.ipynb #a8aa893c
@@ -662,7 +669,7 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 def _so_far(chosen: Sequence[Technique], seeds: int) -> Callable[[pd.DataFrame], None]:
-    """What shows the table while it fills: in place in a notebook, after each complete seed but the last in a terminal."""
+    """Shows the table while it fills: in place in a notebook, in a terminal after each complete seed."""
     pairs, names = comparisons(chosen), {technique.recipe for technique in chosen}
     shown: dict[str, Any] = {"seeds": 0, "view": None}
 
@@ -681,7 +688,8 @@ def _so_far(chosen: Sequence[Technique], seeds: int) -> Callable[[pd.DataFrame],
             from tqdm import tqdm
 
             of = "1 seed" if complete == 1 else f"{complete} seeds"
-            tqdm.write(f"\nAfter {of} of {seeds}:\n{format_so_far(summarize(trials, BASELINE, pairs=pairs))}\n")
+            table = format_so_far(summarize(trials, BASELINE, pairs=pairs))
+            tqdm.write(f"\nAfter {of} of {seeds}:\n{table}\n")
         shown["seeds"] = complete
 
     return show
@@ -743,7 +751,10 @@ def run_ablation(
             for share in {by_name[name].data.get("size_share", 1) for name, _ in todo}:
                 _prepare(images, recipe, share, stats[0])
         if progress:
-            print(_announced(images, todo, by_name, epochs_of, recipe, kept, stats[0], jobs, threads), flush=True)
+            print(
+                _announced(images, todo, by_name, epochs_of, recipe, kept, stats[0], jobs, threads),
+                flush=True,
+            )
 
     def run(name: str, seed: int, tick: Callable[[], Any]) -> tuple[dict[str, Any], np.ndarray]:
         with _threads(threads):
@@ -756,8 +767,8 @@ def run_ablation(
         for name, t in by_name.items()
     }
     return run_trials(
-        identities, seeds, run, out, identity, before, steps=epochs, progress=progress, jobs=jobs, cluster=cluster,
-        later=[name for name, t in by_name.items() if t.trained_as != name],
+        identities, seeds, run, out, identity, before, steps=epochs, progress=progress, jobs=jobs,
+        cluster=cluster, later=[name for name, t in by_name.items() if t.trained_as != name],
         each=_so_far(chosen, np.size(seeds) if np.ndim(seeds) else int(seeds)) if progress else None,
     )  # fmt: skip
 
@@ -765,13 +776,15 @@ def run_ablation(
 def _prepare(images: ImageSet, recipe: Recipe, share: float, stats: Any) -> None:
     """Decode the photos at a size, for training and for validation."""
     with _seeded(0, torch.device("cpu")):
-        loaders = make_learner(images, Technique("any", data={"size_share": share}), 0, recipe, stats).dls
+        loaders = make_learner(
+            images, Technique("any", data={"size_share": share}), 0, recipe, stats
+        ).dls
     for loader in loaders.loaders:
         loader.prepare()
 
 
 def _built_in() -> set[str]:
-    """The recipes that the course's techniques train, whose weights may be kept: their code doesn't change."""
+    """The recipes that the course's techniques train: their code doesn't change, so weights are kept."""
     return {technique.trained_as for technique in TECHNIQUES.values()}
 
 
@@ -807,14 +820,19 @@ def _announced(
         file = kept(name, seed)
         if file is None or not file.exists():
             technique = by_name[name]
-            trainings[technique.trained_as if file else name, seed] = technique.train_cost * epochs_of[name]
+            trainings[technique.trained_as if file else name, seed] = (
+                technique.train_cost * epochs_of[name]
+            )
     only = len(todo) - len(trainings)
     others = f" ({only} only to predict)" if only else ""
     looks = sum(by_name[name].predict_cost for name, _ in todo)
     with _threads(threads):
-        seconds = estimate(images, sum(trainings.values()) / recipe.epochs, recipe, stats, n_predictions=looks)
+        seconds = estimate(
+            images, sum(trainings.values()) / recipe.epochs, recipe, stats, n_predictions=looks
+        )
     together = f", {jobs} side by side" if jobs > 1 else ""
-    return f"{len(todo)} trials to train{others}{together}: about {duration(seconds / min(jobs, len(todo)))}."
+    seconds /= min(jobs, len(todo))
+    return f"{len(todo)} trials to train{others}{together}: about {duration(seconds)}."
 
 # %% ../nbs/07_ablation.ipynb #d190b3e5
 def plot_ablation(
@@ -856,7 +874,9 @@ def plot_ablation(
     ax.set_yticks(range(len(names)), names)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
     covers = "seeds and photos" if (rows["covers"] == "seeds and photos").all() else "seeds"
-    ax.set_xlabel(f"difference in accuracy, percentage points\n({100 * confidence:.4g} % interval over {covers})")
+    ax.set_xlabel(
+        f"difference in accuracy, percentage points\n({100 * confidence:.4g} % interval over {covers})"
+    )
     ax.set_title(title, loc="left", fontsize=11)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
@@ -934,7 +954,7 @@ def _in_a_line(value: Any) -> Any:
 def _interactions(
     trials: pd.DataFrame, chosen: Sequence[Technique], correct: Mapping[str, np.ndarray], margin: float
 ) -> dict[str, pd.DataFrame]:
-    """For each combination of two techniques that were also run alone: what each adds with the other on."""
+    """For each combination of two that were also run alone: what each adds with the other on."""
     there, found = set(trials["technique"]), {}
     for technique in chosen:
         parts = technique.recipe.split("+")
@@ -951,14 +971,18 @@ def _look(
     seeds: int,
     planned: int | None,  # the most seeds that there may ever be; None: this is the only look
 ) -> float:  # the confidence of this look
-    """Note that the results were looked at, and say how strict this look has to be. Raises `ValueError` for another plan."""
+    """Note that the results were looked at, and say how strict this look has to be.
+
+    Raises `ValueError` for another plan.
+    """
     path = out / "looks.json"
     if path.exists():
         noted = json.loads(path.read_text(encoding="utf-8"))
         planned = noted["planned"] if planned is None else planned
         if planned != noted["planned"]:
             raise ValueError(
-                f"{path} says that {noted['planned']} seeds were planned before the first look, now {planned}. "
+                f"{path} says that {noted['planned']} seeds were planned before the first look, "
+                f"now {planned}. "
                 "A plan that is changed after looking promises nothing."
             )
     elif planned is None:
@@ -973,18 +997,31 @@ def _look(
 
 def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: float) -> list[str]:
     """What a reader of the report must know about the study."""
-    equal = {"pixels": "pixels trained on", "epochs": "epochs", "seconds": "seconds of training"}[about["cost"]]
-    notes = [f"Equal for all: {equal}. A technique that saves gets more epochs, never more than the baseline's cost."]
+    equal = {"pixels": "pixels trained on", "epochs": "epochs", "seconds": "seconds of training"}[
+        about["cost"]
+    ]
+    notes = [
+        f"Equal for all: {equal}. "
+        "A technique that saves gets more epochs, never more than the baseline's cost."
+    ]
     if about["pretrained"]:
-        notes.append(f"{about['model']} started from trained weights, with the statistics that they were trained with.")
+        notes.append(
+            f"{about['model']} started from trained weights, "
+            "with the statistics that they were trained with."
+        )
     else:
-        notes.append(f"{about['model']} was trained from scratch, with the statistics of the training photos.")
-    notes.append(choice or "Nothing was chosen on the validation photos: all settings were fixed before.")
+        notes.append(
+            f"{about['model']} was trained from scratch, with the statistics of the training photos."
+        )
+    notes.append(
+        choice or "Nothing was chosen on the validation photos: all settings were fixed before."
+    )
     if confidence != 0.95:
         looks = json.loads((out / "looks.json").read_text(encoding="utf-8"))
         notes.append(
-            f"Looked at with {', '.join(map(str, looks['looks']))} of {looks['planned']} planned seeds: this look's "
-            f"intervals are at {100 * confidence:.4g} %, so that all looks together err in 5 % of studies at most."
+            f"Looked at with {', '.join(map(str, looks['looks']))} of {looks['planned']} planned seeds: "
+            f"this look's intervals are at {100 * confidence:.4g} %, so that all looks together err in "
+            "5 % of studies at most."
         )
     return notes
 
@@ -997,11 +1034,15 @@ def ablation_report(
     margin: float = 0.01,  # smallest difference in accuracy that matters
     title: str = "Which techniques help?",
     command: str = "",  # that does it again
-    choice: str | None = None,  # how the techniques were chosen, from `choose_best`; None: fixed beforehand
-    planned: int | None = None,  # the most seeds that there may ever be, if you want to look now and add some
+    choice: (
+        str | None
+    ) = None,  # how the techniques were chosen, from `choose_best`; None: fixed beforehand
+    planned: (
+        int | None
+    ) = None,  # the most seeds that there may ever be, if you want to look now and add some
 ) -> str:  # the table as plain text
     """
-    Write `summary.csv`, `ablation.png`, `report.html` and `report.md` beside the trials, and return the table.
+    Write `summary.csv`, `ablation.png`, `report.html` and `report.md` beside the trials.
 
     With `planned`, each look at the results is noted in `looks.json`, and its intervals are as wide as
     `look_confidence` asks, so that looking several times is no cheating. Raises `ValueError` if the plan
@@ -1012,7 +1053,9 @@ def ablation_report(
     out, chosen, correct = Path(out), choose_techniques(techniques), read_correct(out, trials)
     confidence = _look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
     pairs = comparisons(chosen)
-    summary = summarize(trials, BASELINE, margin=margin, pairs=pairs, correct=correct, confidence=confidence)
+    summary = summarize(
+        trials, BASELINE, margin=margin, pairs=pairs, correct=correct, confidence=confidence
+    )
     figure = Figure(figsize=(9, 5.5 + 0.5 * len(summary)))
     upper, lower = figure.subplots(2, 1, height_ratios=[1.4 + 0.5 * len(summary), 3.2])
     plot_ablation(summary, margin, upper, confidence=confidence)
@@ -1071,7 +1114,8 @@ def choose_best(
     trials = run_ablation(inner, chosen, out=Path(out) / "choice" if out else None, **settings)
     means = trials.groupby("technique")["accuracy"].mean()
     best = max(chosen, key=lambda t: means.get(t.recipe, -1.0))
-    told = f"Chosen among {len(chosen)} recipes: {best.recipe}, with a mean accuracy of {means[best.recipe]:.1%}"
+    told = f"Chosen among {len(chosen)} recipes: {best.recipe}, "
+    told += f"with a mean accuracy of {means[best.recipe]:.1%}"
     told += f" (baseline {means[BASELINE]:.1%})" if best.recipe != BASELINE else ""
     told += f" on {len(inner.indices('valid')):,} training photos that were set aside."
     return choose_techniques([best]), told.replace("%", " %")
@@ -1098,8 +1142,8 @@ def best_recipe(
     """
     Train the course's network by its best recipe, and score it on the validation photos.
 
-    The settings were chosen on training photos that were set aside (lesson 8). Raises `ValueError` for bad
-    settings and what `load_images` raises.
+    The settings were chosen on training photos that were set aside (lesson 8). Raises `ValueError` for
+    bad settings and what `load_images` raises.
     """
     from scipy.stats import binomtest
     from tqdm import tqdm
@@ -1107,7 +1151,9 @@ def best_recipe(
     images = images if isinstance(images, ImageSet) else load_images(images)
     recipe = Recipe(size=size, epochs=epochs, batch_size=batch_size, device=device)
     half = bfloat16_is_quicker(device) if bfloat16 is None else bfloat16
-    technique = EXTRAS["best_recipe"] if half else replace(EXTRAS["best_recipe"], callbacks=lambda: [UseMuon()])
+    technique = (
+        EXTRAS["best_recipe"] if half else replace(EXTRAS["best_recipe"], callbacks=lambda: [UseMuon()])
+    )
     with tqdm(total=epochs, unit="epoch", disable=not progress, leave=False) as bar:
         with _seeded(seed, torch.device(device)):
             learn = make_learner(images, technique, seed, recipe, tick=bar.update)
