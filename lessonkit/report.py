@@ -137,6 +137,11 @@ def fold_name(
     return "\n".join(lines)
 
 
+def _wrap(text: str) -> str:
+    """A paragraph in lines for a terminal; no line begins with a percent sign."""
+    return textwrap.fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), 120).replace("\N{NO-BREAK SPACE}", " ")
+
+
 def format_table(
     summary: pd.DataFrame,  # from `summarize`, for accuracy
     confidence: float = 0.95,  # given to `summarize`
@@ -262,11 +267,6 @@ def subset_sentences(
     if whole["why"]:
         told.append(f"The whole doesn't pass itself ({whole['why']}): more seeds, or techniques that differ more, would tell more.")
     return told
-
-
-def _wrap(text: str) -> str:
-    """A paragraph in lines for a terminal; no line begins with a percent sign."""
-    return textwrap.fill(text.replace(" %", "\N{NO-BREAK SPACE}%"), 120).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def format_subsets(
