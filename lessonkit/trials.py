@@ -441,38 +441,44 @@ def _on_cluster(trials: Sequence[tuple[str, int]], run: Callable, address: str) 
             except TimeoutError:
                 raise ValueError(f"The Dask cluster at {address!r} has had no worker for a minute. Start one.") from None
         suspects = []
-        for future, trial in _finished(client, run, trials):
-            if _error_of(future, "KilledWorker"):  # all that waited at a dying worker are blamed
+        for trial, found in _received(client, run, trials):
+            if isinstance(found, Exception):  # all that waited at a dying worker are blamed; or its results went with it
                 suspects.append(trial)
             else:
-                yield _fetched(future, trial)
-        for trial in suspects:  # one at a time
-            for future, _ in _finished(client, run, [trial]):
-                yield _fetched(future, trial)
+                yield found
+        for trial in suspects:
+            yield _on_its_own(client, run, trial)
 
 
-def _finished(client: Any, run: Callable, trials: Sequence[tuple[str, int]]) -> Iterator[tuple[Any, tuple[str, int]]]:
-    """Send trials to a cluster, and yield each as soon as it is finished, or given up."""
+def _on_its_own(client: Any, run: Callable, trial: tuple[str, int]) -> Outcome:
+    """Try a trial again with nothing else on the cluster; Dask itself tries a worker's death several times."""
+    for _ in range(ATTEMPTS):
+        ((_, found),) = _received(client, run, [trial])
+        if not isinstance(found, Exception):
+            return found
+        if type(found).__name__ == "KilledWorker":
+            break
+    return _failure(*trial, found, 0.0)
+
+
+def _received(
+    client: Any, run: Callable, trials: Sequence[tuple[str, int]]
+) -> Iterator[tuple[tuple[str, int], Outcome | Exception]]:
+    """Send trials to a cluster; yield each as soon as its outcome is there, or what kept it from coming."""
     from distributed import as_completed
 
     # `run` goes with every trial: scattered once, it would die with the worker that holds it
     futures = {client.submit(_alone, run, *trial, key=f"{trial[0]}-{trial[1]}-{uuid.uuid4().hex}"): trial for trial in trials}
     for future in as_completed(futures, loop=client.loop):
-        yield future, futures[future]
-
-
-def _error_of(future: Any, kind: str = "") -> Exception | None:
-    """What went wrong on the cluster, if it was of this kind."""
-    error = future.exception() if future.status == "error" else None
-    if error is None and future.status != "finished":
-        error = RuntimeError(f"the cluster gave it up ({future.status})")
-    return error if error and (not kind or type(error).__name__ == kind) else None
-
-
-def _fetched(future: Any, trial: tuple[str, int]) -> Outcome:
-    """The outcome of a trial that ran on a cluster."""
-    error = _error_of(future)
-    return _failure(*trial, error, 0.0) if error else future.result()
+        if future.status == "error":
+            yield futures[future], future.exception()
+        elif future.status != "finished":
+            yield futures[future], RuntimeError(f"the cluster gave it up ({future.status})")
+        else:
+            try:
+                yield futures[future], future.result(timeout=60)
+            except Exception as error:  # its worker died between finishing and telling
+                yield futures[future], error
 
 # %% ../nbs/support/trials.ipynb #0a8016c1
 def check_name(

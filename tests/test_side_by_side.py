@@ -207,3 +207,16 @@ def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
         assert client.run_on_scheduler(steps_of) > before  # it was the cluster that worked
     np.testing.assert_array_equal(there.indices, here.indices)
     np.testing.assert_allclose(there.weights, here.weights)
+
+
+def test_a_result_that_is_lost_on_a_cluster_is_fetched_again(monkeypatch):
+    """A worker may die between finishing a trial and telling its outcome."""
+    import lessonkit.trials as trials
+
+    answers = iter([RuntimeError("the cluster gave it up (lost)"), ("a", 0, {"accuracy": 0.5}, None, None)])
+    monkeypatch.setattr(trials, "_received", lambda client, run, wanted: [(wanted[0], next(answers))])
+    assert trials._on_its_own(None, outcome, ("a", 0)) == ("a", 0, {"accuracy": 0.5}, None, None)
+    killed = type("KilledWorker", (Exception,), {})("four times")
+    asked = []
+    monkeypatch.setattr(trials, "_received", lambda client, run, wanted: asked.append(1) or [(wanted[0], killed)])
+    assert trials._on_its_own(None, outcome, ("a", 0))[2]["error"] == "KilledWorker: four times" and len(asked) == 1
