@@ -386,6 +386,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'lessonkit/models.py'),
                                   'lessonkit.models.code_of': ('support/models.html#code_of', 'lessonkit/models.py'),
                                   'lessonkit.models.make_model': ('support/models.html#make_model', 'lessonkit/models.py'),
+                                  'lessonkit.models.own_function': ('support/models.html#own_function', 'lessonkit/models.py'),
                                   'lessonkit.models.run_file': ('support/models.html#run_file', 'lessonkit/models.py'),
                                   'lessonkit.models.small_resnet': ('support/models.html#small_resnet', 'lessonkit/models.py')},
             'lessonkit.normalization': { 'lessonkit.normalization.ChannelStats': ( 'normalization.html#channelstats',

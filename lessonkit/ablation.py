@@ -35,7 +35,7 @@ from .calibration import score
 from .images import ImageSet, image_dataloaders, load_images, split_rows
 from .label_smoothing import LabelSmoothingCrossEntropy
 from .mixup import MixUp
-from .models import code_of, make_model, run_file
+from .models import code_of, make_model, own_function, run_file
 from .normalization import Normalize, channel_stats, pretrained_stats
 from .comparison import discrimination, interaction, look_confidence, rank_agreement, summarize
 from .progressive_resizing import ProgressiveResize, pixel_share, size_schedule
@@ -629,8 +629,8 @@ def study_identity(
     settings["device"] = torch.device(recipe.device).type
     if recipe.model != "small_resnet":
         settings["width"] = "as the network has it"
-        file, separator, function = recipe.model.rpartition(":")
-        if separator and file.endswith(".py"):
+        if own := own_function(recipe.model):
+            file, function = own
             settings["model"] = f"{Path(file).name}:{function}, code {code_of(file)}"
     settings |= {
         "optimizer": "AdamW",
