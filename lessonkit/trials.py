@@ -136,8 +136,8 @@ def _repair(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _append(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one line and push it to the disk."""
+def _append(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Add one line and push it to the disk; return it as it will be read."""
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
     line = json.dumps(clean, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     before = path.stat().st_size if path.exists() else 0
@@ -150,6 +150,7 @@ def _append(path: Path, row: Mapping[str, Any]) -> None:
         if path.exists():
             os.truncate(path, before)
         raise
+    return json.loads(line)
 
 # %% ../nbs/support/trials.ipynb #0880e814
 def photos_identity(
@@ -255,7 +256,7 @@ class Study:
         seed: int,
         row: Mapping[str, Any],  # what came out: plain values
         correct: Any = None,  # right or not for each validation photo, (n_photos,)
-    ) -> None:
+    ) -> dict[str, Any]:  # the line as it will be read
         """Put a finished trial on the disk: first the photos it got right, then its line."""
         name = f"{technique}-seed{seed}"
         if correct is not None:
@@ -264,7 +265,7 @@ class Study:
             write_atomic(self.folder / "correct" / f"{name}.npy", buffer.getvalue())
             row = {**row, "photos": len(correct)}
         line = {"id": name, "technique": technique, "seed": seed, **row, "fingerprint": self.mark}
-        _append(self.folder / "trials.jsonl", line)
+        return _append(self.folder / "trials.jsonl", line)
 
 
 @contextlib.contextmanager
@@ -531,7 +532,7 @@ def run_trials(
     check_jobs(jobs)
     failed = {}
     with open_study(folder, identity, techniques) as study:
-        todo = study.missing(wanted)
+        todo, finished = study.missing(wanted), study.finished()
         if todo and before:
             before(todo)
         with tqdm(total=len(todo) * steps, unit="epoch", disable=not (progress and todo)) as bar:
@@ -540,16 +541,18 @@ def run_trials(
                 if error is not None:
                     failed[technique, seed] = row["error"], error
                 try:
-                    study.store(technique, seed, row, correct)
+                    line = study.store(technique, seed, row, correct)
                 except OSError as error:  # to go on training would throw every further result away
                     raise OSError(
                         f"Trial {technique}, seed {seed} can't be stored in {folder} ({error.strerror}). Make room there and "
-                        f"start again: {len(study.finished())} finished trials are kept."
+                        f"start again: {len(finished)} finished trials are kept."
                     ) from error
+                if error is None:
+                    finished[technique, seed] = line  # to read all of them again for each would take longer and longer
                 bar.update(number * steps - bar.n)
                 if each:
-                    each(_table(study, wanted))
-        table = _table(study, wanted)
+                    each(_table(finished, wanted))
+        table = _table(finished, wanted)
     if failed:
         technique, seed = min(failed, key=wanted.index)
         words, error = failed[technique, seed]
@@ -561,10 +564,9 @@ def run_trials(
     return table
 
 
-def _table(study: Study, wanted: Sequence[tuple[str, int]]) -> pd.DataFrame:
+def _table(finished: Mapping[tuple[str, int], dict], wanted: Sequence[tuple[str, int]]) -> pd.DataFrame:
     """The finished trials among the wanted ones."""
-    rows = study.finished()
-    return pd.DataFrame([rows[trial] for trial in wanted if trial in rows])
+    return pd.DataFrame([finished[trial] for trial in wanted if trial in finished])
 
 
 def _told(error: Exception) -> str:

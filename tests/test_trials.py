@@ -205,3 +205,17 @@ def test_a_study_with_no_finished_trial_takes_new_settings(tmp_path):
         pass
     with open_study(tmp_path, IDENTITY | {"size": 64}):
         pass
+
+
+def test_a_running_study_does_not_read_everything_again_for_each_trial(tmp_path, monkeypatch):
+    """It took a minute for 1,280 trials of no training at all: the time grew with the square of their number."""
+    read, real = [], trials._read_rows
+    monkeypatch.setattr(trials, "_read_rows", lambda path: read.append(path) or real(path))
+    counts, seen = [], []
+    for name, seeds in ("few", 3), ("many", 30):
+        read.clear()
+        table = run_trials({"a": {}}, seeds, lambda *_: ({"accuracy": float("nan")}, [True]), tmp_path / name, {}, progress=False, each=seen.append)
+        counts.append(len(read))
+    assert counts[0] == counts[1] and [len(shown) for shown in seen] == [*range(1, 4), *range(1, 31)]
+    again = run_trials({"a": {}}, 30, lambda *_: 1 / 0, tmp_path / "many", {}, progress=False)
+    assert table.equals(again) and table.dtypes.equals(again.dtypes)  # kept in memory and read from the disk: the same
