@@ -157,9 +157,11 @@ def reliability_diagram(
     style = {"align": "edge", "color": "#4878a8", "edgecolor": "white", "label": "right"}
     ax.bar(left[full], bins.accuracy[full], width, **style)
     gap = bins.confidence - bins.accuracy
-    style = {"align": "edge", "color": "#f6c58f", "label": "gap to confidence"}
-    ax.bar(left[full], gap[full], width, bins.accuracy[full], **style)
-    style = {"align": "edge", "color": "#444444", "alpha": 0.55, "label": "photos (not to scale)"}
+    style = {"align": "edge", "color": "#f6c58f", "label": "too sure by"}
+    ax.bar(left[full], gap[full].clip(min=0), width, bins.accuracy[full], **style)
+    style = {"align": "edge", "color": "#4878a8", "edgecolor": "#cfe0f1", "hatch": "///", "linewidth": 0, "label": "too timid by"}
+    ax.bar(left[full], -gap[full].clip(max=0), width, bins.confidence[full], **style)
+    style = {"align": "edge", "color": "#444444", "alpha": 0.55, "label": "photos (own scale)"}
     ax.bar(left, 0.2 * bins.count / bins.count.max(), width, **style)
     ax.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="calibrated")
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
