@@ -41,8 +41,8 @@ site: environment ## make the web pages, lessons and reference, in _site/
 	@$(VENV_PYTHON) -c "import furo, myst_nb" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[site]"
 	@$(TRAINING) $(VENV_PYTHON) tools/website.py
 
-bench: environment ## measure the speed, side by side with other libraries
-	@$(VENV_PYTHON) benchmarks/run.py
+bench: environment ## measure speed and growth, side by side with other libraries, and write benchmarks/results.md
+	@$(VENV_PYTHON) -W ignore benchmarks/run.py --out benchmarks/results.md
 
 refresh: environment ## after editing notebooks: export the modules, run all notebooks in place, clean them
 	@$(VENV_PYTHON) tools/notebooks.py refresh

@@ -79,34 +79,46 @@ def fastai_loaders(folder: Path, size: int) -> DataLoaders:
     return block.dataloaders(folder, bs=BATCH, num_workers=WORKERS, device=torch.device("cpu"))
 
 
-def bare_epoch(images: ImageSet, size: int, epochs: int) -> float:
+class Ready:
+    """As many batches as n photos fill, already in memory; a loader as far as fastai's training asks for one."""
+
+    def __init__(self, n: int, size: int, device: torch.device = torch.device("cpu")):
+        self.n, self.device = n, device
+        # a few different ones, so that the processor's caches don't hold the answer
+        self.batches = [
+            (torch.randn(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last), torch.randint(0, 10, (BATCH,)))
+            for _ in range(8)
+        ]
+
+    def __len__(self) -> int:
+        return -(-self.n // BATCH)
+
+    def __iter__(self):
+        for i in range(len(self)):
+            x, y = self.batches[i % len(self.batches)]
+            yield x[: self.n - i * BATCH], y[: self.n - i * BATCH]
+
+
+def ready_loaders(images: ImageSet, size: int) -> DataLoaders:
+    return DataLoaders(*(Ready(len(images.indices(part)), size) for part in ("train", "valid")), device=torch.device("cpu"))
+
+
+def bare_epoch(loaders: DataLoaders, n_classes: int, epochs: int) -> float:
     """Seconds of the model's steps alone, on tensors that are already in memory: the limit for every loader. The median of
     all epochs but the first."""
-    model, loss_func = network(len(images.classes)), nn.CrossEntropyLoss()
+    model, loss_func = network(n_classes), nn.CrossEntropyLoss()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    counts = {part: len(images.indices(part)) for part in ("train", "valid")}
-    # a few different batches, so that the processor's caches don't hold the answer
-    ready = [
-        (torch.randn(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last), torch.randint(0, 10, (BATCH,)))
-        for _ in range(8)
-    ]
-
-    def batches(n: int):
-        for i in range(-(-n // BATCH)):
-            x, y = ready[i % len(ready)]
-            yield x[: n - i * BATCH], y[: n - i * BATCH]
-
     seconds = []
     for _ in range(epochs):
         start = time.perf_counter()
         model.train()
-        for x, y in batches(counts["train"]):
+        for x, y in loaders.train:
             loss_func(model(x), y).backward()
             optimizer.step()
             optimizer.zero_grad()
         model.eval()
         with torch.no_grad():
-            for x, y in batches(counts["valid"]):
+            for x, y in loaders.valid:
                 loss_func(model(x), y)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])
@@ -140,11 +152,14 @@ def loading_alone(loaders: DataLoaders) -> float:
 def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of each contender, one number a round."""
     images = ImageSet.from_folder(folder)
-    ours = learner(image_dataloaders(images, size, BATCH, normalize=Normalize(*STATS)), len(images.classes))
-    theirs = learner(fastai_loaders(folder, size), len(images.classes))
-    seconds: dict[str, list[float]] = {name: [] for name in ("bare", "ours", "fastai", "first decode", "fastai loading")}
+    n_classes, ready = len(images.classes), ready_loaders(images, size)
+    ours = learner(image_dataloaders(images, size, BATCH, normalize=Normalize(*STATS)), n_classes)
+    theirs, unloaded = learner(fastai_loaders(folder, size), n_classes), learner(ready, n_classes)
+    names = "bare", "no loading", "ours", "fastai", "first decode", "fastai loading"
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
-        seconds["bare"].append(bare_epoch(images, size, epochs=4))
+        seconds["bare"].append(bare_epoch(ready, n_classes, epochs=4))
+        seconds["no loading"].append(warm_epoch(unloaded, epochs=4))
         seconds["ours"].append(warm_epoch(ours, epochs=4))
         seconds["fastai"].append(warm_epoch(theirs, epochs=2))
         seconds["first decode"].append(first_decode(images, size))
@@ -160,6 +175,8 @@ def ratios(folder: Path, rounds: int) -> list[Ratio]:
         rows += [
             Ratio(f"{size} px: fastai's epoch / ours", seconds["fastai"], seconds["ours"], ">=", faster),
             Ratio(f"{size} px: our epoch / bare model steps", seconds["ours"], seconds["bare"], "<=", slower),
+            Ratio(f"{size} px: fastai's training of tensors in memory, no loading / bare model steps", seconds["no loading"], seconds["bare"]),
+            Ratio(f"{size} px: our epoch / fastai's training of tensors in memory", seconds["ours"], seconds["no loading"]),
             Ratio(f"{size} px: first decode / fastai's loading of an epoch", seconds["first decode"], seconds["fastai loading"], "<=", 0.5),
         ]
     return rows

@@ -4,7 +4,6 @@ The chapter's: fastai's own loading, every photo resized to 160 pixels, the batc
 """
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from loading import fastai_loaders, network
-from ratios import Ratio
+from ratios import Accuracy, Ratio
 
 from lessonkit.ablation import best_recipe
 from lessonkit.images import load_images
@@ -20,20 +19,6 @@ from lessonkit.images import load_images
 EPOCHS, LR = 5, 3e-3  # the chapter's
 OURS = 17  # epochs of the best recipe, which fit into that time on the machine of the stored table
 GOAL = 0.80  # accuracy, in the chapter's time
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """One line of the benchmark: how often right, and what was hoped for."""
-
-    name: str
-    shares: list[float]  # one a round
-    goal: float | None = None
-
-    def row(self) -> str:
-        middle = sorted(self.shares)[len(self.shares) // 2]
-        goal, met = ("", "") if self.goal is None else (f">= {self.goal:.2f}", "yes" if middle >= self.goal else "NO")
-        return f"| {self.name} | {middle:.3f} | {min(self.shares):.3f} to {max(self.shares):.3f} | {goal} | {met} |"
 
 
 def chapter(folder: Path, seed: int) -> tuple[float, float]:

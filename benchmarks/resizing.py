@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from ratios import Line
 
 from lessonkit.comparison import CostRatio, cost_ratio
 
@@ -17,16 +18,23 @@ LIMIT = 0.6
 
 
 @dataclass(frozen=True)
-class StoredRatio:
-    """One line of the benchmark, from a stored study; the spread is a 95 % interval over seeds."""
+class StoredRatio(Line):
+    """From a stored study; the spread is a 95 % interval over seeds, and "never" an accuracy that wasn't reached."""
 
     name: str
     found: CostRatio
+    sign: str = "<="
+    limit: float = LIMIT
 
-    def row(self) -> str:
-        ratio, low, high = (f"{value:.2f}".replace("inf", "never") for value in self.found[:3])
-        at_most = "at most " if self.found.at_most else ""
-        return f"| {self.name} | {at_most}{ratio} | {low} to {high} | <= {LIMIT} | {'yes' if self.found.ratio <= LIMIT else 'NO'} |"
+    @property
+    def before(self) -> str:
+        return "at most " if self.found.at_most else ""
+
+    def value(self) -> float:
+        return self.found.ratio
+
+    def each(self) -> list[float]:
+        return [self.found.low, self.found.high]
 
 
 def ratios() -> list[StoredRatio]:

@@ -1,4 +1,4 @@
-"""Speed, as ratios measured side by side in one run.
+"""Speed, as ratios measured side by side in one run, and how time and memory grow.
 
     python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only PART ...] [--out benchmarks/results.md]
 
@@ -10,18 +10,18 @@ minute.
 
 import argparse
 import os
-import platform
 import warnings
 from pathlib import Path
 
+import growth
 import loading
 import mixing
+import page
 import predicting
 import recipe
 import resizing
 import selecting
 import studying
-import torch
 
 from lessonkit.bundled import make_bundled
 from lessonkit.images import ImageSet
@@ -41,25 +41,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="photos in the Imagenette layout: train/<class>, val/<class>")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure; all of them if left out")
-    parser.add_argument("--out", type=Path, help="also write the table into this Markdown file")
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "growth"], default=[*PARTS, "growth"], help="parts to measure; all of them if left out")
+    parser.add_argument("--out", type=Path, help="also write a page, with pictures beside it")
     args = parser.parse_args()
     folder = args.folder or Path(os.environ.get("LESSONKIT_IMAGES") or make_bundled())
     warnings.filterwarnings("ignore")
-    lines = [
-        "# Speed",
-        "",
-        f"{ImageSet.from_folder(folder)}; {os.cpu_count()} cores, {platform.machine()}, {platform.system()}; "
-        f"torch {torch.__version__}; medians of {args.rounds} interleaved rounds.",
-        "",
-        "| ratio | median | over rounds | goal | met |",
-        "|---|---|---|---|---|",
-    ]
+    parts, curves = {}, []
     for part in args.only:
-        lines += [ratio.row() for ratio in PARTS[part](folder, args.rounds)]
-    print("\n" + "\n".join(lines))
+        if part == "growth":
+            curves = growth.curves(folder, args.rounds)
+            parts[part] = [curve.ratio() for curve in curves]
+        else:
+            parts[part] = PARTS[part](folder, args.rounds)
+    about = f"{ImageSet.from_folder(folder)}; {args.rounds} rounds."
+    print("\n" + page.text(parts, curves, about))
     if args.out:
-        args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        page.write(args.out, parts, curves, about)
 
 
 if __name__ == "__main__":

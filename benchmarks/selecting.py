@@ -3,23 +3,16 @@
 A goal in seconds stands as a ratio to the seconds allowed. Memory is what the process's peak grows by, features excluded.
 """
 
-import contextlib
 import random
-import resource
-import sys
-import time
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from ratios import Ratio
+from usage import GIB, timed
 
 from lessonkit import subset_selection
 from lessonkit.subset_selection import select_subset
 
-GIB = 2**30
-STATUS = Path("/proc/self/status")  # Linux
 SECONDS, BYTES = 60, 2 * GIB  # allowed
 
 
@@ -32,22 +25,6 @@ def features(n: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     for start in range(0, n, 2**16):
         x[start : start + 2**16] += means[labels[start : start + 2**16]]
     return x, labels
-
-
-def peak() -> int:
-    """The process's largest memory since it was last reset, in bytes; where it can't be reset, so far."""
-    if STATUS.exists():
-        return 1024 * int(next(line.split()[1] for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def timed(call: Callable) -> tuple[float, float]:
-    """Seconds, and bytes by which memory grew at its peak."""
-    with contextlib.suppress(OSError):  # elsewhere than on Linux
-        (STATUS.parent / "clear_refs").write_text("5", encoding="utf-8")  # the peak is what is used now
-    before, start = peak(), time.perf_counter()
-    call()
-    return time.perf_counter() - start, peak() - before
 
 
 def worth(x: np.ndarray, picks: np.ndarray) -> float:

@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from loading import bare_epoch, ready_loaders
 from ratios import Ratio
 
 from lessonkit.ablation import TECHNIQUES, run_ablation
@@ -21,6 +24,30 @@ def timed(images, techniques: list[str], **settings) -> tuple[float, pd.DataFram
         start = time.perf_counter()
         trials = run_ablation(images, techniques, size=32, out=Path(folder), progress=False, **settings)
         return time.perf_counter() - start, trials
+
+
+def steps(loaders, n_classes: int, threads: int) -> None:
+    """Some epochs of bare training steps."""
+    torch.set_num_threads(threads)
+    bare_epoch(loaders, n_classes, epochs=10)
+
+
+def most_to_gain(images, cores: int, rounds: int) -> Ratio:
+    """What any way of training side by side could save here: the same bare steps one after another with all threads, and side by
+    side with one thread each."""
+    loaders, n_classes = ready_loaders(images, 32), len(images.classes)
+    alone, together = [], []
+    with Parallel(cores) as parallel:
+        parallel(delayed(steps)(loaders, n_classes, 1) for _ in range(cores))  # starts the processes
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for _ in range(cores):
+                steps(loaders, n_classes, cores)
+            alone.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            parallel(delayed(steps)(loaders, n_classes, 1) for _ in range(cores))
+            together.append(time.perf_counter() - start)
+    return Ratio(f"bare training steps one after another / {cores} processes side by side: the most to gain here", alone, together)
 
 
 def ratios(photos: Path, rounds: int) -> list[Ratio]:
@@ -41,5 +68,6 @@ def ratios(photos: Path, rounds: int) -> list[Ratio]:
     return [
         Ratio(f"{len(TECHNIQUES)} recipes x 3 seeds, 32 px, 10 epochs: minutes / {MINUTES}", [whole], [60 * MINUTES], "<=", 1),
         Ratio(f"trials one after another / {cores} side by side, start of the processes included", alone, together, ">=", SIDE_BY_SIDE),
+        most_to_gain(images, cores, rounds),
         Ratio("a study's seconds beside training and predicting / all its seconds", rest, alone, "<=", OVERHEAD),
     ]

@@ -1,0 +1,103 @@
+"""The page that the benchmark leaves: the machine, a picture of all goals, the tables, the curves of growth."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from growth import Curve
+from ratios import Line
+
+from lessonkit.report import machine, versions
+
+TITLES = {
+    "loading": "Photos to the network: an epoch of training and validation, batches of 64",
+    "mixing": "MixUp and the losses",
+    "predicting": "Test-time augmentation",
+    "resizing": "Growing pictures, from stored trainings (intervals over seeds)",
+    "selecting": "Choosing a subset",
+    "studying": "A whole study",
+    "recipe": "The best recipe against the chapter's",
+    "growth": "Growth: four times as many things",
+}
+MET, MISSED = "#2b6ca3", "#c8501e"
+
+
+def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: str, ratios_png: str = "", growth_png: str = "") -> str:
+    """The page in Markdown."""
+    here = "; ".join(f"{name}: {value}" for name, value in (machine() | versions()).items())
+    goals = [line for lines in parts.values() for line in lines if line.limit is not None]
+    lines = ["# Benchmark", "", f"`make bench` made this page on {date.today():%d %B %Y}. {about}", "", f"{here}.", ""]
+    lines += ["Contenders take turns, once a round; a ratio is that of their medians, and its spread that of the rounds.", ""]
+    lines += [f"**{sum(line.met() for line in goals)} of {len(goals)} goals are met.**", ""]
+    if ratios_png:
+        lines += [f"![How far each measured value lies from its goal]({ratios_png})", ""]
+    for part, measured in parts.items():
+        lines += [f"## {TITLES[part]}", "", "| measured | median | over rounds | goal | met |", "|---|---|---|---|---|"]
+        lines += [*(line.row() for line in measured), ""]
+    if growth_png:
+        lines += [f"![Seconds and memory over the number of things]({growth_png})", ""]
+    for curve in curves:
+        lines += [f"| {curve.name}: {curve.things} | " + " | ".join(f"{n:,}" for n in curve.numbers) + " |"]
+        lines += ["|---|" + "---|" * len(curve.numbers)]
+        lines += ["| seconds | " + " | ".join(f"{value:.2f}" for value in curve.seconds) + " |"]
+        lines += ["| memory, MiB | " + " | ".join(f"{value:.0f}" for value in curve.mib) + " |", ""]
+    return "\n".join(lines)
+
+
+def draw_goals(parts: Mapping[str, Sequence[Line]], file: Path) -> None:
+    """Each value as a share of what its goal allows, on one scale."""
+    lines = [line for measured in parts.values() for line in measured if line.limit is not None][::-1]
+    figure, axes = plt.subplots(figsize=(11, 0.8 + 0.27 * len(lines)), layout="constrained")
+    for y, line in enumerate(lines):
+        low, middle, high = (share(line, value) for value in (min(line.each()), line.value(), max(line.each())))
+        colour = MET if line.met() else MISSED
+        ends = [value for value in (low, high) if math.isfinite(value)] + [middle]
+        axes.plot([min(ends), max(ends)], [y, y], color=colour, lw=1.5, alpha=0.6)
+        axes.plot(middle, y, "o" if line.met() else "s", color=colour, ms=6, label="met" if line.met() else "missed")
+    axes.axvline(1, color="black", lw=1)
+    axes.set(xscale="log", ylim=(-0.7, len(lines) - 0.3), xlabel="measured, as a share of what the goal allows: left of 1 it is met (logarithmic)")
+    axes.set_yticks(range(len(lines)), [line.name for line in lines], fontsize=8)
+    ticks = [0.01, 0.03, 0.1, 0.3, 0.5, 1, 2]
+    low, high = axes.get_xlim()
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xlim(low, max(high, 2.2))
+    axes.tick_params(which="minor", bottom=False, labelbottom=False)
+    axes.grid(axis="x", alpha=0.3)
+    handles = dict(zip(*axes.get_legend_handles_labels()[::-1]))
+    axes.legend(handles.values(), handles, loc="lower left")
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def share(line: Line, value: float) -> float:
+    """Below 1: better than the goal."""
+    return value / line.limit if line.sign == "<=" else line.limit / value
+
+
+def draw_growth(curves: Sequence[Curve], file: Path) -> None:
+    """Seconds and memory over the number of things, both axes logarithmic."""
+    figure, both = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for axes, what in zip(both, ("seconds", "mib")):
+        for curve, marker in zip(curves, "os^Dv"):
+            axes.plot(curve.numbers, getattr(curve, what), marker=marker, label=f"{curve.name} ({curve.things})")
+        axes.set(xscale="log", xlabel="number of things")
+        axes.grid(alpha=0.3)
+    both[0].set(yscale="log", ylabel="seconds", title="time")
+    both[1].set(ylim=0, ylabel="MiB above what was used before", title="memory at its peak")
+    ends = both[0].get_xlim()
+    both[0].plot([1000, 100_000], [0.001, 0.1], color="grey", ls=":", label="in proportion")
+    both[0].set_xlim(ends)
+    both[0].legend(fontsize=8)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def write(out: Path, parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: str) -> None:
+    """The page, and its pictures beside it."""
+    goals, grown = (out.with_name(f"{out.stem}_{what}.png") for what in ("goals", "growth"))
+    draw_goals(parts, goals)
+    if curves:
+        draw_growth(curves, grown)
+    out.write_text(text(parts, curves, about, goals.name, grown.name if curves else ""), encoding="utf-8")
