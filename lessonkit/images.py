@@ -11,6 +11,7 @@ __all__ = ['SPLITS', 'SUFFIXES', 'PART_FOLDERS', 'WORDNET', 'TINY', 'STRIP', 'PR
 # %% ../nbs/00_images.ipynb #7c70897f
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -218,8 +219,8 @@ def from_folder(
 ) -> ImageSet:
     """List the photos of a folder; opens none of them. The same on every computer.
 
-    A `test` folder is the validation part where there is no other. Raises `ValueError`, which says what
-    was looked for, where nothing usable is found.
+    A `test` folder is the validation part where there is no other. Warns of class folders that hold no
+    pictures. Raises `ValueError`, which says what was looked for, where nothing usable is found.
     """
     root = Path(os.path.expanduser(path))
     if not _is_folder(root):
@@ -233,17 +234,20 @@ def from_folder(
         parts = {"": "train"}
     elif "valid" not in parts.values():
         parts = {name: "valid" if part == "test" else part for name, part in parts.items()}
-    rows = [
-        (label, part, f"{folder}/{label}/{name}".lstrip("/"))
-        for folder, part in parts.items()
-        for label in _class_folders(root / folder)
-        for name in image_files(root / folder / label)
-    ]
+    rows, without = [], []
+    for folder, part in parts.items():
+        for label in _class_folders(root / folder):
+            place = f"{folder}/{label}".lstrip("/")
+            names = image_files(root / place)
+            rows += [(label, part, f"{place}/{name}") for name in names]
+            without += [] if names else [place]
     if not rows:
         raise ValueError(
             f"No photos found in {root}: expected class folders with pictures in them, as in "
             f"{root.name}/cat/1.jpg, or in {root.name}/train/cat/1.jpg and {root.name}/val/cat/2.jpg."
         )
+    if without:
+        warnings.warn(f"No pictures in {_some(without)} of {root}: not counted as classes.", stacklevel=2)
     return _from_rows(root, rows, valid_fraction, seed)
 
 

@@ -129,6 +129,14 @@ def test_hidden_files_other_files_and_links_in_circles(folder):
     assert len(ImageSet.from_folder(folder)) == 20
 
 
+def test_a_class_without_pictures_is_told_and_is_none(folder):
+    (folder / "notes").mkdir()
+    (folder / "notes" / "read me.txt").write_text("no picture")
+    with pytest.warns(UserWarning, match="No pictures in notes of .*: not counted as classes"):
+        found = ImageSet.from_folder(folder)
+    assert "notes" not in found.classes
+
+
 def test_folders_that_cannot_be_used_say_what_was_expected(tmp_path):
     with pytest.raises(ValueError, match="no folder"):
         ImageSet.from_folder(tmp_path / "nowhere")
