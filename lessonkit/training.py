@@ -24,26 +24,25 @@ __all__ = ['BFloat16', 'bfloat16_is_quicker', 'orthogonal', 'Muon', 'UseMuon']
 # %% ../nbs/support/training.ipynb #b2893407
 class BFloat16(Callback):
     """
-    Compute the network in bfloat16; weights, loss and optimizer stay in float32.
+    Train in bfloat16; weights, loss and optimizer stay in float32, and so does the network when it only predicts.
 
-    Whatever happens in a training, the network is given back as it was. Source: Micikevicius et al. 2017, *Mixed
-    Precision Training*; bfloat16 needs no scaling of the loss.
+    Whatever happens in a training, also an interruption, the network is left as it was. Source: Micikevicius et al. 2017,
+    *Mixed Precision Training*; bfloat16 needs no scaling of the loss.
     """
 
-    def before_fit(self):
-        plain = self.learn.model.forward
+    order = 1000  # after all callbacks that might still refuse the batch
 
-        def forward(x: Tensor) -> Tensor:
-            with torch.autocast(x.device.type, torch.bfloat16):
-                out = plain(x)
-            return out.float()
+    def before_batch(self):
+        if self.training:
+            model, plain = self.learn.model, self.learn.model.forward
 
-        self.learn.model.forward = forward
+            def forward(*x: Tensor) -> Tensor:
+                del model.forward  # for this call only: fastai tells no callback of an error
+                with torch.autocast(x[0].device.type, torch.bfloat16):
+                    out = plain(*x)
+                return out.float()
 
-    def after_fit(self):
-        self.learn.model.__dict__.pop("forward", None)
-
-    after_cancel_fit = after_fit
+            model.forward = forward
 
 # %% ../nbs/support/training.ipynb #11dd0fcc
 def _seconds(step: Callable[[], Any], times: int = 7) -> float:
