@@ -311,10 +311,12 @@ def test_readme_examples_run():
     generator = torch.Generator().manual_seed(0)
     pictures, labels = torch.rand(12, 3, 8, 8, generator=generator), torch.arange(12) % 3
     items = [(TensorImage(picture), TensorCategory(label)) for picture, label in zip(pictures, labels)]
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pictures, labels), batch_size=5)
     names = {
         "Learner": Learner,
         "dls": DataLoaders(TfmdDL(items, bs=4), TfmdDL(items, bs=4)),
-        "train_loader": torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pictures, labels), batch_size=5),
+        "train_loader": loader,
+        "valid_loader": loader,
         "model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3)),
         "loss_function": torch.nn.functional.cross_entropy,
     }
