@@ -44,8 +44,8 @@ from lessonkit.report import (
     format_so_far,
     format_table,
     interaction_table,
-    readable,
-    verdict_in_points,
+    judged,
+    readable_so_far,
     write_report,
 )
 from .training import BFloat16, UseMuon, bfloat16_is_quicker
@@ -77,8 +77,8 @@ class Technique:
 
     Most techniques add something to the baseline. If the baseline already has it (`in_baseline=True`),
     the fields say how to train *without* it, and those trials are stored as `no_NAME`. Either way its
-    effect is "with it" minus "without it", so that a positive difference speaks for the technique.
-    Raises `ValueError` for a name that can't be a file's, `TypeError` for settings that aren't plain
+    effect is "with it" minus "without it", so that a positive difference (of accuracy) speaks for the
+    technique. Raises `ValueError` for a name that can't be a file's, `TypeError` for settings that aren't plain
     values.
     """
 
@@ -230,6 +230,8 @@ TECHNIQUES |= {
 }
 
 # %% ../nbs/07_ablation.ipynb #a170d3de
+# how many times the recipe's learning rate
+_MUON = {"learning rate, times": UseMuon().times, "momentum": 0.95}
 EXTRAS = {
     technique.name: technique
     for technique in [
@@ -242,14 +244,14 @@ EXTRAS = {
             "muon",
             card="Muon in place of AdamW: steps that are equally long in all directions.",
             callbacks=lambda: [UseMuon()],
-            settings={"learning rate": 12.0, "momentum": 0.95},
+            settings=_MUON,
         ),
         Technique(
             "best_recipe",
             card="Muon and bfloat16; each photo is predicted as it is and mirrored.",
             callbacks=lambda: [BFloat16(), UseMuon()],
             predict=lambda learn: tta(learn, views=flip).probs,
-            settings={"learning rate": 12.0, "momentum": 0.95, "views": "flip", "merge": "mean"},
+            settings=_MUON | {"views": "flip", "merge": "mean"},
             predict_cost=2,
         ),
     ]
@@ -321,8 +323,8 @@ def techniques_from(
                     raise ValueError(f"{path} has two techniques called {one.name!r}.")
     if not found:
         raise ValueError(f"{path} defines no Technique: my_technique = Technique('my_name', ...).")
-    built_in = {t.recipe for t in (TECHNIQUES | EXTRAS).values()}
-    if taken := sorted({one.recipe for one in found.values()} & built_in):
+    ours = (t.recipe for t in (TECHNIQUES | EXTRAS).values())
+    if taken := sorted({one.recipe for one in found.values()}.intersection(ours)):
         raise ValueError(f"{path}: there is a technique {taken[0]!r} already. Choose another name.")
     code = code_of(path)
     return [replace(one, settings={**one.settings, "code": code}) for one in found.values()]
@@ -561,9 +563,11 @@ def estimate(
         train, valid = [], []
         start = time.perf_counter()
         for x, y in learn.dls.train:
-            learn.loss_func(learn.model(x.as_subclass(Tensor)), y.as_subclass(Tensor)).backward()
+            loss = learn.loss_func(learn.model(x.as_subclass(Tensor)), y.as_subclass(Tensor))
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
+            loss.item()  # waits for the device
             train.append(time.perf_counter() - start)
             start = time.perf_counter()
             if len(train) > steps:
@@ -669,7 +673,10 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 def _so_far(chosen: Sequence[Technique], seeds: int) -> Callable[[pd.DataFrame], None]:
-    """Shows the table while it fills: in place in a notebook, in a terminal after each complete seed."""
+    """Shows the means while they fill: in place in a notebook, in a terminal after each complete seed.
+
+    No interval and no verdict: looking at them again and again finds something by chance.
+    """
     pairs, names = comparisons(chosen), {technique.recipe for technique in chosen}
     shown: dict[str, Any] = {"seeds": 0, "view": None}
 
@@ -678,8 +685,7 @@ def _so_far(chosen: Sequence[Technique], seeds: int) -> Callable[[pd.DataFrame],
         if "ipykernel" in sys.modules:
             from IPython.display import display
 
-            table = readable(summarize(trials, BASELINE, pairs=pairs))
-            table = table.drop(columns=[c for c in table if c in ("training", "predicting", "pixels")])
+            table = readable_so_far(summarize(trials, BASELINE, pairs=pairs))
             if shown["view"] is None:
                 shown["view"] = display(table, display_id=True)
             else:
@@ -706,7 +712,7 @@ def run_ablation(
     lr: float = Recipe.lr,  # highest learning rate of the cycle
     out: str | Path | None = None,  # folder where trials are stored and found again; None: nothing kept
     device: str | None = None,  # "cpu" when None
-    progress: bool = True,  # say how long it will take, show a bar and the table as it fills
+    progress: bool = True,  # say how long it will take, show a bar and the means as they come
     subset: Mapping[str, Any] | None = None,  # the choice of training photos, from `take_subset`; stored
     model: str = "small_resnet",  # the network, as `lessonkit.models.make_model` takes it
     pretrained: bool = False,  # start from trained weights, and normalize as they were trained
@@ -863,7 +869,7 @@ def plot_ablation(
         reach = max(reach, abs(100 * row.difference)) if np.isfinite(row.difference) else reach
         name = f"{row.technique} ({row.size} px, {row.epochs} epochs)" if several else row.technique
         names.append(fold_name(name))
-        words = verdict_in_points(row.verdict)
+        words = judged(row._asdict())
         ax.annotate(words, (1.01, place), xycoords=("axes fraction", "data"), va="center", color=color)
     if margin:
         band = {"color": "black", "alpha": 0.12, "linewidth": 0, "label": "too small to matter"}
@@ -891,7 +897,7 @@ def plot_costs(
     ax: Any = None,  # matplotlib axes; new ones when None
     techniques: Sequence[str] | None = None,  # recipes to draw; all when None
 ) -> Any:  # the axes
-    """Draw mean accuracy over mean cost, one line for each recipe and size."""
+    """Draw mean accuracy over mean cost, one line for each recipe and size: filled marks at the largest."""
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -899,20 +905,25 @@ def plot_costs(
     from matplotlib.ticker import LogLocator, NullFormatter
 
     names = list(dict.fromkeys(trials["technique"])) if techniques is None else list(techniques)
-    sizes = sorted(set(trials["size"]))
+    sizes = sorted(set(trials["size"]), reverse=True)
+    looks = [("full", "-"), ("none", "--"), ("bottom", ":"), ("top", "-.")]  # of marks and lines
+    looks = {size: dict(zip(("fillstyle", "linestyle"), looks[i % 4])) for i, size in enumerate(sizes)}
     for number, name in enumerate(names):
+        style = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10], "markersize": 6}
+        ax.plot([], [], label=fold_name(name, 30), **style)
         for size, rows in trials[trials["technique"] == name].groupby("size"):
             by_length = rows.groupby("epochs")
             means, error = by_length[[cost, "accuracy"]].mean(), by_length["accuracy"].sem().fillna(0)
-            label = fold_name(f"{name}, {size} px" if len(sizes) > 1 else name, 30)
-            style = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10], "capsize": 2}
-            style |= {"linestyle": "-" if size == sizes[-1] else "--", "markersize": 6}
-            ax.errorbar(means[cost], 100 * means["accuracy"], 100 * error, label=label, **style)
+            ax.errorbar(
+                means[cost], 100 * means["accuracy"], 100 * error, capsize=2, **style, **looks[size]
+            )
+    for size in sizes if len(sizes) > 1 else ():
+        ax.plot([], [], color="#555555", marker="o", markersize=6, label=f"{size} px", **looks[size])
     wide = bool(trials[cost].max() > 4 * trials[cost].min())
     ax.set_xscale("log" if wide else "linear")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e6 else f"{value:g}")
     if wide:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     axis = {"train_seconds": "seconds of training", "pixels": "pixels trained on"}.get(cost, cost)
     ax.set(xlabel=axis + " (logarithmic)" * wide, ylabel="accuracy, % (± standard error)")

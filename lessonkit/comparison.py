@@ -365,7 +365,7 @@ def summarize(
     ± the margin; Schuirmann 1987) are adjusted by Holm's rule among themselves, so that the chance of any false one is at
     most half of 1 - confidence (a truth lies beyond one end only). The two kinds are not adjusted for each other. What
     holds alone but not among so many is "can't tell". `low` and `high` are each line's own, not adjusted. With one
-    line, or `holm=False`, both verdicts are the same.
+    line, or `holm=False`, both verdicts are the same. `attrs["holm"]` of the table says which it was.
 
     `seeds_needed`: about how many pairs would settle the line at the level that Holm's rule asks of it now, if
     its mean and spreads stayed as they are (`seeds_needed`); at most `seeds` where it is settled, infinite where only more
@@ -406,7 +406,9 @@ def summarize(
     columns = ["technique", *setting, "recipe", "control", "seeds", "unpaired", "mean", "mean_control"]
     columns += ["difference", "low", "high", "covers", "p", "p_holm", "verdict", "plain_verdict", "seeds_needed"]
     columns += [c for cost in COSTS for c in (cost, f"{cost}_ratio") if cost in trials]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs["holm"] = holm  # for whoever explains the table
+    return table
 
 # %% ../nbs/support/comparison.ipynb #f2b963c8
 SPENDING = ("obrien-fleming", "pocock")

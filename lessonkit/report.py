@@ -24,10 +24,10 @@ from pandas.api.types import is_numeric_dtype
 from .trials import write_atomic
 
 # %% auto #0
-__all__ = ['MOST_SEEDS', 'STYLE', 'verdict_in_points', 'readable', 'fold_name', 'format_table', 'format_so_far',
-           'explain_interval', 'sentences', 'interaction_table', 'smallest_passing', 'subset_sentences',
-           'format_subsets', 'format_choice', 'versions', 'machine', 'measures', 'html_report', 'markdown_report',
-           'png_bytes', 'write_report']
+__all__ = ['MOST_SEEDS', 'STYLE', 'verdict_in_points', 'judged', 'readable', 'fold_name', 'format_table', 'readable_so_far',
+           'format_so_far', 'explain_interval', 'sentences', 'interaction_table', 'smallest_passing',
+           'subset_sentences', 'format_subsets', 'format_choice', 'versions', 'machine', 'measures', 'html_report',
+           'markdown_report', 'png_bytes', 'write_report']
 
 # %% ../nbs/support/report.ipynb #8be198b6
 MOST_SEEDS = 999  # more than that nobody trains
@@ -38,21 +38,19 @@ def _percent(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "−") if np.isfinite(value) else "–"
+    if not np.isfinite(value):
+        return "–"
+    text = f"{100 * value:+.1f}".replace("-", "−")
+    return text[1:] if float(text[1:]) == 0 else text  # nothing has no sign
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{_points(low)} to {_points(high)}" if np.isfinite([low, high]).all() else "–"
+    ends = (_points(x) if abs(x) >= 0.0005 else f"{100 * x:+.1g}".replace("-", "−") for x in (low, high))
+    return " to ".join(ends) if np.isfinite([low, high]).all() else "–"
 
 
 def _factor(value: float) -> str:
     return f"×{value:.2f}" if np.isfinite(value) else "–"
-
-
-def _judged(row: pd.Series) -> str:
-    """The verdict among all lines, and what the line alone would say where that is more."""
-    told, alone = (verdict_in_points(row.get(name, row["verdict"])) for name in ("verdict", "plain_verdict"))
-    return told if told == alone else f"{told} (alone: {alone})"
 
 
 def _more_seeds(row: pd.Series) -> str:
@@ -75,6 +73,14 @@ def verdict_in_points(
         return f"no difference beyond {margin:g} point{'' if margin == 1 else 's'}"
     return text
 
+
+def judged(
+    row: Mapping[str, Any],  # a line of `summarize`, for accuracy
+) -> str:
+    """The verdict among all lines, and in brackets what the line alone would say, where that differs."""
+    told, alone = (verdict_in_points(row.get(name, row["verdict"])) for name in ("verdict", "plain_verdict"))
+    return told if told == alone else f"{told} (alone: {alone})"
+
 # %% ../nbs/support/report.ipynb #928aecf5
 def readable(
     summary: pd.DataFrame,  # from `summarize`, for accuracy
@@ -92,7 +98,7 @@ def readable(
             "without": "" if reference else _percent(row["mean_control"]),
             "adds (points)": "" if reference else _points(row["difference"]),
             f"{100 * confidence:.4g} % interval": "" if reference else _interval(row["low"], row["high"]),
-            "verdict": "(reference)" if reference else _judged(row),
+            "verdict": "(reference)" if reference else judged(row),
             "seeds": f"{row['seeds']}" + (f" ({row['unpaired']} unpaired)" if row["unpaired"] else ""),
         }
         if "seeds_needed" in summary:
@@ -156,14 +162,22 @@ def format_table(
     return "\n".join([*_lines(table, left=("technique", "verdict", "would\nsettle it")), "", _wrap(explain_interval(summary))])
 
 
+def readable_so_far(
+    # from `summarize`, for accuracy, of a study that is still running: its intervals and verdicts stay hidden, since whoever
+    # looks at them again and again finds something by chance sooner or later
+    summary: pd.DataFrame,
+) -> pd.DataFrame:  # text, one row a technique and setting
+    """The few columns that one may see while a study runs: means, differences and seeds."""
+    return readable(summary)[["technique", "with", "without", "adds (points)", "seeds"]]
+
+
 def format_so_far(
     summary: pd.DataFrame,  # from `summarize`, for accuracy, of a study that is still running
-) -> str:  # lines of plain text
-    """The few columns that one wants to see while a study runs."""
-    table = readable(summary)
+) -> str:  # lines of plain text, with no interval and no verdict: see `readable_so_far`
+    """Means, differences and seeds for a terminal, while a study runs."""
+    table = readable_so_far(summary)
     table["technique"] = table["technique"].map(fold_name)
-    columns = ["technique", "with", "adds (points)", "95 % interval", "verdict", "seeds"]
-    return "\n".join(_lines(table[columns], left=("technique", "verdict")))
+    return "\n".join(_lines(table, left=("technique",)))
 
 
 def explain_interval(
@@ -179,7 +193,7 @@ def explain_interval(
         return "Nothing was compared."
     told += "; not another split, other settings or other kinds of photos."
     lines = int(summary["p"].notna().sum()) if "p" in summary else 0
-    if lines > 1:
+    if lines > 1 and summary.attrs.get("holm", True):
         told += f" With {lines} lines one may look good by chance, so each verdict has to pass Holm's rule as well."
     return told
 
@@ -198,21 +212,31 @@ def sentences(
         interval = _interval(row["low"], row["high"])
         chance = f"{100 * confidence:.4g} % interval {interval}" if interval != "–" else "no interval with a single seed"
         adds = f"It adds {_points(row['difference'])} points"
-        found.append(f"{row['technique']}: {_judged(row)}. {adds} ({chance}; {pairs}).")
+        found.append(f"{row['technique']}: {judged(row)}. {adds} ({chance}; {pairs}).")
     return found
 
 # %% ../nbs/support/report.ipynb #2b604cd1
 def interaction_table(
     found: Mapping[str, pd.DataFrame],  # name of a combination -> from `interaction`, for accuracy
 ) -> pd.DataFrame:  # text, five rows a combination
-    """Does one technique still help with the other one on?"""
+    """
+    Does one technique still help with the other one on?
+
+    The last row of each combination compares with the sum of both, so its verdict is "more" or "less than the sum".
+    """
+    sums = {"helps": "more than the sum", "hurts": "less than the sum"}
+
+    def told(row: pd.Series) -> str:
+        of_sum = row["effect"].startswith("together") and row["verdict"] in sums
+        return sums[row["verdict"]] if of_sum else verdict_in_points(row["verdict"])
+
     rows = [
         {
             "combination": name,
             "effect": row["effect"],
             "adds (points)": _points(row["difference"]),
             "interval": _interval(row["low"], row["high"]),
-            "verdict": verdict_in_points(row["verdict"]),
+            "verdict": told(row),
             "seeds": str(row["seeds"]),
         }
         for name, table in found.items()

@@ -251,6 +251,15 @@ def test_picture_has_a_line_for_each_technique(images):
     summary = summarize(trials, pairs=comparisons(["normalization", Technique("idle")]))
     ax = plot_ablation(summary, margin=0.01)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["normalization", "idle"]
+    summary["verdict"], summary["plain_verdict"] = "can't tell", "helps"
+    assert "can't tell (alone: helps)" in [text.get_text() for text in plot_ablation(summary).texts]
+
+
+def test_a_running_study_shows_no_interval_and_no_verdict(images, tmp_path, capsys):
+    run_ablation(images, [Technique("idle")], out=tmp_path, **QUICK | {"seeds": 2, "progress": True})
+    shown = "".join(capsys.readouterr())
+    assert "After 1 seed of 2:" in shown and "adds (points)" in shown
+    assert not any(word in shown for word in ("interval", "verdict", "can't tell", "no difference"))
 
 
 # --- a study on a subset

@@ -394,6 +394,7 @@ def test_costs_are_drawn_once_for_each_recipe_and_size():
     trials = pd.DataFrame(rows, columns=["technique", "seed", "size", "epochs", "train_seconds", "accuracy"])
     ax = plot_costs(trials)
     assert len(ax.containers) == 4 and ax.get_xscale() == "log"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "64 px", "32 px"]
     assert plot_costs(trials[trials["epochs"] == 1].assign(train_seconds=1.0)).get_xscale() == "linear"
 
 
