@@ -986,7 +986,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "04.mixup": Question(
         "function",
-        "Write mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the one before it"
+        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the one before it"
         " in the batch, the first with the last: λ of itself, 1 − λ of the other.",
         answer=mixup,
         why="x.roll(1, 0) has in each place the image before. The shares need three more dimensions to spread over an image.",
