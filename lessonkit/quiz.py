@@ -1394,7 +1394,7 @@ QUESTIONS: dict[str, Question] = {
         ),
         hint="Look at the last line of each block in lesson 7's table of interactions.",
         mistakes=(
-            ("a", "Only if no two of them interact. In lesson 7, progressive resizing and tta at 20 epochs bring 0.7 points more than their sum."),
+            ("a", "Only if no two of them interact. In lesson 7, progressive resizing and tta, at 32 pixels and 20 epochs, bring 0.7 points more than their sum."),
             ("b", "Perhaps, perhaps not. What would you measure?"),
             ("d", "Some do. Which ones is a question for a measurement."),
         ),
