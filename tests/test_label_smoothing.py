@@ -251,7 +251,7 @@ def test_equals_smooth_labels_and_the_definition():
 
 @pytest.mark.parametrize(
     "axis, shape",
-    [(1, (2, 5, 3, 4)), (-1, (2, 3, 4, 5)), (3, (2, 3, 4, 5)), (2, (2, 3, 5, 4)), (0, (5, 7)), (-2, (2, 5, 3))]
+    [(1, (2, 5, 3, 4)), (-1, (2, 3, 4, 5)), (3, (2, 3, 4, 5)), (2, (2, 3, 5, 4)), (0, (5, 7)), (-2, (5, 7)), (-2, (2, 5, 3))]
     + [(1, (5,)), (-1, (5,))],
 )
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -268,6 +268,14 @@ def test_axis(axis, shape, reduction):
     torch.testing.assert_close(loss_func(pred, soft), F.cross_entropy(ordered, ordered_soft, **options))
     torch.testing.assert_close(loss_func.activation(pred), pred.softmax(at))
     assert torch.equal(loss_func.decodes(pred), pred.argmax(at))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_soft_labels_of_any_floating_type(kind):
+    soft = torch.eye(5)[labels()]
+    for pred in logits(), logits(kind=torch.float64):
+        loss = LabelSmoothingCrossEntropy(0.1)(pred, soft.to(kind))
+        torch.testing.assert_close(loss, F.cross_entropy(pred, labels(), label_smoothing=0.1))
 
 
 def test_gradient_reaches_soft_targets():
@@ -488,6 +496,7 @@ def test_what_other_devices_do_without_looking_is_the_same(weight, monkeypatch):
     monkeypatch.setattr("lessonkit.label_smoothing._may_look", lambda values: False)
     torch.testing.assert_close(loss_func(logits(), y), expected)
     assert loss_func(logits(), torch.full((6,), -100)) == 0
+    assert LabelSmoothingCrossEntropy(0.2, [2.0])(torch.ones(2, 1), torch.tensor([0, -100])) == 0  # a single class
 
 
 def test_copies():

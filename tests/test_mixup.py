@@ -351,6 +351,12 @@ def test_measured_values_are_mixed_and_the_loss_is_called_once(loss):
         assert mixed_loss(loss, mixed[:, None], y.long(), lam).item() == pytest.approx(0, abs=1e-5)
 
 
+def test_measured_values_are_mixed_too_where_a_prediction_has_several_numbers():
+    y, lam = torch.tensor([10.0, 20.0, 0.0]), torch.tensor([0.75, 0.5, 0.0])
+    pred = torch.stack([torch.tensor([7.5, 15.0, 20.0]), torch.zeros(3)], dim=1)  # as of a mean and a spread
+    assert mixed_loss(lambda pred, y: (pred[:, 0] - y).abs().max(), pred, y, lam) == 0
+
+
 def test_mixing_the_loss_is_another_thing_for_a_curved_loss():
     pred, y, lam = torch.randn(5, 4, generator=seeded()), torch.tensor([0, 1, 2, 3, 0]), torch.full((5,), 0.5)
     rows = mix_targets(y, lam, n_classes=4)
