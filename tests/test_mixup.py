@@ -440,6 +440,12 @@ def test_cutmix_cuts_the_last_two_sides_of_any_shape(shape):
     assert torch.equal(pasted, flat.reshape(7, *[1] * (len(shape) - 3), 6, 10).expand(shape)) and (stays < 1).all()
 
 
+def test_cutmix_pastes_from_the_partner_that_is_given():
+    x = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8)
+    pasted, _ = cutmix(x, 0.5, torch.tensor([2, 0, 3, 3]), seeded())
+    assert [sorted(photo.unique().tolist()) for photo in pasted] == [[0, 2], [0, 1], [2, 3], [3]]
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float64])
 def test_shares_of_any_number_type(dtype):
     x, lam = photos(), torch.tensor([0, 1, 1, 0, 1])

@@ -137,6 +137,23 @@ def test_copies_of_a_row_come_last(method):
     assert sorted(select_subset(x, 50, method=method).indices) == list(range(50))
 
 
+@BY_RULE
+def test_copies_are_found_though_rows_begin_alike(method):
+    x = np.random.default_rng(0).integers(0, 3, (300, 3)).astype(float)  # 27 rows, many times each
+    picks = x[select_subset(x, 300, method=method).indices]
+    assert len(np.unique(picks[:27], axis=0)) == 27
+    again = x[::-1][select_subset(x[::-1], 27, method=method).indices]
+    assert again.tolist() == picks[:27].tolist()
+
+
+def test_pieces_of_any_size_give_the_same(monkeypatch):
+    x = rows()
+    whole = select_subset(x, 200).indices.tolist()
+    monkeypatch.setattr(subset_selection, "TILE", 7)
+    monkeypatch.setattr(subset_selection, "BLOCK", 5)
+    assert select_subset(x, 200).indices.tolist() == whole
+
+
 @ALL
 def test_number_of_cores_and_backend_change_nothing(method):
     from joblib import parallel_config
