@@ -84,6 +84,16 @@ def test_a_row_counts_as_often_as_it_occurs():
     assert x[select_subset(x, k).indices].tolist() == x[plain_greedy(x, k)].tolist()
 
 
+def test_gains_of_many_candidates_are_those_of_the_definition():
+    from joblib import Parallel
+
+    x = rows(2100, 3)  # so many that the work is shared out
+    greedy = subset_selection._LazyGreedy(subset_selection._Points(x, np.ones(2100, int)), np.arange(2100), Parallel(1))
+    away = ((x[:, None] - x) ** 2).sum(2)
+    expected = np.maximum(away[:, greedy.run(2)].min(1) - away, 0).sum(1)
+    assert greedy._anew(np.arange(2100)) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("n, d, picks, shift", [(60, 3, 7, 0), (2500, 4, 500, 0), (60, 3, 7, 1e5)])
 def test_weights_and_gains_by_brute_force(n, d, picks, shift):
     x = rows(n, d)
