@@ -536,8 +536,9 @@ def select_classes(
     means, spread = _class_means(x, numbers)
     if kind == "typical":
         return names[select_subset(means, k).indices]
-    within = np.maximum(spread[:, None] + spread, np.finfo(float).tiny)
-    apart = ((means[:, None] - means) ** 2).sum(axis=2) / within
+    squared = ((means[:, None] - means) ** 2).sum(axis=2)
+    floor = max(1e-12 * squared.max(), np.finfo(float).tiny)  # classes of one row have no spread
+    apart = squared / np.maximum(spread[:, None] + spread, floor)
     sign = 1 if kind == "spread" else -1
     pairs = sign * apart - np.diag(np.full(len(names), np.inf))
     chosen = list(np.unravel_index(pairs.argmax(), pairs.shape))[:k]

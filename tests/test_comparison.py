@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lessonkit.comparison import (
+    _interval,
     cost_ratio,
     crossed_interval,
     discrimination,
@@ -142,6 +143,51 @@ def test_interval_over_seeds_and_photos_holds_the_truth_where_both_are_drawn(n_s
     rng = np.random.default_rng(0)
     intervals = [crossed_interval(crossed_study(rng, n_seeds, truth=0.3, **spreads)) for _ in range(800)]
     assert 0.93 < np.mean([low <= 0.3 <= high for low, high in intervals]) < 0.995
+
+
+def test_interval_over_seeds_and_photos_by_hand():
+    """Two seeds (means 1/3, 0), three photos (1, 1/2, -1): mean squares 13/6 for photos, 7/6 for the rest, so that the
+    variance of the mean is (13/6 - 7/6)/6 + 1/9 by photos and 1/36 by seeds; t(1) = 12.706, z = 1.960."""
+    half = np.sqrt(12.7062**2 / 36 + 1.95996**2 * (1 / 6 + 1 / 9))
+    assert crossed_interval([[1, 0, 0], [1, 1, -2]]) == pytest.approx((1 / 6 - half, 1 / 6 + half), rel=1e-4)
+    for too_few in (np.ones((1, 5)), np.ones((5, 1))):
+        assert np.isnan(crossed_interval(too_few)).all()
+    assert paired_interval([1 / 3, 0]) == pytest.approx((1 / 6 - 12.7062 / 6, 1 / 6 + 12.7062 / 6), rel=1e-4)
+    for confidence in (0, -0.1, 1.01, np.nan):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            paired_interval([1, 2], confidence)
+    assert paired_interval([1, 2], 1) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize("low, high, said", [
+    (0.1, 0.2, "helps"), (-0.2, -0.1, "hurts"), (0, 0.2, "can't tell"), (-0.2, 0, "can't tell"), (-0.01, 0.01, "no difference beyond 0.01"),
+    (-0.011, 0.01, "can't tell"), (-0.01, 0.011, "can't tell"), (0.1, np.inf, "can't tell"), (-np.inf, -0.1, "can't tell"), (np.nan, 0.2, "can't tell"),
+])  # fmt: skip
+def test_verdicts_at_the_edges(low, high, said):
+    mirrored = {"helps": "hurts", "hurts": "helps"}
+    assert verdict(low, high) == verdict(-high, -low, lower_is_better=True) == said
+    assert verdict(low, high, lower_is_better=True) == mirrored.get(said, said)
+
+
+def test_a_summary_by_hand():
+    trials = table({"baseline": {0: 0.5, 1: 0.7, 2: 0.9}, "mixup": {0: 0.6, 1: 0.8, 5: 0.1}, "failed": {0: np.nan, 1: np.nan}})
+    trials["train_seconds"] = [10.0, 20, 90, 33, 27, 500, 1, 1]
+    trials["predict_seconds"] = 0.0
+    rows = summarize(trials).set_index("technique")
+    assert rows.index.tolist() == ["baseline", "mixup", "failed"]
+    assert rows.columns.tolist() == [
+        "size", "epochs", "recipe", "control", "seeds", "unpaired", "mean", "mean_control", "difference", "low", "high", "covers", "p", "p_holm",
+        "verdict", "plain_verdict", "seeds_needed", "train_seconds", "train_seconds_ratio", "predict_seconds", "predict_seconds_ratio",
+        "pixels", "pixels_ratio",
+    ]  # fmt: skip
+    own, row, failed = rows.loc["baseline"], rows.loc["mixup"], rows.loc["failed"]
+    assert (own.recipe, own.seeds, own.unpaired, own.verdict, own.plain_verdict, own["size"], own.epochs) == ("baseline", 3, 0, *["reference"] * 2, 64, 5)
+    assert (own["mean"], own.train_seconds) == pytest.approx((0.7, 40)) and pd.isna(own.control) and np.isnan(own.mean_control)
+    assert (row.recipe, row.control, row.seeds, row.unpaired, row["size"], row.epochs) == ("mixup", "baseline", 2, 2, 64, 5)
+    assert (row["mean"], row.mean_control, row.difference) == pytest.approx((0.7, 0.6, 0.1))
+    assert (row.train_seconds, row.train_seconds_ratio, row.pixels_ratio) == pytest.approx((30, 2, 1)) and np.isnan(row.predict_seconds_ratio)
+    assert (failed.seeds, failed.unpaired, failed.verdict) == (0, 3, "can't tell") and np.isnan(failed.difference)
+    assert summarize(trials, setting=[]).columns[1] == "recipe"
 
 
 # --- many techniques
@@ -280,6 +326,11 @@ def test_the_number_of_seeds_is_the_sample_size_of_students_interval(half_width,
     assert seeds_needed(np.array([-1.0, 0.0, 1.0]), margin=half_width) == expected
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1, 1e3])
+def test_the_number_of_seeds_does_not_depend_on_the_unit(unit):
+    assert seeds_needed(unit * np.array([-0.5, 0.5, 1.5]), margin=0) == 18
+
+
 def test_a_study_of_the_size_needed_settles_it_about_every_other_time():
     rng = np.random.default_rng(0)
     now = np.array([-0.01, 0.0, 0.01]) + 0.006
@@ -322,7 +373,7 @@ def test_the_number_of_seeds_in_the_corners():
     assert seeds_needed([0.0, 0.0], margin=0) == 2  # no difference at all
     assert seeds_needed([0.3, 0.3]) == 2
     assert seeds_needed([-1.0, 1.0], margin=0) == np.inf  # its mean is zero, and nothing but zero is small enough
-    for wrong in (dict(margin=-1), dict(confidence=95), dict(differences=np.zeros((2, 2, 2)))):
+    for wrong in (dict(margin=-1), dict(margin=np.inf), dict(confidence=95), dict(confidence=0), dict(differences=np.zeros((2, 2, 2)))):
         with pytest.raises(ValueError, match="must"):
             seeds_needed(**({"differences": [0.1, 0.2]} | wrong))
 
@@ -531,6 +582,11 @@ def test_the_interval_holds_what_other_seeds_give():
     assert np.mean(held) > 0.9
 
 
+def test_the_middle_95_percent_of_draws_without_those_that_are_nan():
+    assert _interval(np.append(np.arange(101.0), np.nan)) == pytest.approx((2.5, 97.5))
+    assert np.isnan(_interval(np.array([np.nan]))).all()
+
+
 def test_one_seed_gives_no_interval_and_a_constant_table_no_order():
     values = np.array([[0.1, 0.2, 0.3], [0.2, 0.2, 0.4]])
     one = rank_agreement(trials_of(values), trials_of(values[:1]))
@@ -554,6 +610,7 @@ def test_seeds_that_a_technique_lacks_are_left_out_for_all():
     (lambda t: t.drop(columns="seed"), "no column"),
     (lambda t: pd.concat([t, t]), "more than once"),
     (lambda t: t.assign(epochs=np.arange(len(t))), "several settings"),
+    (lambda t: t.assign(size=np.arange(len(t))), "several settings"),
     (lambda t: t[(t.technique == "t0") != (t.seed == 0)], "no seed that every technique"),
 ])  # fmt: skip
 def test_tables_that_cant_be_compared_are_refused(change, told):
@@ -570,6 +627,8 @@ def test_one_technique_has_no_order():
         discrimination(trials)
     with pytest.raises(ValueError, match="between 0 and 1"):
         discrimination(trials_of([[1.0, 2.0]]), confidence=95)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        discrimination(trials_of([[1.0, 2.0]]), confidence=1)
 
 
 def test_f_of_worked_numbers():

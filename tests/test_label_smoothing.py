@@ -87,6 +87,18 @@ def test_ignored_rows_are_zeros_also_when_a_class_number_is_ignored(ignore_index
     torch.testing.assert_close(rows[y != 2], smooth_labels(y[y != 2], 5, 0.2))
 
 
+def test_ignored_labels_of_a_single_class():
+    assert smooth_labels(torch.tensor([0, -100]), 1).tolist() == [[1], [0]]
+
+
+def test_rows_are_float32_whatever_the_default_is():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert smooth_labels(torch.tensor([0, 2]), 3).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_forms_of_labels():
     expected = smooth_labels(torch.tensor([0, 2]), 3)
     for y in TensorCategory(torch.tensor([0, 2])), np.array([0, 2]), [0, 2], torch.tensor([0, 9, 2])[::2]:
@@ -239,7 +251,7 @@ def test_equals_smooth_labels_and_the_definition():
 
 @pytest.mark.parametrize(
     "axis, shape",
-    [(1, (2, 5, 3, 4)), (-1, (2, 3, 4, 5)), (3, (2, 3, 4, 5)), (2, (2, 3, 5, 4)), (0, (5, 7)), (-2, (2, 5, 3))]
+    [(1, (2, 5, 3, 4)), (-1, (2, 3, 4, 5)), (3, (2, 3, 4, 5)), (2, (2, 3, 5, 4)), (0, (5, 7)), (-2, (5, 7)), (-2, (2, 5, 3))]
     + [(1, (5,)), (-1, (5,))],
 )
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -256,6 +268,14 @@ def test_axis(axis, shape, reduction):
     torch.testing.assert_close(loss_func(pred, soft), F.cross_entropy(ordered, ordered_soft, **options))
     torch.testing.assert_close(loss_func.activation(pred), pred.softmax(at))
     assert torch.equal(loss_func.decodes(pred), pred.argmax(at))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_soft_labels_of_any_floating_type(kind):
+    soft = torch.eye(5)[labels()]
+    for pred in logits(), logits(kind=torch.float64):
+        loss = LabelSmoothingCrossEntropy(0.1)(pred, soft.to(kind))
+        torch.testing.assert_close(loss, F.cross_entropy(pred, labels(), label_smoothing=0.1))
 
 
 def test_gradient_reaches_soft_targets():
@@ -349,6 +369,8 @@ def test_fault_nothing_counts_gives_nan(weight, reduction):
         assert not loss.any() and not gradient.any() and loss.shape == (() if reduction != "none" else (6,))
     empty = loss_func(logits()[:0], labels()[:0])
     assert not empty.any() and empty.shape == (() if reduction != "none" else (0,))
+    soft = loss_func(logits()[:0], torch.zeros(0, 5))
+    assert not soft.any() and soft.shape == empty.shape
 
 
 def test_fault_no_weight_gives_nan():
@@ -411,6 +433,7 @@ def test_refused_settings(options, error, words):
         (logits(), labels() + 5, ValueError, "0..4"),
         (logits(), labels() - 5, ValueError, "0..4"),
         (logits(), labels().float(), TypeError, "y.long()"),
+        (logits(6, 5, 2), labels(6, 2).float(), TypeError, "y.long()"),
         (logits(), labels() > 2, TypeError, "bool"),
         (logits(), labels(5), ValueError, "need labels of shape (6,)"),
         (logits(), labels(6, 1), ValueError, "need labels of shape (6,)"),
@@ -460,6 +483,20 @@ def test_weight_is_a_buffer_and_a_copy():
 def test_runs_where_values_cant_be_looked_at():
     loss = LabelSmoothingCrossEntropy(weight=[1, 2, 3, 4, 5])(logits().to("meta"), labels().to("meta"))
     assert loss.device.type == "meta" and loss.shape == ()
+    soft = LabelSmoothingCrossEntropy()(logits().to("meta"), logits().softmax(1).to("meta"))
+    assert soft.device.type == "meta" and soft.shape == ()
+
+
+@pytest.mark.parametrize("weight", [None, [0.01, 0.02, 0.03, 0.04, 0.05]])  # the weights sum to less than 1
+def test_what_other_devices_do_without_looking_is_the_same(weight, monkeypatch):
+    y = labels()
+    y[2] = -100
+    loss_func = LabelSmoothingCrossEntropy(0.2, weight)
+    expected = F.cross_entropy(logits(), y, loss_func.weight, label_smoothing=0.2)
+    monkeypatch.setattr("lessonkit.label_smoothing._may_look", lambda values: False)
+    torch.testing.assert_close(loss_func(logits(), y), expected)
+    assert loss_func(logits(), torch.full((6,), -100)) == 0
+    assert LabelSmoothingCrossEntropy(0.2, [2.0])(torch.ones(2, 1), torch.tensor([0, -100])) == 0  # a single class
 
 
 def test_copies():

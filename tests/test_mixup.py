@@ -71,6 +71,11 @@ def test_shares_follow_the_generator_alone_or_the_global_seed():
     assert torch.equal(one, sample_lambda(9))
 
 
+def test_settings_that_are_left_out_are_those_of_the_documentation():
+    assert torch.equal(sample_lambda(9, generator=seeded()), sample_lambda(9, 0.4, seeded(), per_item=True))
+    assert torch.equal(mixup(photos(), 0.3), mixup(photos(), 0.3, torch.tensor([4, 0, 1, 2, 3])))
+
+
 @pytest.mark.parametrize("alpha, error", [(-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError),
                                           ("1", TypeError), (None, TypeError), (True, TypeError)])
 def test_alpha_that_is_none_is_refused_everywhere(alpha, error):
@@ -124,7 +129,8 @@ def test_gradients_flow_into_features_and_shares():
     for partner in (None, torch.tensor([3, 2, 1, 0])):
         assert torch.autograd.gradcheck(lambda x, lam: mixup(x, lam, partner), (x, lam))
         with torch.no_grad():
-            assert not mixup(x, lam, partner).requires_grad
+            without = mixup(x, lam, partner)
+        assert not without.requires_grad and torch.allclose(mixup(x, lam, partner), without)
 
 
 def test_fastai_types_stay():
@@ -196,6 +202,22 @@ def test_picture_and_label_are_mixed_with_the_same_partner():
 def test_class_numbers_of_any_whole_type(dtype):
     rows = mix_targets(torch.tensor([0, 2], dtype=dtype), 0.7, n_classes=3)
     torch.testing.assert_close(rows, torch.tensor([[0.7, 0, 0.3], [0.3, 0, 0.7]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize("n_classes", [None, 3])
+def test_rows_are_mixed_as_they_are(dtype, n_classes):
+    rows = mix_targets(torch.tensor([[1, 0, 1], [0, 0, 1]], dtype=dtype), 0.75, n_classes=n_classes)
+    assert rows.tolist() == [[0.75, 0, 1], [0.25, 0, 1]]
+    assert rows.dtype == (dtype if dtype.is_floating_point else torch.float32)
+
+
+@pytest.mark.parametrize("values", [torch.tensor([10.0, 20.0]), torch.tensor([[[10.0]], [[20.0]]])])
+def test_measured_values_keep_their_shape(values):
+    mixed = mix_targets(values, 0.75)
+    assert mixed.shape == values.shape and mixed.flatten().tolist() == [12.5, 17.5]
+    with pytest.raises(ValueError, match="leave out n_classes"):
+        mix_targets(values, 0.75, n_classes=1)
 
 
 @pytest.mark.parametrize("y, n_classes, message", [
@@ -278,6 +300,8 @@ def test_class_weights_keep_the_scale_of_the_unmixed_loss():
     assert mixed_loss(nn.CrossEntropyLoss(weight), pred, y, 1).item() == pytest.approx(0.8705, abs=1e-4)  # pytorch 107680
     for share in torch.linspace(0, 1, 5):
         assert mixed_loss(nn.CrossEntropyLoss(weight), pred, y, share).item() < 3  # 54.4 with rows
+        small = mixed_loss(nn.CrossEntropyLoss(weight / 1000), pred, y, share)  # their sum is below 1
+        torch.testing.assert_close(small, mixed_loss(nn.CrossEntropyLoss(weight), pred, y, share))
 
 
 def test_each_term_is_ignored_on_its_own():
@@ -319,8 +343,18 @@ def test_measured_values_are_mixed_and_the_loss_is_called_once(loss):
     y, lam = torch.tensor([10.0, 20.0, 0.0]), torch.tensor([0.7, 0.5, 0.1])
     mixed = torch.tensor([0.7 * 10 + 0.3 * 0, 0.5 * 20 + 0.5 * 10, 0.1 * 0 + 0.9 * 20])
     assert mixed_loss(loss, mixed, y, lam).item() == pytest.approx(0, abs=1e-5)
+    exact = torch.tensor([0.7 * 10 + 0.3 * 20, 0.5 * 20 + 0.5 * 0, 0.1 * 0 + 0.9 * 10])
+    assert mixed_loss(loss, exact, y, lam, torch.tensor([1, 2, 0])).item() == pytest.approx(0, abs=1e-5)
+    fine = torch.tensor([1.0, 1.0 + 1e-12], dtype=torch.float64)  # the same number in float32
+    assert mixed_loss(nn.L1Loss(reduction="sum"), fine, fine, 1) == 0
     if isinstance(loss, BaseLoss):  # predictions with a column, values without, whole numbers too
         assert mixed_loss(loss, mixed[:, None], y.long(), lam).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_measured_values_are_mixed_too_where_a_prediction_has_several_numbers():
+    y, lam = torch.tensor([10.0, 20.0, 0.0]), torch.tensor([0.75, 0.5, 0.0])
+    pred = torch.stack([torch.tensor([7.5, 15.0, 20.0]), torch.zeros(3)], dim=1)  # as of a mean and a spread
+    assert mixed_loss(lambda pred, y: (pred[:, 0] - y).abs().max(), pred, y, lam) == 0
 
 
 def test_mixing_the_loss_is_another_thing_for_a_curved_loss():
@@ -346,6 +380,7 @@ def test_a_loss_that_cannot_be_seen_through_takes_one_share_or_says_so():
         torch.testing.assert_close(mixed_loss(loss, pred, y, torch.full((4,), 0.3)), exact)
         with pytest.raises(TypeError, match="per_item=False"):
             mixed_loss(loss, pred, y, torch.tensor([0.3, 0.4, 0.5, 0.6]))
+        torch.testing.assert_close(mixed_loss(loss, pred[:1], y[:1], 0.3), loss(pred[:1], y[:1]))  # a batch of one
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -395,6 +430,33 @@ def test_cutmix_boxes_are_rectangles_of_their_own_with_the_photo_s_proportions()
 def test_cutmix_pastes_any_number_type(dtype):
     x = (photos() * 255).to(dtype)
     assert cutmix(x, 0.5, generator=seeded())[0].dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(7, 6, 10), (7, 3, 6, 10), (7, 3, 5, 6, 10)])
+def test_cutmix_cuts_the_last_two_sides_of_any_shape(shape):
+    x = torch.arange(7.0).reshape(7, *[1] * (len(shape) - 1)).expand(shape)
+    pasted, stays = cutmix(x, 0.5, generator=seeded())
+    flat, _ = cutmix(x.reshape(7, -1, 6, 10)[:, :1], 0.5, generator=seeded())
+    assert torch.equal(pasted, flat.reshape(7, *[1] * (len(shape) - 3), 6, 10).expand(shape)) and (stays < 1).all()
+
+
+def test_cutmix_pastes_from_the_partner_that_is_given():
+    x = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8)
+    pasted, _ = cutmix(x, 0.5, torch.tensor([2, 0, 3, 3]), seeded())
+    assert [sorted(photo.unique().tolist()) for photo in pasted] == [[0, 2], [0, 1], [2, 3], [3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float64])
+def test_shares_of_any_number_type(dtype):
+    x, lam = photos(), torch.tensor([0, 1, 1, 0, 1])
+    for use in (mixup, lambda x, lam: cutmix(x, lam, generator=seeded())[0]):
+        assert torch.equal(use(x, lam.to(dtype)), use(x, lam.float()))
+
+
+@pytest.mark.parametrize("x", [torch.rand(4, 6), torch.rand(4), np.ones((4, 3, 6, 6)), None])
+def test_cutmix_refuses_what_has_no_sides(x):
+    with pytest.raises(ValueError, match="N, C, H, W"):
+        cutmix(x, 0.5)
 
 
 def test_cutmix_draws_from_its_generator_alone():

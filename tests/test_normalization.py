@@ -235,7 +235,8 @@ def test_fault_statistics_from_the_validation_photos_too(photo_set):
     np.testing.assert_allclose(stats.mean, expected.mean((0, 2, 3)), atol=1e-6)
     np.testing.assert_allclose(stats.std, expected.std((0, 2, 3)), atol=1e-6)
     assert stats.count == 5 * 40 * 40
-    assert repr(channel_stats(photo_set, size=40, batch_size=2)) == repr(stats)
+    for batch_size in 1, 2, np.int64(4):
+        assert repr(channel_stats(photo_set, size=40, batch_size=batch_size)) == repr(stats)
 
 
 def test_fault_statistics_differ_from_run_to_run_or_come_from_first_items(photo_set):
@@ -319,6 +320,34 @@ def test_half_precision_stays_and_rounds_once(kind):
     exact = normalize(x.double().as_subclass(torch.Tensor), MEAN, STD)
     error = (y.double().as_subclass(torch.Tensor) - exact).abs()
     assert (error <= torch.finfo(kind).eps / 2 * exact.abs() + 1e-6).all()
+
+
+def test_the_way_back_refuses_other_pictures_too():
+    for back in lambda x: denormalize(x, MEAN, STD), Normalize(MEAN, STD).decode:
+        for wrong in pictures(4, 1, 8, 8), pictures(4, 8, 8, 3):
+            with pytest.raises(ValueError, match="statistics are for 3"):
+                back(wrong)
+
+
+@pytest.mark.parametrize("std", [0.1, 0.229, 0.3, 0.7])
+def test_black_and_white_come_back_within_0_to_1(std):
+    x = torch.cat([torch.zeros(9, 1, 2, 2), torch.ones(9, 1, 2, 2)])
+    for mean in torch.linspace(0.01, 0.99, 99).tolist():
+        tfm = Normalize([mean], [std])
+        back = tfm.decode(tfm(x))
+        torch.testing.assert_close(back, x, atol=1e-6, rtol=0)
+        assert back.min() >= 0 and back.max() <= 1
+    beyond = tfm(torch.tensor([-0.1, 1.1]).reshape(2, 1, 1, 1))  # what isn't rounding stays
+    torch.testing.assert_close(tfm.decode(beyond).flatten(), torch.tensor([-0.1, 1.1]))
+
+
+def test_the_first_batch_alone_is_looked_at():
+    tfm = Normalize(MEAN, STD)
+    with pytest.warns(UserWarning, match="another scale"):
+        tfm(pictures() * 255)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tfm(pictures() * 255)
 
 
 def test_float64_keeps_its_digits():

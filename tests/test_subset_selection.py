@@ -72,6 +72,38 @@ def test_gains_add_up_to_the_worth_and_never_rise():
         assert np.diff(within.gains[y[within.indices] == label]).max() <= 1e-9 * within.gains.max()
 
 
+def with_copies(n=200, of=80, d=3):
+    """Rows of which many occur several times, in canonical order."""
+    x = rows(of, d)[np.random.default_rng(7).integers(0, of, n)]
+    return x[np.lexsort(x.T[::-1])]
+
+
+def test_a_row_counts_as_often_as_it_occurs():
+    x = with_copies()
+    k = len(np.unique(x, axis=0))
+    assert x[select_subset(x, k).indices].tolist() == x[plain_greedy(x, k)].tolist()
+
+
+def test_gains_of_many_candidates_are_those_of_the_definition():
+    from joblib import Parallel
+
+    x = rows(2100, 3)  # so many that the work is shared out
+    greedy = subset_selection._LazyGreedy(subset_selection._Points(x, np.ones(2100, int)), np.arange(2100), Parallel(1))
+    away = ((x[:, None] - x) ** 2).sum(2)
+    expected = np.maximum(away[:, greedy.run(2)].min(1) - away, 0).sum(1)
+    assert greedy._anew(np.arange(2100)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("n, d, picks, shift", [(60, 3, 7, 0), (2500, 4, 500, 0), (60, 3, 7, 1e5)])
+def test_weights_and_gains_by_brute_force(n, d, picks, shift):
+    x = rows(n, d)
+    subset = select_subset(x + shift, picks, method="random")
+    away = ((x[:, None] - x[subset.indices]) ** 2).sum(2)
+    assert subset.weights.tolist() == np.bincount(away.argmin(1), minlength=picks).tolist()
+    worths = 4 * n * ((x - x.mean(0)) ** 2).sum(1).max() - np.minimum.accumulate(away, axis=1).sum(0)
+    assert np.cumsum(subset.gains) == pytest.approx(worths, rel=1e-6)
+
+
 def test_in_single_precision_and_in_parts_nearly_as_good(monkeypatch):
     x = rows(3000, 4)
     exact = select_subset(x, 25)
@@ -113,6 +145,23 @@ def test_copies_of_a_row_come_last(method):
     picks = x[select_subset(x, 50, method=method).indices]
     assert len(np.unique(picks[:22], axis=0)) == 22
     assert sorted(select_subset(x, 50, method=method).indices) == list(range(50))
+
+
+@BY_RULE
+def test_copies_are_found_though_rows_begin_alike(method):
+    x = np.random.default_rng(0).integers(0, 3, (300, 3)).astype(float)  # 27 rows, many times each
+    picks = x[select_subset(x, 300, method=method).indices]
+    assert len(np.unique(picks[:27], axis=0)) == 27
+    again = x[::-1][select_subset(x[::-1], 27, method=method).indices]
+    assert again.tolist() == picks[:27].tolist()
+
+
+def test_pieces_of_any_size_give_the_same(monkeypatch):
+    x = rows()
+    whole = select_subset(x, 200).indices.tolist()
+    monkeypatch.setattr(subset_selection, "TILE", 7)
+    monkeypatch.setattr(subset_selection, "BLOCK", 5)
+    assert select_subset(x, 200).indices.tolist() == whole
 
 
 @ALL
@@ -181,6 +230,23 @@ def test_labels_ignored_and_weights_of_classes_without_a_pick():
     assert len(few.indices) == 2 and few.weights.sum() == 200
 
 
+@pytest.mark.parametrize("similarity, weights", [("euclidean", [4, 5]), ("cosine", [6, 3])])
+def test_rows_of_a_class_without_a_pick_go_to_the_nearest_pick(similarity, weights):
+    # two large classes around (1, 0) and (0, 10); three rows of a small one are near the second but in the first's direction
+    x = np.array([[1.0, 0.1], [1, 0], [1, -0.1], [0.1, 10], [0, 10], [-0.1, 10], [9, 8], [9, 7], [0.9, 0.8]])
+    subset = select_subset(x, 2, np.array(["a"] * 3 + ["b"] * 3 + ["c"] * 3)[:9], "k_center", similarity=similarity)
+    picks = x[subset.indices] if similarity == "euclidean" else x[subset.indices] / np.linalg.norm(x[subset.indices], axis=1)[:, None]
+    others = x if similarity == "euclidean" else x / np.linalg.norm(x, axis=1)[:, None]
+    nearest = ((others[6:, None] - picks) ** 2).sum(2).argmin(1)
+    assert subset.weights.tolist() == [3 + (nearest == 0).sum(), 3 + (nearest == 1).sum()] == weights
+
+
+def test_the_same_picks_in_other_row_numbers():
+    subset = select_subset(rows(9), 3)
+    elsewhere = subset.of_rows(np.arange(100, 109))
+    assert (elsewhere.indices == subset.indices + 100).all() and elsewhere.weights is subset.weights
+
+
 def test_weights_count_the_nearest_within_the_class():
     x, y = np.array([[0.0], [1], [5], [0.4], [9]]), np.array([0, 0, 0, 1, 1])
     subset = select_subset(x, 3, y, "k_center")
@@ -208,6 +274,18 @@ def test_herding_keeps_the_mean():
         free = np.setdiff1d(np.arange(60), picks[:k])
         missed = [np.linalg.norm(x[[*picks[:k], row]].mean(0) - x.mean(0)) for row in free]
         assert np.linalg.norm(x[picks[: k + 1]].mean(0) - x.mean(0)) == pytest.approx(min(missed))
+
+
+def test_herding_and_k_center_of_rows_that_occur_several_times():
+    x = with_copies(60, 20)
+    mean, once = x.mean(0), np.unique(x, axis=0)
+    picks = x[select_subset(x, 12, method="herding").indices]
+    for k in range(12):
+        free = [row for row in once if not (picks[:k] == row).all(1).any()]
+        missed = [np.linalg.norm(np.vstack([picks[:k], row]).mean(0) - mean) for row in free]
+        assert np.linalg.norm(picks[: k + 1].mean(0) - mean) == pytest.approx(min(missed))
+    first = x[select_subset(x, 1, method="k_center").indices[0]]
+    assert np.linalg.norm(first - mean) == pytest.approx(np.linalg.norm(once - mean, axis=1).min())
 
 
 def test_cosine_ignores_lengths_and_refuses_zeros():
@@ -255,6 +333,62 @@ def test_select_classes():
         select_classes(x, y, 6)
     with pytest.raises(ValueError, match="'typical'"):
         select_classes(x, y, 2, "easy")
+
+
+def test_select_classes_by_hand():
+    """Means 0, 10, 16, 40, mean squares around them 1, 1, 9, 25: the distances squared over their sums are
+    ab 50, ac 25.6, ad 61.5, bc 3.6, bd 34.6, cd 16.9."""
+    x, y = np.array([-1.0, 1, 9, 11, 13, 19, 35, 45])[:, None], np.repeat(list("abcd"), 2)
+    assert "".join(select_classes(x, y, 4, "spread")) == "adbc"  # the two farthest; then b's 34.6 before c's 16.9
+    assert "".join(select_classes(x, y, 4, "hard")) == "bcda"  # the two nearest; on average d 25.8, a 37.8
+    assert "".join(select_classes(x, y, 4, "typical")) == "cdab"  # next to 16.5; gains 576 for d, then 256 for a
+    assert "".join(select_classes(x, y, 1, "spread")) == "a" and "".join(select_classes(x, y, 1)) == "a"
+    assert [len(select_classes(x, y, k, kind)) for k in (1, 2, 3) for kind in ("spread", "hard", "typical")] == [1] * 3 + [2] * 3 + [3] * 3
+
+
+@pytest.mark.parametrize("scale", [1, 1e-100, 1e100])
+@pytest.mark.parametrize("each", [1, 2])
+def test_classes_without_any_spread_are_told_apart_by_their_distance(each, scale):
+    x, y = np.repeat([[0.0], [3], [7], [8]], each, axis=0) * scale, np.repeat([6, 7, 8, 9], each)
+    with np.errstate(all="raise", under="ignore"):
+        assert select_classes(x, y, 4, "spread").tolist() == [6, 9, 7, 8]
+        assert select_classes(x, y, 4, "hard").tolist() == [8, 9, 7, 6]
+
+
+def test_class_means_of_many_rows():
+    rng = np.random.default_rng(0)
+    y = np.arange(2**16 + 900) % 3
+    x = (rng.standard_normal((len(y), 2)) + 1000 + np.array([0, 1, 5])[y][:, None]).astype(np.float32)
+    assert select_classes(x, y, 3, "hard").tolist() == [0, 1, 2] and select_classes(x, y, 3, "spread").tolist() == [0, 2, 1]
+
+
+def test_coverage_of_chance_is_that_of_its_draws():
+    x, y = rows(40, 3), classes(40)
+    table = coverage(x, [3, 1, 4, 15, 9], y, draws=30, seed=3)
+    rng = np.random.default_rng(3)
+    drawn = [rng.choice(40, 5, replace=False) for _ in range(30)]
+    away = [np.sqrt(((x[:, None] - x[picks]) ** 2).sum(2).min(1)) for picks in drawn]
+    shares = [np.abs(np.bincount(y[picks], minlength=5) / 5 - np.bincount(y) / 40).sum() / 2 for picks in drawn]
+    expected = {"mean_distance": [a.mean() for a in away], "largest_distance": [a.max() for a in away], "class_distance": shares}
+    for name, values in expected.items():
+        found = table.loc["random", [name, f"{name}_low", f"{name}_high"]].astype(float)
+        assert found.tolist() == pytest.approx([np.mean(values), *np.quantile(values, [0.025, 0.975])])
+    assert table.loc["chosen", [f"{name}_low" for name in expected]].isna().all()
+    parts = [f"{name}{end}" for name in ("mean_distance", "largest_distance", "mmd", "class_distance") for end in ("", "_low", "_high")]
+    assert table.columns.tolist() == parts
+    assert coverage(x, [3, 1]).equals(coverage(x, [3, 1], None, 20, 0))
+
+
+def test_of_many_rows_some_spread_evenly_are_measured(monkeypatch):
+    x = np.arange(10.0)[:, None]
+    monkeypatch.setattr(subset_selection, "MEASURED", 4)  # rows 0, 2, 5, 7
+    table = coverage(x, [0, 9])
+    assert table.loc["chosen", ["mean_distance", "largest_distance"]].tolist() == pytest.approx([(0 + 2 + 4 + 2) / 4, 4])
+    monkeypatch.setattr(subset_selection, "KERNEL_ROWS", 4)
+    some = x[[0, 2, 5, 7]]
+    width = np.median([(a - b) ** 2 for i, a in enumerate(some[:, 0]) for b in some[:i, 0]])
+    inner, between, outer = (np.exp(-((a - b.T) ** 2) / (2 * width)).mean() for a, b in ((some, some), (some, x[[0, 9]]), (x[[0, 9]],) * 2))
+    assert coverage(x, [0, 9]).loc["chosen", "mmd"] == pytest.approx(np.sqrt(inner + outer - 2 * between))
 
 
 def test_coverage_by_hand():
