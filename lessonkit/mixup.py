@@ -49,7 +49,7 @@ def sample_lambda(
     if n < 0:
         raise ValueError(f"n={n} must be at least 0.")
     if alpha == 0:
-        return torch.ones(n)
+        return torch.ones(n, dtype=torch.float32)
     # NumPy draws, because PyTorch's Beta takes no generator. Above 1e100 λ is 1/2 in any float, and
     # NumPy overflows.
     device = "cpu" if generator is None else generator.device

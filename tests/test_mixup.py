@@ -759,3 +759,11 @@ def test_pictures_are_drawn(lam, cut):
     assert len(figure.axes) == (4 if not isinstance(lam, tuple) else 6)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles[:2] == ["c", "b"] or titles[0].startswith("λ = ")
+
+
+def test_shares_are_float32_whatever_pytorchs_default_type_is():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert {sample_lambda(3, alpha).dtype for alpha in (0, 0.4)} == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)
