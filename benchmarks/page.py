@@ -57,7 +57,7 @@ def draw_goals(parts: Mapping[str, Sequence[Line]], file: Path) -> None:
         axes.plot([min(ends), max(ends)], [y, y], color=colour, lw=1.5, alpha=0.6)
         axes.plot(middle, y, "o" if line.met() else "s", color=colour, ms=6, label="met" if line.met() else "missed")
     axes.axvline(1, color="black", lw=1)
-    axes.set(xscale="log", ylim=(-0.7, len(lines) - 0.3), xlabel="measured, as a share of what the goal allows: left of 1 it is met (logarithmic)")
+    axes.set(xscale="log", ylim=(-0.7, len(lines) - 0.3), xlabel="share of what the goal allows (logarithmic):\nleft of 1 it is met")
     axes.set_yticks(range(len(lines)), [line.name for line in lines], fontsize=8)
     ticks = [0.01, 0.03, 0.1, 0.3, 0.5, 1, 2]
     low, high = axes.get_xlim()

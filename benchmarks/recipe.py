@@ -17,7 +17,7 @@ from lessonkit.ablation import best_recipe
 from lessonkit.images import load_images
 
 EPOCHS, LR = 5, 3e-3  # the chapter's
-OURS = 17  # epochs of the best recipe, which fit into that time on the machine of the stored table
+OURS = 16  # epochs of the best recipe; 17 took 0.84 to 1.02 of that time, from machine to machine
 GOAL = 0.80  # accuracy, in the chapter's time
 
 

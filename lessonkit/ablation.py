@@ -78,8 +78,8 @@ class Technique:
     Most techniques add something to the baseline. If the baseline already has it (`in_baseline=True`),
     the fields say how to train *without* it, and those trials are stored as `no_NAME`. Either way its
     effect is "with it" minus "without it", so that a positive difference (of accuracy) speaks for the
-    technique. Raises `ValueError` for a name that can't be a file's, `TypeError` for settings that aren't plain
-    values.
+    technique. Raises `ValueError` for a name that can't be a file's, `TypeError` for settings that aren't
+    plain values.
     """
 
     name: str  # small letters, digits, _ + . -
@@ -897,7 +897,7 @@ def plot_costs(
     ax: Any = None,  # matplotlib axes; new ones when None
     techniques: Sequence[str] | None = None,  # recipes to draw; all when None
 ) -> Any:  # the axes
-    """Draw mean accuracy over mean cost, one line for each recipe and size: filled marks at the largest."""
+    """Draw mean accuracy over mean cost, a line for each recipe and size: filled marks at the largest."""
     if ax is None:
         import matplotlib.pyplot as plt
 

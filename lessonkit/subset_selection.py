@@ -1154,7 +1154,8 @@ def _write_table(images: ImageSet, rows: np.ndarray, folder: Path) -> None:
         table.to_csv(folder / "photos.csv", index=False, encoding="utf-8", lineterminator="\n")
     except UnicodeEncodeError as error:
         name = ascii(error.object[max(0, error.start - 40) : error.end + 40])
-        raise ValueError(f"A table can't hold a name that is no text, near {name}: use how='copy'.") from None
+        message = f"A table can't hold a name that is no text, near {name}: use how='copy'."
+        raise ValueError(message) from None
 
 # %% ../nbs/06_subset_selection.ipynb #dcff2b02
 def show_subset(

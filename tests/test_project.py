@@ -237,6 +237,13 @@ def test_notebook_is_ready_to_read(path):
     assert not ["".join(o["text"])[:300] for o in outputs if o.get("name") == "stderr"], "warnings or progress bars are stored"
 
 
+@lessons
+def test_code_fits_a_window_of_1280_pixels(path):
+    """JupyterLab shows 107 letters there, with its list of files open: measured by tests/browser."""
+    lines = [line for cell in cells(path) if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    assert not [line for line in lines if len(line) > 107]
+
+
 @notebooks
 def test_notebook_begins_with_title_and_claim(path):
     assert re.match(r"# \S.*\n\n> \S", first_text(path))

@@ -1,9 +1,7 @@
 """Every lesson in JupyterLab in a real browser, as a reader has it: `make test-browser`. What the browser shows is kept in
 `_browser/`."""
 
-import os
 import re
-import shutil
 
 import nbformat
 import pytest
@@ -17,23 +15,6 @@ import lab as desk  # noqa: E402
 from lessonkit.quiz import QUESTIONS  # noqa: E402
 
 pytestmark = pytest.mark.timeout(desk.RUN_SECONDS + 300)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """A Chromium: the one that LESSONKIT_CHROMIUM names, one on the PATH, or Playwright's own."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = os.environ.get("LESSONKIT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    with playwright.sync_playwright() as driver:
-        try:
-            one = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        except playwright.Error as error:
-            if found and os.path.exists(found):  # it is there and doesn't start: a fault
-                raise
-            pytest.skip("needs Chromium: install it, or run python -m playwright install chromium, or name one in "
-                        f"LESSONKIT_CHROMIUM ({str(error).splitlines()[0]})")
-        yield one
-        one.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from lessonkit.quiz import QUESTIONS, judge
 
-playwright = pytest.importorskip(
+pytest.importorskip(
     "playwright.sync_api", reason='needs Playwright: pip install -c constraints.txt -e ".[dev,browser]"')
-from test_lessons import browser  # noqa: E402, F401
 
 ANSWERED = {name: question for name, question in QUESTIONS.items() if question.kind != "function"}
 
@@ -26,7 +25,7 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(browser, file):  # noqa: F811
+def page(browser, file):
     context = browser.new_context(viewport={"width": 700, "height": 800})
     page = context.new_page()
     page.goto(file.as_uri())
@@ -79,7 +78,7 @@ def test_numbers_as_people_write_them(page, name, typed, begins):
     assert answer(page, name, typed).startswith(begins)
 
 
-def test_right_answers_are_counted_on_the_front_page_and_a_reload_keeps_them(browser, file):  # noqa: F811
+def test_right_answers_are_counted_on_the_front_page_and_a_reload_keeps_them(browser, file):
     context = browser.new_context()
     page = context.new_page()
     page.goto(file.as_uri())
@@ -92,7 +91,7 @@ def test_right_answers_are_counted_on_the_front_page_and_a_reload_keeps_them(bro
     context.close()
 
 
-def test_without_scripts_no_field_or_button_is_shown_and_the_solution_can_be_unfolded(browser, file):  # noqa: F811
+def test_without_scripts_no_field_or_button_is_shown_and_the_solution_can_be_unfolded(browser, file):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(file.as_uri())
@@ -105,7 +104,7 @@ def test_without_scripts_no_field_or_button_is_shown_and_the_solution_can_be_unf
     context.close()
 
 
-def test_a_narrow_window_needs_no_scrolling_sideways(browser, file):  # noqa: F811
+def test_a_narrow_window_needs_no_scrolling_sideways(browser, file):
     page = browser.new_page(viewport={"width": 360, "height": 700})
     page.goto(file.as_uri())
     wide = page.evaluate(
@@ -125,7 +124,7 @@ def sliders(tmp_path_factory):
     return path
 
 
-def test_the_keyboard_moves_a_slider_and_its_picture(browser, sliders):  # noqa: F811
+def test_the_keyboard_moves_a_slider_and_its_picture(browser, sliders):
     page = browser.new_page(viewport={"width": 400, "height": 700})
     page.goto(sliders.as_uri())
     for letter, begin in (("λ", 0.5), ("ε", 0.3)):
@@ -146,7 +145,7 @@ def test_the_keyboard_moves_a_slider_and_its_picture(browser, sliders):  # noqa:
     page.close()
 
 
-def test_without_scripts_a_slider_is_a_picture(browser, sliders):  # noqa: F811
+def test_without_scripts_a_slider_is_a_picture(browser, sliders):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(sliders.as_uri())
