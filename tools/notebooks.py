@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+import warnings
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -377,6 +378,7 @@ def check(args) -> int:
 
 
 def main() -> int:
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit\._script")  # the players draw with PyTorch
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
     commands.add_parser("lessons", help=run_lessons.__doc__).set_defaults(do=run_lessons)
