@@ -157,6 +157,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lessonkit.cli._load': ('support/cli.html#_load', 'lessonkit/cli.py'),
                                'lessonkit.cli._nothing_written': ('support/cli.html#_nothing_written', 'lessonkit/cli.py'),
                                'lessonkit.cli._one_line': ('support/cli.html#_one_line', 'lessonkit/cli.py'),
+                               'lessonkit.cli._our_warnings': ('support/cli.html#_our_warnings', 'lessonkit/cli.py'),
                                'lessonkit.cli._out_folder': ('support/cli.html#_out_folder', 'lessonkit/cli.py'),
                                'lessonkit.cli._parser': ('support/cli.html#_parser', 'lessonkit/cli.py'),
                                'lessonkit.cli._positive': ('support/cli.html#_positive', 'lessonkit/cli.py'),

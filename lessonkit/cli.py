@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # heavy to import, and only named in a type
     from lessonkit.images import ImageSet
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'main']
+__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'FOR_DEVELOPERS', 'main']
 
 # %% ../nbs/support/cli.ipynb #3aabdd5a
 EXAMPLES = """examples:
@@ -282,10 +283,30 @@ def _one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+
+
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     """Tell our own warnings in one line, and leave out those that libraries have for their developers."""
-    if not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
+    if not issubclass(category, FOR_DEVELOPERS):
         print(f"Warning: {_one_line(message)}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _our_warnings() -> Iterator[None]:
+    """Within, warnings look as in `_show_warning`; the processes that run trials leave the same ones out."""
+    kept = os.environ.get("PYTHONWARNINGS")
+    ignored = [f"ignore::{category.__name__}" for category in FOR_DEVELOPERS]
+    os.environ["PYTHONWARNINGS"] = ",".join([*ignored, kept] if kept else ignored)  # the last one that fits counts
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    finally:
+        if kept is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = kept
 
 
 def _stopped(out: Path | str | None) -> str:
@@ -311,8 +332,7 @@ def main(
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that can't show a letter is no reason to stop
     args = _parser().parse_args(typed)
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    with _our_warnings():
         try:
             return args.run(args, typed)
         except KeyboardInterrupt:

@@ -330,3 +330,12 @@ def test_a_class_whose_name_is_no_text(photos, tmp_path, here):
     assert ImageSet.from_folder(tmp_path / "few").classes == ["d\udcff", "plain $x_1$"]
     code, _, errors = here("subset", tmp_path / "photos", *small, tmp_path / "table", "--how", "csv")
     assert code == 2 and "use how='copy'" in errors
+
+
+def test_trials_side_by_side_say_nothing_that_is_meant_for_developers(photos, tmp_path):
+    typed = ["ablate", str(photos), "--techniques", "mixup", "--seeds", "1", "--out", str(tmp_path / "study")]
+    settings = ["--size", "16", "--epochs", "1", "--batch-size", "8", "--width", "4", "--jobs", "2"]
+    quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    child = subprocess.run([_script(), *typed, *settings], env=quiet, capture_output=True, text=True, timeout=200)
+    assert child.returncode == 0 and "The whole report" in child.stdout
+    assert "Warning" not in child.stderr and "warn" not in child.stderr
