@@ -1,12 +1,10 @@
 """How time and memory grow with the number of things: listing and decoding photos, choosing some, running and judging a study."""
 
 import multiprocessing
-import os
 import statistics
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 import pandas as pd
 from ratios import Ratio
 from selecting import features
-from usage import MIB, timed
+from usage import MIB, empty_cache, timed
 
 from lessonkit.comparison import summarize
 from lessonkit.images import ImageSet, decode, load_images
@@ -40,20 +38,6 @@ class Curve:
         few, many = self.numbers[-2:]
         name = f"{self.name}, {many:,} {self.things}: seconds / {many / few:g} times those for {few:,}"
         return Ratio(name, self.seconds[-1:], [self.seconds[-2] * many / few], "<=", PER_THING)
-
-
-@contextmanager
-def empty_cache():
-    """Decoded photos of an earlier run would hide what decoding costs."""
-    kept = os.environ.get("LESSONKIT_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["LESSONKIT_CACHE"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["LESSONKIT_CACHE"]
-            if kept is not None:
-                os.environ["LESSONKIT_CACHE"] = kept
 
 
 def listed(n: int) -> Callable:

@@ -3,9 +3,7 @@
 An epoch is training and validation with the same small network, the same optimizer and batches of 64.
 """
 
-import os
 import statistics
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ from fastai.vision.augment import Resize, aug_transforms
 from fastai.vision.data import ImageBlock
 from ratios import Ratio
 from torch import nn
+from usage import empty_cache
 
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.models import small_resnet
@@ -126,18 +125,10 @@ def bare_epoch(loaders: DataLoaders, n_classes: int, epochs: int) -> float:
 
 def first_decode(images: ImageSet, size: int) -> float:
     """Seconds until every photo is decoded for training at `size`, from an empty cache."""
-    kept = os.environ.get("LESSONKIT_CACHE")
-    with tempfile.TemporaryDirectory() as empty:
-        os.environ["LESSONKIT_CACHE"] = empty
+    with empty_cache():
         start = time.perf_counter()
-        loaders = image_dataloaders(images, size, BATCH)
-        seconds = time.perf_counter() - start
-        del loaders
-        if kept is None:
-            del os.environ["LESSONKIT_CACHE"]
-        else:
-            os.environ["LESSONKIT_CACHE"] = kept
-    return seconds
+        image_dataloaders(images, size, BATCH)
+        return time.perf_counter() - start
 
 
 def loading_alone(loaders: DataLoaders) -> float:

@@ -77,7 +77,7 @@ def share(line: Line, value: float) -> float:
 
 
 def draw_growth(curves: Sequence[Curve], file: Path) -> None:
-    """Seconds and memory over the number of things, both axes logarithmic."""
+    """Seconds (logarithmic) and memory over the number of things (logarithmic)."""
     figure, both = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for axes, what in zip(both, ("seconds", "mib")):
         for curve, marker in zip(curves, "os^Dv"):

@@ -1,8 +1,10 @@
-"""Seconds and bytes that a call takes."""
+"""Seconds and bytes that a call takes, and an empty cache to take them in."""
 
 import contextlib
+import os
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,3 +27,17 @@ def timed(call: Callable) -> tuple[float, int]:
     before, start = peak(), time.perf_counter()
     call()
     return time.perf_counter() - start, peak() - before
+
+
+@contextlib.contextmanager
+def empty_cache():
+    """Decoded photos of an earlier run would hide what decoding costs."""
+    kept = os.environ.get("LESSONKIT_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["LESSONKIT_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["LESSONKIT_CACHE"]
+            if kept is not None:
+                os.environ["LESSONKIT_CACHE"] = kept
