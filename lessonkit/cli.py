@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # heavy to import, and only named in a type
     from lessonkit.images import ImageSet
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'FOR_DEVELOPERS', 'main']
+__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'main']
 
 # %% ../nbs/support/cli.ipynb #3aabdd5a
 EXAMPLES = """examples:
@@ -283,12 +283,12 @@ def _one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+_FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     """Tell our own warnings in one line, and leave out those that libraries have for their developers."""
-    if not issubclass(category, FOR_DEVELOPERS):
+    if not issubclass(category, _FOR_DEVELOPERS):
         print(f"Warning: {_one_line(message)}", file=sys.stderr, flush=True)
 
 
@@ -296,7 +296,7 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 def _our_warnings() -> Iterator[None]:
     """Within, warnings look as in `_show_warning`; the processes that run trials leave the same ones out."""
     kept = os.environ.get("PYTHONWARNINGS")
-    ignored = [f"ignore::{category.__name__}" for category in FOR_DEVELOPERS]
+    ignored = [f"ignore::{category.__name__}" for category in _FOR_DEVELOPERS]
     os.environ["PYTHONWARNINGS"] = ",".join([*ignored, kept] if kept else ignored)  # the last one that fits counts
     try:
         with warnings.catch_warnings():
