@@ -5,8 +5,9 @@ you can trust."""
 
 # %% auto #0
 __all__ = ['SPLITS', 'SUFFIXES', 'PART_FOLDERS', 'WORDNET', 'TINY', 'STRIP', 'PROBLEMS', 'NAMED_SETS', 'LOADER_SETTINGS',
-           'MARGIN', 'ImageSet', 'image_files', 'split_rows', 'from_folder', 'from_csv', 'check_images', 'without_bad',
-           'load_images', 'bundled_images', 'decode', 'PhotoRows', 'ImageLoader', 'image_dataloaders']
+           'MARGIN', 'DRAWN_AT_ONCE', 'ImageSet', 'image_files', 'split_rows', 'from_folder', 'from_csv',
+           'check_images', 'without_bad', 'load_images', 'bundled_images', 'decode', 'PhotoRows', 'ImageLoader',
+           'image_dataloaders']
 
 # %% ../nbs/00_images.ipynb #7c70897f
 import hashlib
@@ -28,8 +29,9 @@ from tqdm import tqdm
 
 from lessonkit.batch_transforms import (
     Augment,
+    Crops,
     check_augment,
-    random_crops,
+    crops_of_batches,
     random_resized_crop,
     resize_batch,
 )
@@ -568,6 +570,7 @@ LOADER_SETTINGS = frozenset(
 ) | set(TfmdDL._methods)  # what `ImageLoader.new` takes; fastai passes transforms and methods of its own
 # the array behind the training photos is at least this many times as wide and high as the batches
 MARGIN = 1.5
+DRAWN_AT_ONCE = 64  # batches whose crops are drawn together: quicker, and still few numbers
 
 
 class PhotoRows:
@@ -693,15 +696,23 @@ class ImageLoader(TfmdDL):
     def create_batches(self, rows: list[int]) -> Iterator[tuple]:
         """One batch after the other."""
         # fastai's show_batch(unique=True) gives an endless one
-        for rows in self._chunks(list(islice(rows, self.n))):
-            yield self._make_batch(np.asarray(rows))
+        chunks = [np.asarray(chunk) for chunk in self._chunks(list(islice(rows, self.n)))]
+        for start in range(0, len(chunks), DRAWN_AT_ONCE):
+            some = chunks[start : start + DRAWN_AT_ONCE]
+            for rows, crops in zip(some, self._crops(some)):
+                yield self._make_batch(rows, crops)
 
-    def _make_batch(self, rows: np.ndarray) -> tuple:
-        photos, sizes = self._array()
+    def _crops(self, chunks: list[np.ndarray]) -> list[Crops | None]:
+        if self.augment is None:
+            return [None] * len(chunks)
+        _, sizes = self._array()
+        batches = [torch.from_numpy(np.divide(*sizes[rows].T)) for rows in chunks]  # width / height
+        return crops_of_batches(batches, self.augment, self.generators.augment)
+
+    def _make_batch(self, rows: np.ndarray, crops: Crops | None = None) -> tuple:
+        photos, _ = self._array()
         pictures = torch.from_numpy(photos[rows]).to(self.device).permute(0, 3, 1, 2)
-        if self.augment is not None:
-            width, height = sizes[rows].T
-            crops = random_crops(torch.from_numpy(width / height), self.augment, self.generators.augment)
+        if crops is not None:
             pictures = random_resized_crop(pictures, crops, self.size)
         elif pictures.shape[-1] != self.size:
             pictures = resize_batch(pictures, self.size)

@@ -18,7 +18,7 @@ from fastai.losses import CrossEntropyLossFlat
 from PIL import Image
 
 from lessonkit import images as images_module
-from lessonkit.batch_transforms import Augment
+from lessonkit.batch_transforms import Augment, crops_of_batches, random_crops
 from lessonkit.images import ImageSet, decode, image_dataloaders, load_images
 from lessonkit.models import small_resnet
 from lessonkit.photo_cache import DamagedPhoto, cache_dir, cached_photos, read_photo
@@ -486,6 +486,24 @@ def test_every_photo_once_an_epoch(folder, augment):
         for _ in train:
             seen += train.last_indices.tolist()
         assert sorted(seen) == found.indices("train").tolist()
+
+
+def test_how_many_batches_are_drawn_at_once_changes_nothing(folder, monkeypatch):
+    found = ImageSet.from_folder(folder)
+    together = batches(image_dataloaders(found, 16, 2).train)
+    monkeypatch.setattr(images_module, "DRAWN_AT_ONCE", 1)
+    alone = batches(image_dataloaders(found, 16, 2).train)
+    assert len(alone) > 2 and all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize("sizes", [[1], [5, 5, 2], [1, 0, 7]])
+def test_crops_of_several_batches_are_those_of_one_after_the_other(sizes):
+    proportions = [torch.rand(n, generator=torch.Generator().manual_seed(n)) * 3 + 0.1 for n in sizes]
+    one_by_one, together = torch.Generator().manual_seed(4), torch.Generator().manual_seed(4)
+    expected = [random_crops(batch, Augment(), one_by_one) for batch in proportions]
+    for mine, theirs in zip(crops_of_batches(proportions, Augment(), together), expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert torch.equal(one_by_one.get_state(), together.get_state())
 
 
 def test_labels_belong_to_their_photos(folder):

@@ -367,6 +367,25 @@ def test_inputs_unchanged_memory_format_and_gradient_kept():
     torch.testing.assert_close(x.grad[0, :, 0, 0], 1 / torch.tensor(STD))
 
 
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_fastais_type_and_what_it_carries_are_kept(form):
+    x = TensorImage(pictures(4, 3, 8, 6).contiguous(memory_format=form))
+    x.img_size = (640, 480)
+    y = Normalize(MEAN, STD)(x)
+    assert type(y) is TensorImage and y.img_size == (640, 480) and y.is_contiguous(memory_format=form)
+    torch.testing.assert_close(y.as_subclass(torch.Tensor), normalize(x.as_subclass(torch.Tensor).contiguous(), MEAN, STD))
+    assert type(Normalize(MEAN, STD)(x.as_subclass(torch.Tensor))) is torch.Tensor
+
+
+@given(st.integers(1, 9), st.sampled_from([1, 3]), st.integers(1, 5), st.integers(1, 5), st.sampled_from([torch.float16, torch.float32, torch.float64]))
+@settings(max_examples=40, deadline=None)
+def test_the_memory_format_changes_no_value(n, channels, height, width, kind):
+    x, stats = pictures(n, channels, height, width).to(kind), (MEAN[:channels], STD[:channels])
+    for change in normalize, denormalize:
+        last = change(x.contiguous(memory_format=torch.channels_last), *stats)
+        torch.testing.assert_close(last, change(x, *stats), rtol=0, atol=0)
+
+
 def test_many_forms_of_statistics():
     x = pictures()
     expected = normalize(x, MEAN, STD)

@@ -249,7 +249,7 @@ def test_pixels_are_those_of_resize_batch_of_what_the_loader_gave():
 def test_a_loader_that_can_is_asked_for_small_batches_and_makes_no_large_ones(photo_set, monkeypatch):
     loaders, made = sized(photo_set, 32), []
     make = type(loaders.train)._make_batch
-    watched = lambda self, rows: made.append((self.shuffle, self.size)) or make(self, rows)  # noqa: E731
+    watched = lambda self, *args: made.append((self.shuffle, self.size)) or make(self, *args)  # noqa: E731
     monkeypatch.setattr(type(loaders.train), "_make_batch", watched)
     learner(loaders).fit(2, cbs=ProgressiveResize(16))
     assert [size for train, size in made if train] == size_schedule(12, 16, 32)
@@ -353,7 +353,7 @@ def test_loaders_have_their_own_size_after_any_exit(photo_set, error, event):
 def test_an_error_in_the_loader_leaves_its_size(photo_set, monkeypatch):
     loaders = sized(photo_set, 32)
 
-    def fail(rows):
+    def fail(*args):
         raise KeyboardInterrupt
 
     loaders.train._make_batch = fail
