@@ -278,6 +278,9 @@ def test_channel_stats_refusals(photo_set):
     for wrong in "folder", 3, None:
         with pytest.raises(TypeError, match="load_images"):
             channel_stats(wrong)
+    for size in True, 2.5, "2", 0, -1:
+        with pytest.raises(ValueError, match="batch_size=.* must be a whole number"):
+            channel_stats(photo_set, batch_size=size)
     with pytest.raises(ValueError, match="normalized already"):
         channel_stats(loader(Normalize(MEAN, STD)))
     with pytest.raises(ValueError, match="normalized already"):
@@ -373,6 +376,8 @@ def test_fastais_type_and_what_it_carries_are_kept(form):
     x.img_size = (640, 480)
     y = Normalize(MEAN, STD)(x)
     assert type(y) is TensorImage and y.img_size == (640, 480) and y.is_contiguous(memory_format=form)
+    assert torch.equal(Normalize(MEAN, STD).encodes(x), y)  # whichever of fastai's two ways somebody takes
+    torch.testing.assert_close(Normalize(MEAN, STD).decodes(y), x)
     torch.testing.assert_close(y.as_subclass(torch.Tensor), normalize(x.as_subclass(torch.Tensor).contiguous(), MEAN, STD))
     assert type(Normalize(MEAN, STD)(x.as_subclass(torch.Tensor))) is torch.Tensor
 
@@ -495,6 +500,7 @@ def test_fault_training_set_alone():
         ([], [], ValueError, "one number for each channel"),
         (np.zeros((2, 2)), np.ones((2, 2)), ValueError, "one number for each channel"),
         ("abc", STD, TypeError, "must be numbers"),
+        (SimpleNamespace(mean=MEAN), None, ValueError, "standard deviation is missing"),
         (None, None, ValueError, "standard deviation is missing"),
         (MEAN, None, ValueError, "standard deviation is missing"),
         (torch.tensor(MEAN), None, ValueError, "standard deviation is missing"),
@@ -524,6 +530,8 @@ def test_fault_one_channel_photos_with_three_channel_statistics():
     for x in pictures(4, 1, 8, 8), TensorImage(pictures(4, 1, 8, 8)), pictures(1, 8, 8):
         with pytest.raises(ValueError, match="1 channel.*statistics are for 3"):
             Normalize(MEAN, STD)(x)
+        with pytest.raises(ValueError, match="1 channel.*statistics are for 3"):
+            normalize(x, MEAN, STD)
     with pytest.raises(ValueError, match="3 channel.*statistics are for 1"):
         Normalize(0.5, 0.2)(pictures())
     with pytest.raises(ValueError, match="movedim"):
