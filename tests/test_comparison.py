@@ -172,7 +172,7 @@ def test_verdicts_at_the_edges(low, high, said):
 def test_a_summary_by_hand():
     trials = table({"baseline": {0: 0.5, 1: 0.7, 2: 0.9}, "mixup": {0: 0.6, 1: 0.8, 5: 0.1}, "failed": {0: np.nan, 1: np.nan}})
     trials["train_seconds"] = [10.0, 20, 90, 33, 27, 500, 1, 1]
-    trials["predict_seconds"] = 0.0
+    trials["predict_seconds"] = [0.0, 0, 0, 1, 1, 1, 1, 1]  # how many times nothing is 1?
     rows = summarize(trials).set_index("technique")
     assert rows.index.tolist() == ["baseline", "mixup", "failed"]
     assert rows.columns.tolist() == [
@@ -188,6 +188,49 @@ def test_a_summary_by_hand():
     assert (row.train_seconds, row.train_seconds_ratio, row.pixels_ratio) == pytest.approx((30, 2, 1)) and np.isnan(row.predict_seconds_ratio)
     assert (failed.seeds, failed.unpaired, failed.verdict) == (0, 3, "can't tell") and np.isnan(failed.difference)
     assert summarize(trials, setting=[]).columns[1] == "recipe"
+
+
+def test_techniques_that_a_setting_lacks_take_no_line_from_those_after_them():
+    small = table({"baseline": {0: 0.5, 1: 0.7}, "mixup": {0: 0.6, 1: 0.8}, "tta": {0: 0.6, 1: 0.8}}, size=32)
+    both = pd.concat([small, table({"baseline": {0: 0.5, 1: 0.7}, "tta": {0: 0.6, 1: 0.8}}, size=64)])
+    rows = summarize(both)
+    assert list(zip(rows["size"], rows.technique)) == [
+        (32, "baseline"), (32, "mixup"), (32, "tta"), (64, "baseline"), (64, "tta")
+    ]  # fmt: skip
+
+
+def test_verdicts_allow_for_the_number_of_lines_unless_told_otherwise():
+    # differences 1 ± 0.2, three seeds: p = 2 P(t(2) > 8.66) = 0.013, which 1 line can have by chance, 5 lines can't
+    lines = {f"t{i}": {0: 1.3, 1: 1.5, 2: 1.7} for i in range(5)}
+    trials = table({"baseline": {0: 0.5, 1: 0.5, 2: 0.5}} | lines)
+    careful, plain = summarize(trials), summarize(trials, holm=False)
+    assert set(careful.verdict[1:]) == {"can't tell"} and set(plain.verdict[1:]) == {"helps"}
+    assert careful.p[1] == pytest.approx(0.0131, abs=1e-4) and careful.p_holm[1] == pytest.approx(5 * careful.p[1])
+    assert careful.attrs == {"holm": True} and plain.attrs == {"holm": False}
+
+
+def test_what_clearly_helps_doesnt_make_it_easier_to_be_called_equal():
+    # near: mean 0, standard error 0.00192, so it fits within ± 0.01 at p = 2 P(t(2) > 5.2) = 0.035: among two lines that isn't enough
+    trials = table({
+        "baseline": {0: 0.5, 1: 0.5, 2: 0.5}, "far": {0: 1.0, 1: 1.0001, 2: 0.9999}, "near": {0: 0.5 - 0.00333, 1: 0.5, 2: 0.5 + 0.00333},
+    })  # fmt: skip
+    assert summarize(trials).set_index("technique").verdict.to_dict() == {"baseline": "reference", "far": "helps", "near": "can't tell"}
+    alone = summarize(trials[trials.technique != "far"])
+    assert alone.verdict[1] == "no difference beyond 0.01"
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda right: right | {"mixup-1": right["mixup-1"][:-1]}, "'mixup-1' doesn't belong"),
+    (lambda right: right | {"mixup-0": np.tile(right["mixup-0"], 2)}, "'mixup-1' doesn't belong"),  # the same share of other photos
+    (lambda right: right | {"mixup-0": ~right["mixup-0"]}, "'mixup-0' doesn't belong"),
+    (lambda right: {name: np.tile(row, 1 + name.startswith("mixup")) for name, row in right.items()}, "other photos: 10 and 20"),
+])  # fmt: skip
+def test_correctness_that_doesnt_fit_the_table_is_refused(change, told):
+    right = np.arange(10) < 4
+    trials, correct = with_photos({"baseline": np.stack([right] * 2), "mixup": np.stack([right] * 2)})
+    summarize(trials, correct=correct)
+    with pytest.raises(ValueError, match=told):
+        summarize(trials, correct=change(correct))
 
 
 # --- many techniques
@@ -244,10 +287,11 @@ def test_p_belongs_to_the_interval_that_is_shown(seed, gain):
 def test_p_of_a_difference_beyond_all_doubt_is_tiny_or_zero():
     sure = np.full((2, 5000), 0.9) + np.array([[-1e-9], [1e-9]])
     sure[:, ::2] += 0.01
-    trials, correct = with_photos({"baseline": np.zeros((2, 5000)), "mixup": sure})
-    with np.errstate(all="raise"):
-        row = summarize(trials, correct=correct).iloc[1]
-    assert 0 <= row.p < 1e-8 and row.verdict == "helps"
+    for right in sure, np.ones((2, 5000)):
+        trials, correct = with_photos({"baseline": np.zeros((2, 5000)), "mixup": right})
+        with np.errstate(all="raise"):
+            row = summarize(trials, correct=correct).iloc[1]
+        assert 0 <= row.p < 1e-8 and row.verdict == "helps"
 
 
 def test_p_of_no_difference_at_all_is_one_and_of_a_difference_without_spread_zero():
@@ -372,8 +416,9 @@ def test_the_number_of_seeds_in_the_corners():
     assert np.isnan(seeds_needed([0.1])) and np.isnan(seeds_needed([]))
     assert seeds_needed([0.0, 0.0], margin=0) == 2  # no difference at all
     assert seeds_needed([0.3, 0.3]) == 2
+    assert seeds_needed([0.1, 0.3], confidence=1) == np.inf  # no number of seeds makes sure of anything
     assert seeds_needed([-1.0, 1.0], margin=0) == np.inf  # its mean is zero, and nothing but zero is small enough
-    for wrong in (dict(margin=-1), dict(margin=np.inf), dict(confidence=95), dict(confidence=0), dict(differences=np.zeros((2, 2, 2)))):
+    for wrong in (dict(margin=-1), dict(margin=np.inf), dict(confidence=95), dict(confidence=2), dict(confidence=0), dict(differences=np.zeros((2, 2, 2)))):
         with pytest.raises(ValueError, match="must"):
             seeds_needed(**({"differences": [0.1, 0.2]} | wrong))
 
@@ -426,7 +471,7 @@ def test_looking_again_keeps_the_promise_with_photos_and_many_techniques():
 
 @pytest.mark.parametrize("wrong", [
     dict(look_seeds=[]), dict(look_seeds=[1, 3]), dict(look_seeds=[3, 3]), dict(look_seeds=[3, 11]), dict(look_seeds=[np.nan]),
-    dict(spending="all"), dict(confidence=95),
+    dict(spending="all"), dict(confidence=95), dict(confidence=0), dict(confidence=1),
 ])  # fmt: skip
 def test_looks_without_a_plan_are_refused(wrong):
     with pytest.raises(ValueError, match="must"):
@@ -461,6 +506,7 @@ def test_interaction_of_worked_numbers():
     assert (rows.seeds == 3).all() and rows.verdict["a alone"] == "helps"
     strict = interaction(table(FOUR), "a", "b", "ab", margin=0.005).set_index("effect")
     assert strict.verdict["together minus the sum of both"] == "hurts"
+    pd.testing.assert_frame_equal(interaction(table(FOUR), "a", "b", "ab", setting=[]).set_index("effect"), rows.drop(columns=["size", "epochs"]))
     swapped = interaction(table(FOUR), "b", "a", "ab").difference
     assert swapped.tolist() == pytest.approx(rows.difference.iloc[[2, 3, 0, 1, 4]].tolist())
 
@@ -591,7 +637,9 @@ def test_one_seed_gives_no_interval_and_a_constant_table_no_order():
     values = np.array([[0.1, 0.2, 0.3], [0.2, 0.2, 0.4]])
     one = rank_agreement(trials_of(values), trials_of(values[:1]))
     assert one.tau == 1 and np.isnan(one.low) and np.isnan(one.high) and np.isfinite(one.ceiling)
-    assert np.isnan(rank_agreement(trials_of(values[:1]), trials_of(values)).ceiling)
+    two = rank_agreement(trials_of(values), trials_of(values))
+    assert np.isfinite(two).all() and two.low < two.high == 1  # two seeds: one whose order has a tie, one without
+    assert np.isnan(rank_agreement(trials_of(values[:1]), trials_of(values))[1:]).all()
     assert np.isnan(rank_agreement(trials_of(values), trials_of(np.ones((2, 3)))).tau)
 
 
@@ -617,6 +665,20 @@ def test_tables_that_cant_be_compared_are_refused(change, told):
     trials = trials_of(np.arange(6.0).reshape(2, 3))
     with pytest.raises(ValueError, match=told):
         rank_agreement(trials, change(trials))
+    if "'whole'" not in told:
+        with pytest.raises(ValueError, match=told):
+            rank_agreement(change(trials), trials)
+
+
+def test_techniques_that_only_the_subset_has_are_refused_and_one_setting_is_fine():
+    trials = trials_of(np.arange(6.0).reshape(2, 3))
+    with pytest.raises(ValueError, match="'subset' have t1"):
+        rank_agreement(trials[trials.technique != "t1"], trials)
+    assert rank_agreement(trials.assign(size=64, epochs=5), trials).tau == 1
+    with pytest.raises(ValueError, match=r"whole has trials of several settings, size \[32, 64\]"):
+        rank_agreement(trials.assign(size=[32, 64] * 3), trials)
+    with pytest.raises(ValueError, match=r"subset has no seed .*'t0': 1, 't1': 1, 't2': 1"):
+        rank_agreement(trials, trials[(trials.technique == "t0") != (trials.seed == 0)])
 
 
 def test_one_technique_has_no_order():
@@ -627,8 +689,11 @@ def test_one_technique_has_no_order():
         discrimination(trials)
     with pytest.raises(ValueError, match="between 0 and 1"):
         discrimination(trials_of([[1.0, 2.0]]), confidence=95)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        discrimination(trials_of([[1.0, 2.0]]), confidence=1)
+    for wrong in 0, 1:
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            discrimination(trials_of([[1.0, 2.0]]), confidence=wrong)
+    with pytest.raises(ValueError, match="The table has trials of several settings"):
+        discrimination(trials_of([[1.0, 2.0]]).assign(size=[32, 64]))
 
 
 def test_f_of_worked_numbers():
@@ -707,7 +772,7 @@ def test_the_baseline_needs_all_of_its_own_cost():
 
 def test_what_is_never_reached_costs_without_end_and_what_is_reached_at_once_at_most_so_much():
     trials = pd.concat([lengths("slow", SLOW), lengths("poor", {5: (50, 0.5), 10: (90, 0.55)}), lengths("good", {1: (30, 0.8)})])
-    assert cost_ratio(trials, "poor", "slow", at=5)[:3] == (np.inf,) * 3
+    assert cost_ratio(trials, "poor", "slow", at=5) == (np.inf, np.inf, np.inf, False)
     assert cost_ratio(trials, "good", "slow", at=5) == pytest.approx((0.3, 0.3, 0.3, True))
 
 
@@ -725,10 +790,25 @@ def test_a_length_that_few_seeds_have_still_counts():
     assert cost_ratio(trials, "quick", "slow", at=5).ratio == pytest.approx(np.sqrt(50 * 100) / 100)
 
 
+def test_the_interval_of_a_cost_ratio_by_hand():
+    """Two seeds, both as good at once, at a quarter and at half of the cost. A draw of two is one of them alone (chance 1/4 each), or both."""
+    slow, curve = lengths("slow", {5: (100, 0.6)}, range(2)), [(25, 0.6), (50, 0.6)]
+    quick = pd.concat([lengths("quick", {1: point}, [seed]) for seed, point in enumerate(curve)])
+    found = cost_ratio(pd.concat([slow, quick]), "quick", "slow", at=5)
+    assert found == pytest.approx((0.375, 0.25, 0.5, True))
+    assert cost_ratio(pd.concat([slow, quick]), "quick", "slow", at=5, confidence=0.4)[:3] == pytest.approx((0.375,) * 3)
+    one = cost_ratio(pd.concat([slow, quick[quick.seed == 0]]), "quick", "slow", at=5)
+    assert one.ratio == pytest.approx(0.25) and np.isnan(one.low) and np.isnan(one.high)
+    # where only the second seed was trained long enough to get there, the first alone never does
+    late = pd.concat([lengths("quick", {1: (25, 0.5)}, range(2)), lengths("quick", {2: (50, 0.7)}, [1])])
+    assert cost_ratio(pd.concat([slow, late]), "quick", "slow", at=5).high == np.inf
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (dict(technique="none"), "no trials of none"),
+        (dict(baseline="none"), "none of none with epochs = 5"),
         (dict(at=7), "none of slow with epochs = 7"),
         (dict(cost="euros"), "no column 'euros'"),
         (dict(baseline="other"), "no seed in common"),
