@@ -839,7 +839,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lessonkit.trials.Study.__init__': ('support/trials.html#study.__init__', 'lessonkit/trials.py'),
                                   'lessonkit.trials.Study._is_whole': ('support/trials.html#study._is_whole', 'lessonkit/trials.py'),
                                   'lessonkit.trials.Study.finished': ('support/trials.html#study.finished', 'lessonkit/trials.py'),
-                                  'lessonkit.trials.Study.missing': ('support/trials.html#study.missing', 'lessonkit/trials.py'),
                                   'lessonkit.trials.Study.store': ('support/trials.html#study.store', 'lessonkit/trials.py'),
                                   'lessonkit.trials.StudyBusy': ('support/trials.html#studybusy', 'lessonkit/trials.py'),
                                   'lessonkit.trials.StudyMismatch': ('support/trials.html#studymismatch', 'lessonkit/trials.py'),

@@ -227,14 +227,6 @@ class Study:
         self.folder, self.mark = folder, mark
         (folder / "correct").mkdir(exist_ok=True)
 
-    def missing(
-        self,
-        wanted: Sequence[tuple[str, int]],  # technique and seed of each trial
-    ) -> list[tuple[str, int]]:  # those that aren't finished, in the same order
-        """What is still to be run; failed trials are tried again."""
-        finished = self.finished()
-        return [trial for trial in dict.fromkeys(wanted) if trial not in finished]
-
     def finished(self) -> dict[tuple[str, int], dict[str, Any]]:
         """The row of each finished trial of this study, by technique and seed.
 
@@ -532,7 +524,8 @@ def run_trials(
     check_jobs(jobs)
     failed = {}
     with open_study(folder, identity, techniques) as study:
-        todo, finished = study.missing(wanted), study.finished()
+        finished = study.finished()
+        todo = [trial for trial in wanted if trial not in finished]  # failed ones are tried again
         if todo and before:
             before(todo)
         with tqdm(total=len(todo) * steps, unit="epoch", disable=not (progress and todo)) as bar:

@@ -140,6 +140,21 @@ def test_the_same_rows_whatever_their_order(method):
 
 
 @BY_RULE
+@pytest.mark.parametrize("first", ["equal", "two alike"])
+def test_the_same_rows_whatever_their_order_though_rows_begin_alike(method, first):
+    x, order = rows(), np.random.default_rng(5).permutation(200)
+    x[:, 0] = 1 if first == "equal" else np.arange(200) // 2
+    assert order[select_subset(x[order], 60, method=method).indices].tolist() == select_subset(x, 60, method=method).indices.tolist()
+
+
+@BY_RULE
+def test_another_unit_changes_gains_by_its_square_and_nothing_else(method):
+    whole, small = (select_subset(unit * rows(), 30, method=method) for unit in (1, 2.0**-10))
+    assert small.indices.tolist() == whole.indices.tolist() and small.weights.tolist() == whole.weights.tolist()
+    assert small.gains == pytest.approx(whole.gains * 2.0**-20, rel=1e-6, abs=1e-12)
+
+
+@BY_RULE
 def test_copies_of_a_row_come_last(method):
     x = np.concatenate([rows(20, 3), np.repeat(rows(2, 3, seed=9) * 10, 15, axis=0)])  # two outliers, 15 times each
     picks = x[select_subset(x, 50, method=method).indices]
@@ -178,7 +193,8 @@ def test_number_of_cores_and_backend_change_nothing(method):
 @ALL
 def test_nothing_everything_and_a_class_of_one(method):
     x, y = rows(30), np.array([7] + [3] * 29)
-    assert [len(part) for part in select_subset(x, 0, y, method)] == [0, 0, 0]
+    nothing = select_subset(x, 0, y, method)
+    assert [len(part) for part in nothing] == [0, 0, 0] and x[nothing.indices].shape == (0, x.shape[1])
     assert 0 in select_subset(x, 2, y, method).indices  # not rounded away
     assert sorted(select_subset(x, 30, y, method).indices) == list(range(30))
     with pytest.raises(ValueError, match="31 are more than the 30"):
@@ -329,6 +345,10 @@ def test_select_classes():
     assert len({int(label) for label in select_classes(x, y, 4, "typical")}) == 4
     assert sorted(select_classes(x, y, 5, "random")) == [0, 10, 20, 30, 40] == sorted(select_classes(x, y, 5))
     assert len(select_classes(x, y, 1)) == 1
+    drawn = {tuple(select_classes(x, y, 3, "random", seed=seed)) for seed in range(20)}
+    assert len(drawn) > 10 and tuple(select_classes(x, y, 3, "random", seed=7)) in drawn
+    for _ in range(2):
+        assert select_classes(x, y, 3, "random", seed=7).tolist() == select_classes(x, y, 5, "random", seed=7)[:3].tolist()
     with pytest.raises(ValueError, match="6 are more than the 5 classes"):
         select_classes(x, y, 6)
     with pytest.raises(ValueError, match="'typical'"):
