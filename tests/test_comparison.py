@@ -9,6 +9,7 @@ from scipy import stats
 
 from lessonkit.comparison import (
     _interval,
+    _weighted,
     cost_ratio,
     crossed_interval,
     discrimination,
@@ -167,6 +168,9 @@ def test_verdicts_at_the_edges(low, high, said):
     mirrored = {"helps": "hurts", "hurts": "helps"}
     assert verdict(low, high) == verdict(-high, -low, lower_is_better=True) == said
     assert verdict(low, high, lower_is_better=True) == mirrored.get(said, said)
+    for margin in (-0.01, np.inf, np.nan):
+        with pytest.raises(ValueError, match="margin must be a number, 0 or more"):
+            verdict(low, high, margin)
 
 
 def test_a_summary_by_hand():
@@ -802,6 +806,8 @@ def test_the_interval_of_a_cost_ratio_by_hand():
     # where only the second seed was trained long enough to get there, the first alone never does
     late = pd.concat([lengths("quick", {1: (25, 0.5)}, range(2)), lengths("quick", {2: (50, 0.7)}, [1])])
     assert cost_ratio(pd.concat([slow, late]), "quick", "slow", at=5).high == np.inf
+    for _ in range(20):  # means of no seed at all: not what memory happens to hold
+        assert np.isnan(_weighted(np.array([[1.0] + [np.nan] * 99]), np.array([1]))).sum() == 99
 
 
 @pytest.mark.parametrize(
