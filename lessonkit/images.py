@@ -11,6 +11,7 @@ __all__ = ['SPLITS', 'SUFFIXES', 'PART_FOLDERS', 'WORDNET', 'TINY', 'STRIP', 'PR
 
 # %% ../nbs/00_images.ipynb #7c70897f
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -730,7 +731,7 @@ class ImageLoader(TfmdDL):
 
     def _array(self) -> tuple[np.ndarray, np.ndarray]:
         """The smallest decoded array that serves the present size; decoded when there is none."""
-        needed = self.size if self.augment is None else int(np.ceil(self.size * MARGIN))
+        needed = self.size if self.augment is None else math.ceil(self.size * MARGIN)
         served_by = [side for side in self._arrays if side >= needed]
         if not served_by:
             paths = [self.dataset.images.paths[row] for row in self.dataset.rows]

@@ -10,7 +10,7 @@ from torch import nn
 
 from lessonkit import subset_selection
 from lessonkit.images import ImageSet
-from lessonkit.subset_selection import METHODS, Subset, coverage, embed, select_classes, select_subset, show_subset, write_subset
+from lessonkit.subset_selection import METHODS, Subset, _class_means, coverage, embed, select_classes, select_subset, show_subset, write_subset
 
 ALL = pytest.mark.parametrize("method", METHODS)
 BY_RULE = pytest.mark.parametrize("method", [method for method in METHODS if method != "random"])
@@ -143,7 +143,7 @@ def test_the_same_rows_whatever_their_order(method):
 @pytest.mark.parametrize("first", ["equal", "two alike"])
 def test_the_same_rows_whatever_their_order_though_rows_begin_alike(method, first):
     x, order = rows(), np.random.default_rng(5).permutation(200)
-    x[:, 0] = 1 if first == "equal" else np.arange(200) // 2
+    x[:, 0] = 1 if first == "equal" else (np.arange(200) + 1) // 2  # the smallest alone
     assert order[select_subset(x[order], 60, method=method).indices].tolist() == select_subset(x, 60, method=method).indices.tolist()
 
 
@@ -380,6 +380,19 @@ def test_class_means_of_many_rows():
     y = np.arange(2**16 + 900) % 3
     x = (rng.standard_normal((len(y), 2)) + 1000 + np.array([0, 1, 5])[y][:, None]).astype(np.float32)
     assert select_classes(x, y, 3, "hard").tolist() == [0, 1, 2] and select_classes(x, y, 3, "spread").tolist() == [0, 2, 1]
+    means, spreads = _class_means(x, y)
+    for label in range(3):
+        own = x[y == label].astype(float)
+        assert means[label] + x.mean(0, dtype=float) == pytest.approx(own.mean(0)) and spreads[label] == pytest.approx(own.var(0).sum())
+
+
+def test_another_unit_changes_no_choice_of_classes_and_no_kernel():
+    x, y = 0.01 * rows(40, 3) + 0.01 * np.arange(4)[classes(40) % 4][:, None], classes(40) % 4
+    for kind in "spread", "hard", "typical":
+        assert select_classes(x, y, 4, kind).tolist() == select_classes(1000 * x, y, 4, kind).tolist()
+    for seen in x, x[:2]:
+        small, large = (coverage(unit * seen, [0], draws=2).loc["chosen", "mmd"] for unit in (1, 1000))
+        assert 0 < small == pytest.approx(large)
 
 
 def test_coverage_of_chance_is_that_of_its_draws():
