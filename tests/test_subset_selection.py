@@ -10,7 +10,7 @@ from torch import nn
 
 from lessonkit import subset_selection
 from lessonkit.images import ImageSet
-from lessonkit.subset_selection import METHODS, Subset, _class_means, coverage, embed, select_classes, select_subset, show_subset, write_subset
+from lessonkit.subset_selection import METHODS, Subset, _class_means, _distinct, coverage, embed, select_classes, select_subset, show_subset, write_subset
 
 ALL = pytest.mark.parametrize("method", METHODS)
 BY_RULE = pytest.mark.parametrize("method", [method for method in METHODS if method != "random"])
@@ -384,6 +384,20 @@ def test_class_means_of_many_rows():
     for label in range(3):
         own = x[y == label].astype(float)
         assert means[label] + x.mean(0, dtype=float) == pytest.approx(own.mean(0)) and spreads[label] == pytest.approx(own.var(0).sum())
+
+
+def test_rows_that_occur_several_times_among_many():
+    x = np.random.default_rng(0).integers(0, 300, (150_000, 2)).astype(np.float32)
+    first, counts, repeats = _distinct(x)
+    rows_found, occur = np.unique(x, axis=0, return_counts=True)
+    assert np.array_equal(x[first], rows_found) and np.array_equal(counts, occur)
+    assert np.array_equal(np.sort(np.concatenate([first, repeats])), np.arange(len(x)))
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_equal_rows_are_covered_by_any_of_them(n):
+    found = coverage(np.ones((n, 3)), [n - 1], draws=2).loc["chosen", ["mean_distance", "largest_distance", "mmd"]]
+    assert found.tolist() == [0, 0, 0]
 
 
 def test_another_unit_changes_no_choice_of_classes_and_no_kernel():
