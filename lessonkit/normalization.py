@@ -338,8 +338,11 @@ def _shift_and_scale(x: Tensor, mean: Tensor, std: Tensor, back: bool = False) -
 
 
 def _spread(values: Tensor, x: Tensor) -> Tensor:
-    """One number a channel, (C, 1, 1), written out as a whole picture where that's faster: in channels-last pictures the
-    channels are next to each other, and PyTorch would go through them three numbers at a time."""
+    """One number a channel, (C, 1, 1), written out as a whole picture where that's faster.
+
+    In channels-last pictures the channels are next to each other: PyTorch would go through them three
+    numbers at a time.
+    """
     if x.ndim != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
         return values
     return values.expand(1, *x.shape[1:]).contiguous(memory_format=torch.channels_last)
