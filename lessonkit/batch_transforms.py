@@ -174,25 +174,29 @@ def random_resized_crop(
     size = _check_size(size)
     if len(crops.top) != len(x):
         raise ValueError(f"There are {len(crops.top)} crops for {len(x)} photos: draw one for each.")
-    top, height = _whole_pixels(crops.top, crops.height, x.shape[-2])
-    left, width = _whole_pixels(crops.left, crops.width, x.shape[-1])
+    rows = _whole_pixels(crops.top, crops.height, x.shape[-2])
+    columns = _whole_pixels(crops.left, crops.width, x.shape[-1])
     if x.dtype == torch.uint8 and x.device.type == "cpu":
-        boxes = zip(x.split(1), top.tolist(), left.tolist(), height.tolist(), width.tolist(), crops.flipped.tolist())
-        return torch.cat([_cut(*box, size) for box in boxes])
-    rows = resize_weights(top, height, x.shape[-2], size).to(x.device)
-    columns = resize_weights(left, width, x.shape[-1], size).to(x.device)
+        return torch.cat([_cut(*one, size) for one in zip(x.split(1), rows, columns, crops.flipped.tolist())])
+    rows, columns = (
+        resize_weights(*torch.tensor(spans).T, side, size).to(x.device) for spans, side in zip((rows, columns), x.shape[-2:])
+    )
     pixels = x if x.dtype.is_floating_point else x.float()
     out = rows.to(pixels.dtype)[:, None] @ pixels @ columns.to(pixels.dtype)[:, None].transpose(-1, -2)
     return flip(out if x.dtype.is_floating_point else out.round().to(x.dtype), crops.flipped)
 
 # %% ../nbs/support/batch_transforms.ipynb #6185c8bf
-def _whole_pixels(start: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Turn fractions of a side into whole pixels: at least one, and inside."""
-    length = (length * side).round().clamp(1, side).long()
-    return torch.minimum((start * side).round().long(), side - length), length
+def _whole_pixels(starts: Tensor, lengths: Tensor, side: int) -> list[tuple[int, int]]:
+    """Turn fractions of a side into whole pixels, first and how many: at least one, and inside."""
+    spans = []
+    for start, length in zip(starts.tolist(), lengths.tolist()):
+        length = min(max(round(length * side), 1), side)
+        spans.append((min(round(start * side), side - length), length))
+    return spans
 
 
-def _cut(photo: Tensor, top: int, left: int, height: int, width: int, flipped: bool, size: int) -> Tensor:
+def _cut(photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped: bool, size: int) -> Tensor:
+    (top, height), (left, width) = rows, columns
     part = _interpolate(photo[:, :, top : top + height, left : left + width], [size, size])
     return part.flip(-1) if flipped else part
 

@@ -5,9 +5,8 @@ you can trust."""
 
 # %% auto #0
 __all__ = ['SPLITS', 'SUFFIXES', 'PART_FOLDERS', 'WORDNET', 'TINY', 'STRIP', 'PROBLEMS', 'NAMED_SETS', 'LOADER_SETTINGS',
-           'MARGIN', 'DRAWN_AT_ONCE', 'ImageSet', 'image_files', 'split_rows', 'from_folder', 'from_csv',
-           'check_images', 'without_bad', 'load_images', 'bundled_images', 'decode', 'PhotoRows', 'ImageLoader',
-           'image_dataloaders']
+           'MARGIN', 'ImageSet', 'image_files', 'split_rows', 'from_folder', 'from_csv', 'check_images', 'without_bad',
+           'load_images', 'bundled_images', 'decode', 'PhotoRows', 'ImageLoader', 'image_dataloaders']
 
 # %% ../nbs/00_images.ipynb #7c70897f
 import hashlib
@@ -571,7 +570,7 @@ LOADER_SETTINGS = frozenset(
 ) | set(TfmdDL._methods)  # what `ImageLoader.new` takes; fastai passes transforms and methods of its own
 # the array behind the training photos is at least this many times as wide and high as the batches
 MARGIN = 1.5
-DRAWN_AT_ONCE = 64  # batches whose crops are drawn together: quicker, and still few numbers
+_DRAWN_AT_ONCE = 64  # batches whose crops are drawn together: quicker, and still few numbers
 
 
 class PhotoRows:
@@ -698,8 +697,8 @@ class ImageLoader(TfmdDL):
         """One batch after the other."""
         # fastai's show_batch(unique=True) gives an endless one
         chunks = [np.asarray(chunk) for chunk in self._chunks(list(islice(rows, self.n)))]
-        for start in range(0, len(chunks), DRAWN_AT_ONCE):
-            some = chunks[start : start + DRAWN_AT_ONCE]
+        for start in range(0, len(chunks), _DRAWN_AT_ONCE):
+            some = chunks[start : start + _DRAWN_AT_ONCE]
             for rows, crops in zip(some, self._crops(some)):
                 yield self._make_batch(rows, crops)
 

@@ -491,7 +491,7 @@ def test_every_photo_once_an_epoch(folder, augment):
 def test_how_many_batches_are_drawn_at_once_changes_nothing(folder, monkeypatch):
     found = ImageSet.from_folder(folder)
     together = batches(image_dataloaders(found, 16, 2).train)
-    monkeypatch.setattr(images_module, "DRAWN_AT_ONCE", 1)
+    monkeypatch.setattr(images_module, "_DRAWN_AT_ONCE", 1)
     alone = batches(image_dataloaders(found, 16, 2).train)
     assert len(alone) > 2 and all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
 
