@@ -131,6 +131,8 @@ def crops_of_batches(
 ) -> list[Crops]:  # for each batch what `random_crops` gives
     """`random_crops` for one batch after the other, computed together: that takes hardly longer than a single batch."""
     check_augment(augment)
+    if not len(proportions):
+        return []
     sizes = [len(batch) for batch in proportions]
     draws = zip(*(_draw(size, augment, generator) for size in sizes))
     crops = _fit(torch.cat(list(proportions)), *map(torch.cat, draws), augment)

@@ -334,7 +334,7 @@ def _shift_and_scale(x: Tensor, mean: Tensor, std: Tensor, back: bool = False) -
     work = x.float() if x.dtype.itemsize < 4 else x
     mean, std = (_spread(values.to(work.dtype).to(work.device), work) for values in (mean, std))
     changed = (work * std).add_(mean) if back else (work - mean).div_(std)  # one new tensor, not two
-    return changed if changed.dtype == x.dtype else changed.to(x.dtype)
+    return changed.to(x.dtype)
 
 
 def _spread(values: Tensor, x: Tensor) -> Tensor:

@@ -496,7 +496,7 @@ def test_how_many_batches_are_drawn_at_once_changes_nothing(folder, monkeypatch)
     assert len(alone) > 2 and all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
-@pytest.mark.parametrize("sizes", [[1], [5, 5, 2], [1, 0, 7]])
+@pytest.mark.parametrize("sizes", [[], [1], [5, 5, 2], [1, 0, 7]])
 def test_crops_of_several_batches_are_those_of_one_after_the_other(sizes):
     proportions = [torch.rand(n, generator=torch.Generator().manual_seed(n)) * 3 + 0.1 for n in sizes]
     one_by_one, together = torch.Generator().manual_seed(4), torch.Generator().manual_seed(4)

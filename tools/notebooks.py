@@ -378,7 +378,8 @@ def check(args) -> int:
 
 
 def main() -> int:
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit\._script")  # the players draw with PyTorch
+    module = re.escape(WARNINGS.rpartition(":")[2])  # here too: the players draw with PyTorch
+    warnings.filterwarnings("ignore", category=FutureWarning, module=module)
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
     commands.add_parser("lessons", help=run_lessons.__doc__).set_defaults(do=run_lessons)

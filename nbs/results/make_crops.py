@@ -48,12 +48,12 @@ def main(folder: str, seeds: int = 10, long_seeds: int = 10) -> None:
     correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
     done = {row["id"] for row in rows}
     trials = [(seed, case) for long, n in ((False, seeds), (True, long_seeds)) for seed in range(n) for case in cases(long).items()]
-    for seed, (name, (technique, crops, lr, epochs)) in trials:
+    for seed, (name, (recipe_name, crops, lr, epochs)) in trials:
         key = f"{name}, seed {seed}"
         if key in done:
             continue
         recipe = Recipe(SIZE, epochs, width=WIDTH, lr=lr)
-        technique = choose_techniques([technique])[-1]
+        technique = choose_techniques([recipe_name])[-1]
         technique = replace(technique, data={"augment": Augment(CROPS[crops])} | dict(technique.data))
         row, right = train_trial(images, technique, seed, recipe, stats, epochs=epochs_at_cost(technique, recipe))
         rows.append({"id": key, "technique": name, "seed": seed, "lr": lr, "min_area": CROPS[crops], "width": WIDTH} | row)
