@@ -17,8 +17,8 @@ from usage import MIB, empty_cache, timed
 
 from lessonkit.comparison import summarize
 from lessonkit.images import ImageSet, decode, load_images
+from lessonkit.study.workers import run_trials
 from lessonkit.subset_selection import select_subset
-from lessonkit.trials import run_trials
 
 PER_THING = 1.3  # the most that a thing may cost in the largest run, as a multiple of its cost in one a quarter as large
 

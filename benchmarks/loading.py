@@ -23,8 +23,8 @@ from ratios import Ratio
 from torch import nn
 from usage import empty_cache
 
+from lessonkit.foundation.models import small_resnet
 from lessonkit.images import ImageSet, image_dataloaders
-from lessonkit.models import small_resnet
 from lessonkit.normalization import Normalize
 
 BATCH = 64

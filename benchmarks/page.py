@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from growth import Curve
 from ratios import Line
 
-from lessonkit.report import machine, versions
+from lessonkit.study.report import machine, versions
 
 TITLES = {
     "loading": "Photos to the network: an epoch of training and validation, batches of 64",

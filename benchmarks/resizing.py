@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from ratios import Line
 
-from lessonkit.comparison import CostRatio, cost_ratio
+from lessonkit.study.ranking import CostRatio, cost_ratio
 
 STUDY = Path(__file__).parents[1] / "nbs" / "results" / "progressive_resizing.csv"
 EPOCHS = {64: 10, 128: 5}  # of full size throughout: its final accuracy is to be reached

@@ -23,8 +23,8 @@ import resizing
 import selecting
 import studying
 
-from lessonkit.bundled import make_bundled
 from lessonkit.images import ImageSet
+from lessonkit.photos.bundled import make_bundled
 
 PARTS = {
     "loading": loading.ratios,

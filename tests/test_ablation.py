@@ -13,16 +13,18 @@ from PIL import Image
 from tiny_photos import draw
 from torch import nn
 
-from lessonkit import ablation
-from lessonkit.ablation import (
-    TECHNIQUES, Recipe, Technique, ablation_report, comparisons, make_learner, photo_count, plot_ablation, predict_plain,
-    run_ablation, smallest_subset, take_subset, train_trial,
-)  # fmt: skip
-from lessonkit.comparison import rank_agreement, summarize
+from lessonkit.ablation import TECHNIQUES, Technique, run_ablation, smallest_subset
+from lessonkit.comparison import summarize
 from lessonkit.images import image_dataloaders
 from lessonkit.progressive_resizing import pixel_share, size_schedule
-from lessonkit.report import format_subsets, smallest_passing
-from lessonkit.trials import StudyMismatch, read_correct, read_trials
+from lessonkit.study import subset_study, trainer
+from lessonkit.study.ranking import rank_agreement
+from lessonkit.study.report import ablation_report, plot_ablation
+from lessonkit.study.subset_study import photo_count, take_subset
+from lessonkit.study.tables import format_subsets, smallest_passing
+from lessonkit.study.techniques import comparisons
+from lessonkit.study.trainer import Recipe, make_learner, predict_plain, train_trial  # fmt: skip
+from lessonkit.study.trials import StudyMismatch, read_correct, read_trials
 
 QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False}
 
@@ -155,7 +157,7 @@ def test_baseline_always_runs_and_rerun_trains_nothing(images, tmp_path, monkeyp
     wanted = "technique seed size epochs accuracy balanced_accuracy nll ece train_seconds predict_seconds pixels"
     assert set(wanted.split()) <= set(table.columns)
     assert len(run_ablation(images, [], seeds=1, out=tmp_path, **QUICK)) == 1
-    monkeypatch.setattr("lessonkit.ablation.train_trial", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr("lessonkit.study.study.train_trial", lambda *args: pytest.fail("trained again"))
     again = run_ablation(images, ["normalization"], seeds=2, out=tmp_path, **QUICK)
     assert again.equals(table)
     correct = read_correct(tmp_path)
@@ -184,8 +186,8 @@ def mirrored(learn):
 
 
 def test_a_technique_that_only_predicts_uses_the_trained_baseline(images, tmp_path, monkeypatch):
-    made = ablation.Learner
-    monkeypatch.setattr(ablation, "Learner", lambda *args, cbs, **kwargs: made(*args, cbs=[*cbs, Counted()], **kwargs))
+    made = trainer.Learner
+    monkeypatch.setattr(trainer, "Learner", lambda *args, cbs, **kwargs: made(*args, cbs=[*cbs, Counted()], **kwargs))
     Counted.fits, only_predicts = 0, Technique("mirrored", predict=mirrored)
     both = run_ablation(images, [only_predicts], seeds=2, out=tmp_path / "together", **QUICK)
     assert Counted.fits == 2  # the baselines
@@ -291,7 +293,7 @@ def test_steps_are_those_of_the_loader(images):
     for photos, batch_size in [(8, 4), (9, 4), (10, 4), (3, 4), (4, 4), (5, 2), (32, 8), (1, 4)]:
         rows = np.concatenate([images.indices("train")[:photos], images.indices("valid")])
         loaders = image_dataloaders(images.take(rows), size=8, batch_size=batch_size)
-        assert ablation._steps(photos, batch_size) == len(loaders.train)
+        assert subset_study._steps(photos, batch_size) == len(loaders.train)
 
 
 def test_take_subset_keeps_validation_photos_and_says_how_it_chose(images):
@@ -341,7 +343,7 @@ def test_smallest_subset_compares_each_size_with_the_whole(images, tmp_path, sam
         pytest.fail("trained again")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lessonkit.ablation.train_trial", fail)
+        patch.setattr("lessonkit.study.study.train_trial", fail)
         assert smallest_subset(images, STRANGE, **arguments).equals(table)
     assert "of the training photos" in format_subsets(table) or "None of these" in format_subsets(table)
 
@@ -356,7 +358,7 @@ def made_up_study(monkeypatch, gains):
         accuracy = 0.5 + gain + 0.001 * np.random.default_rng([seed, len(technique.recipe)]).normal()
         return {"size": recipe.size, "epochs": recipe.epochs, "accuracy": accuracy, "train_seconds": 60.0 * len(images), "predict_seconds": 0.0}, None
 
-    monkeypatch.setattr("lessonkit.ablation.train_trial", trial)
+    monkeypatch.setattr("lessonkit.study.study.train_trial", trial)
 
 
 def test_the_answer_is_the_smallest_size_from_which_on_all_pass(images, monkeypatch):
@@ -392,7 +394,7 @@ def test_a_technique_that_fails_on_a_subset_doesnt_end_the_study(images, monkeyp
     ({"techniques": []}, "one technique beside"), ({"epochs": 0}, "epochs=0"), ({"method": "magic"}, "method"),
 ])  # fmt: skip
 def test_smallest_subset_tells_bad_settings_before_it_trains(images, monkeypatch, change, told):
-    monkeypatch.setattr("lessonkit.ablation.train_trial", lambda *args: pytest.fail("trained"))
+    monkeypatch.setattr("lessonkit.study.study.train_trial", lambda *args: pytest.fail("trained"))
     arguments = dict(techniques=STRANGE, sizes=(8,), features=brightness(images), **QUICK) | change
     with pytest.raises(ValueError, match=told):
         smallest_subset(images, **arguments)
@@ -405,7 +407,7 @@ def test_the_time_told_knows_cheap_trainings_and_dear_predictions(images, tmp_pa
         asked.update(trainings=n_trials, predictions=n_predictions)
         return 1.0
 
-    monkeypatch.setattr("lessonkit.ablation.estimate", estimate)
+    monkeypatch.setattr("lessonkit.study.study.estimate", estimate)
     run_ablation(images, ["progressive_resizing", "tta"], seeds=2, out=tmp_path, **(QUICK | {"progress": True}))
     share = TECHNIQUES["progressive_resizing"].train_cost
     assert asked == {"trainings": pytest.approx(2 * (1 + share)), "predictions": 2 * (1 + 1 + 2)}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lessonkit.bundled import CLASSES, draw, make_bundled, near_copy
 from lessonkit.images import ImageSet
+from lessonkit.photos.bundled import make_bundled, near_copy
+from lessonkit.photos.drawings import CLASSES, draw
 
 SMALL = {"n_train": 200, "n_valid": 20, "size": 48, "label_noise": 0.2, "near_duplicates": 0.25, "progress": False}
 

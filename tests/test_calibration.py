@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, log_loss
 
-from lessonkit.calibration import calibration_bins, expected_calibration_error, reliability_diagram, score
+from lessonkit.foundation.calibration import (
+    calibration_bins,
+    expected_calibration_error,
+    reliability_diagram,
+    score,
+)
 
 
 def predictions(n, classes, seed=0, sharp=2.0):

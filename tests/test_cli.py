@@ -39,7 +39,7 @@ def photos(tmp_path_factory):
 def here(tmp_path, monkeypatch, capsys):
     """Run the command in this process, which saves the seconds that imports take: code, output, errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lessonkit.subset_selection.STEPS", 10)  # what is chosen doesn't matter here
+    monkeypatch.setattr("lessonkit.selection.features.STEPS", 10)  # what is chosen doesn't matter here
 
     def run(*typed) -> tuple[int, str, str]:
         try:
@@ -262,7 +262,7 @@ def test_bad_input_of_subset_is_told_in_one_line_and_nothing_is_written(photos, 
 def test_a_full_folder_is_told_before_anything_is_computed(photos, tmp_path, here, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").touch()
-    monkeypatch.setattr("lessonkit.subset_selection.embed", lambda *args, **kwargs: pytest.fail("computed"))
+    monkeypatch.setattr("lessonkit.selection.features.embed", lambda *args, **kwargs: pytest.fail("computed"))
     assert here("subset", photos, "--n", "8", "--out", "full")[0] == 2
     assert here("subset", photos, "--n", "33")[0] == 2
     assert here("ablate", photos, "--subset", "33")[0] == 2
@@ -283,7 +283,7 @@ def test_ctrl_c_while_choosing_says_that_nothing_is_written(photos, here, monkey
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lessonkit.subset_selection.embed", stop)
+    monkeypatch.setattr("lessonkit.selection.features.embed", stop)
     code, _, errors = here("subset", photos, "--n", "8")
     assert code == 130 and "Stopped. The set isn't written" in errors and "Traceback" not in errors
 

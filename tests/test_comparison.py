@@ -8,19 +8,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lessonkit.comparison import (
-    _interval,
-    _weighted,
-    cost_ratio,
     crossed_interval,
-    discrimination,
     holm,
-    interaction,
     look_confidence,
     paired_interval,
-    rank_agreement,
     seeds_needed,
     summarize,
     verdict,
+)
+from lessonkit.study.ranking import (
+    _interval,
+    _weighted,
+    cost_ratio,
+    discrimination,
+    interaction,
+    rank_agreement,
 )
 
 

@@ -14,14 +14,15 @@ from fastai.callback.core import Callback
 from tiny_photos import draw
 from torch import nn
 
-from lessonkit.ablation import (
-    TECHNIQUES, Recipe, Technique, ablation_report, choose_best, choose_techniques, combine, comparisons, epochs_at_cost, inner_split,
-    make_learner, plot_costs, run_ablation, techniques_from, train_trial,
-)  # fmt: skip
+from lessonkit.ablation import TECHNIQUES, Technique, choose_best, inner_split, run_ablation
 from lessonkit.comparison import look_confidence
-from lessonkit.models import make_model, run_file
-from lessonkit.report import fold_name, format_table, markdown_report
-from lessonkit.trials import StudyMismatch, read_trials
+from lessonkit.foundation.files import run_file
+from lessonkit.foundation.models import make_model
+from lessonkit.study.report import ablation_report, markdown_report, plot_costs
+from lessonkit.study.tables import fold_name, format_table
+from lessonkit.study.techniques import choose_techniques, combine, comparisons, techniques_from
+from lessonkit.study.trainer import Recipe, epochs_at_cost, make_learner, relative_epoch_seconds, train_trial
+from lessonkit.study.trials import StudyMismatch, read_trials
 
 QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False}
 
@@ -139,11 +140,10 @@ def test_the_row_says_both_lengths(images):
 
 
 def test_seconds_are_measured_once_and_kept(images, tmp_path, monkeypatch):
-    import lessonkit.ablation as ablation
 
-    monkeypatch.setattr(ablation, "_seconds_of", lambda images, techniques, *_: {t.recipe: 0.5 for t in techniques})
+    monkeypatch.setattr("lessonkit.study.study.relative_epoch_seconds", lambda images, techniques, *_: {t.recipe: 0.5 for t in techniques})
     first = run_ablation(images, ["mixup", "tta"], seeds=1, out=tmp_path, cost="seconds", **(QUICK | {"epochs": 2}))
-    monkeypatch.setattr(ablation, "_seconds_of", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("lessonkit.study.study.relative_epoch_seconds", lambda *_: pytest.fail("measured again"))
     again = run_ablation(images, ["mixup", "tta"], seeds=2, out=tmp_path, cost="seconds", **(QUICK | {"epochs": 2}))
     for trials in (first, again):
         assert set(trials.loc[trials["technique"] == "mixup", "trained_epochs"]) == {4}
@@ -153,13 +153,12 @@ def test_seconds_are_measured_once_and_kept(images, tmp_path, monkeypatch):
 def test_the_pilot_finds_a_dearer_training(images):
     import time
 
-    import lessonkit.ablation as ablation
 
     class Slow(Callback):
         def after_batch(self):
             time.sleep(0.25 if self.training else 0)
 
-    seconds = ablation._seconds_of(images, [Technique("slow", callbacks=lambda: [Slow()])], Recipe(16, 2, 8, 4), None)
+    seconds = relative_epoch_seconds(images, [Technique("slow", callbacks=lambda: [Slow()])], Recipe(16, 2, 8, 4), None)
     assert seconds["slow"] > 2
 
 
@@ -329,7 +328,6 @@ def test_the_inner_split_never_sees_a_validation_photo(images):
 
 
 def test_choosing_looks_at_inner_photos_only_and_takes_the_best(images, tmp_path, monkeypatch):
-    import lessonkit.ablation as ablation
 
     seen = []
     values = {"baseline": 0.2, "mixup": 0.8, "tta": 0.5}
@@ -339,7 +337,7 @@ def test_choosing_looks_at_inner_photos_only_and_takes_the_best(images, tmp_path
         right = np.arange(len(photos.indices("valid"))) < values[technique.recipe] * len(photos.indices("valid"))
         return {"size": 16, "epochs": 1, "accuracy": right.mean(), "train_seconds": 1.0, "predict_seconds": 1.0, "pixels": 1}, right
 
-    monkeypatch.setattr(ablation, "train_trial", trial)
+    monkeypatch.setattr("lessonkit.study.study.train_trial", trial)
     chosen, told = choose_best(images, ["tta", "mixup"], out=tmp_path, seeds=2, **QUICK)
     assert [t.recipe for t in chosen] == ["baseline", "mixup"] and "Chosen among 3 recipes: mixup" in told
     assert (tmp_path / "choice" / "trials.jsonl").exists() and not (tmp_path / "trials.jsonl").exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lessonkit.foundation.models import small_resnet
 from lessonkit.mixup import MixUpCollate, mix_targets
-from lessonkit.models import small_resnet
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = [

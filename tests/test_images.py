@@ -17,11 +17,12 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from PIL import Image
 
-from lessonkit import images as images_module
-from lessonkit.batch_transforms import Augment, crops_of_batches, random_crops
+from lessonkit.foundation.batch_transforms import Augment, crops_of_batches, random_crops
+from lessonkit.foundation.files import cache_dir
+from lessonkit.foundation.models import small_resnet
 from lessonkit.images import ImageSet, decode, image_dataloaders, load_images
-from lessonkit.models import small_resnet
-from lessonkit.photo_cache import DamagedPhoto, cache_dir, cached_photos, read_photo
+from lessonkit.photos import loaders as loaders_module
+from lessonkit.photos.photo_cache import DamagedPhoto, cached_photos, read_photo
 
 
 @pytest.fixture(autouse=True)
@@ -352,7 +353,7 @@ def test_another_content_under_the_same_name_is_decoded_anew(folder):
 
 WORK = """
 import sys
-from lessonkit.images import ImageSet, decode
+from lessonkit.images import decode, ImageSet
 decode(ImageSet.from_folder(sys.argv[1]), int(sys.argv[2]), progress=False)
 """
 
@@ -407,7 +408,7 @@ def test_a_write_that_fails_is_an_error_and_leaves_nothing(large_folder):
 
 
 def test_too_little_space_is_said_before_the_work(folder, monkeypatch):
-    from lessonkit import photo_cache
+    from lessonkit.photos import photo_cache
 
     monkeypatch.setattr(photo_cache.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
     with pytest.raises(OSError, match="LESSONKIT_CACHE"):
@@ -418,7 +419,7 @@ def test_too_little_space_is_said_before_the_work(folder, monkeypatch):
 def test_memory_stays_flat(large_folder):
     program = """
 import resource, sys
-from lessonkit.images import ImageSet, decode
+from lessonkit.images import decode, ImageSet
 images = ImageSet.from_folder(sys.argv[1])
 decode(images, 8, progress=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -491,7 +492,7 @@ def test_every_photo_once_an_epoch(folder, augment):
 def test_how_many_batches_are_drawn_at_once_changes_nothing(folder, monkeypatch):
     found = ImageSet.from_folder(folder)
     together = batches(image_dataloaders(found, 16, 2).train)
-    monkeypatch.setattr(images_module, "_DRAWN_AT_ONCE", 1)
+    monkeypatch.setattr(loaders_module, "_DRAWN_AT_ONCE", 1)
     alone = batches(image_dataloaders(found, 16, 2).train)
     assert len(alone) > 2 and all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
 

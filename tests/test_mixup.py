@@ -29,7 +29,17 @@ from torchvision.transforms import v2
 
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy as OurLabelSmoothing
-from lessonkit.mixup import CutMix, MixUp, MixUpCollate, cutmix, mix_targets, mixed_loss, mixup, sample_lambda, show_mixup
+from lessonkit.mixup import (
+    CutMix,
+    MixUp,
+    MixUpCollate,
+    cutmix,
+    mix_targets,
+    mixed_loss,
+    mixup,
+    sample_lambda,
+    show_mixup,
+)
 
 
 def seeded(seed=0):

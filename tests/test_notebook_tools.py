@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import notebooks  # noqa: E402
 
-
 # --- pages
 
 class Page(HTMLParser):
@@ -89,7 +88,7 @@ def test_page_of_a_notebook_with_all_that_could_ask(tmp_path):
 
 
 def test_slider_leaves_its_still_picture_in_page_and_notebook(tmp_path):
-    code = "import matplotlib.pyplot as plt\nfrom lessonkit.plots import with_slider\nwith_slider(lambda a: plt.figure(), 0, 1, 0.5)"
+    code = "import matplotlib.pyplot as plt\nfrom lessonkit.foundation.plots import with_slider\nwith_slider(lambda a: plt.figure(), 0, 1, 0.5)"
     nbformat.write(new_notebook(cells=[new_code_cell(code)]), tmp_path / "slider.ipynb")
     notebook = notebooks.execute(tmp_path / "slider.ipynb", notebooks.environment())
     assert notebooks.SLIDER in notebook.cells[0].outputs[0].data  # it works where there is a kernel
@@ -186,7 +185,7 @@ def test_a_new_address_takes_the_old_ones_place(monkeypatch):
     notebook = new_notebook(cells=[new_markdown_cell(text), new_code_cell("1")])
     for address in ("https://github.com/one/course", "https://github.com/two/fork", "https://gitlab.com/three/fork"):
         monkeypatch.setattr(notebooks, "repository", lambda: address)
-        notebook = notebooks.with_colab(notebook, notebooks.NBS / "04_mixup.ipynb")
+        notebook = notebooks.with_colab(notebook, notebooks.NBS / "05_mixup.ipynb")
         assert notebook.cells[1].source.count("git clone") == 1 and f"{address} course" in notebook.cells[1].source
         assert [cell.source for cell in notebook.cells[2:]] == ["1"]
     assert notebook.cells[0].source == text  # Colab reads GitHub alone

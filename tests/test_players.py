@@ -73,7 +73,7 @@ def test_every_slider_of_the_lessons_has_a_player_that_begins_where_it_does():
 
 
 def test_a_page_and_the_site_have_the_player(tmp_path):
-    path = notebooks.NBS / "05_label_smoothing.ipynb"
+    path = notebooks.NBS / "06_label_smoothing.ipynb"
     notebooks.write_page(nbformat.read(path, as_version=4), tmp_path / "page.html")
     site = [output.data["text/html"] for cell in website.source_of_notebook(path).cells for output in cell.get("outputs", [])
             if 'class="player"' in output.get("data", {}).get("text/html", "")]

@@ -26,8 +26,8 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lessonkit.ablation import Recipe, Technique, train_trial
-from lessonkit.batch_transforms import resize_batch
+from lessonkit.ablation import Technique
+from lessonkit.foundation.batch_transforms import resize_batch
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.mixup import CutMix, MixUp
 from lessonkit.normalization import Normalize, channel_stats
@@ -39,6 +39,7 @@ from lessonkit.progressive_resizing import (
     refresh_batch_norm,
     size_schedule,
 )
+from lessonkit.study.trainer import Recipe, train_trial
 
 KINDS = ["linear", "steps"]
 

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from lessonkit.quiz import QUESTIONS
+from lessonkit.teaching.questions import QUESTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -91,7 +91,7 @@ def test_a_cell_with_an_answer_keeps_what_it_prints():
 
 
 def test_style_and_script_stand_once_in_a_page():
-    cells = [new_code_cell(f'check("{name}", ...);') for name in ("00.leak", "00.verdict", "00.paired")]
+    cells = [new_code_cell(f'check("{name}", ...);') for name in ("00.leak", "01.verdict", "01.paired")]
     shown = [cell.outputs[0].data["text/html"] for cell in questions.with_forms(new_notebook(cells=cells)).cells]
     assert [text.count("<style>") for text in shown] == [1, 0, 0]
     assert [text.count("<script>") for text in shown] == [0, 0, 1]
@@ -99,7 +99,7 @@ def test_style_and_script_stand_once_in_a_page():
 
 
 def test_a_page_and_the_site_have_the_forms(tmp_path):
-    path = notebooks.NBS / "04_mixup.ipynb"
+    path = notebooks.NBS / "05_mixup.ipynb"
     of_lesson = [name for name in QUESTIONS if name.startswith("04.")]
     notebooks.write_page(nbformat.read(path, as_version=4), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -11,13 +11,13 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from lessonkit import quiz
+from lessonkit.teaching import quiz
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import notebooks  # noqa: E402
 
-ANSWER = 'from lessonkit.quiz import check\ncheck("00.paired", 0.02);'
+ANSWER = 'from lessonkit.quiz import check\ncheck("01.paired", 0.02);'
 
 
 def run(folder: Path, **variables: str) -> None:
@@ -40,7 +40,7 @@ def noted(folder: Path) -> list[Path]:
 def test_an_answer_in_jupyter_is_noted_by_name_and_time(tmp_path, home):
     run(tmp_path, **home, LESSONKIT_PROGRESS="")
     (file,) = noted(tmp_path)
-    assert list(json.loads(file.read_text())) == ["00.paired"]
+    assert list(json.loads(file.read_text())) == ["01.paired"]
     assert file.name == "progress.json" and file.parent.name == "lessonkit"
 
 

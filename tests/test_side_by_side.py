@@ -17,7 +17,8 @@ from side_by_side_trials import outcome
 from tiny_photos import draw
 
 from lessonkit.ablation import TECHNIQUES, Technique, run_ablation
-from lessonkit.trials import TrialsFailed, read_correct, read_trials, run_trials
+from lessonkit.study.trials import TrialsFailed, read_correct, read_trials
+from lessonkit.study.workers import run_trials
 
 QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False, "threads": 1}
 SETTINGS = {"size": 8}
@@ -132,7 +133,7 @@ def test_a_wrong_number_of_jobs_is_told(tmp_path, jobs):
 STUDY = """
 import sys, time
 from pathlib import Path
-from lessonkit.trials import run_trials
+from lessonkit.study.workers import run_trials
 def slow(technique, seed, tick):
     time.sleep(0.2)
     return {"accuracy": 0.5}, [True, False]
@@ -212,7 +213,7 @@ def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
 
 def test_a_result_that_is_lost_on_a_cluster_is_fetched_again(monkeypatch):
     """A worker may die between finishing a trial and telling its outcome."""
-    import lessonkit.trials as trials
+    from lessonkit.study import workers as trials
 
     answers = iter([RuntimeError("the cluster gave it up (lost)"), ("a", 0, {"accuracy": 0.5}, None, None)])
     monkeypatch.setattr(trials, "_received", lambda client, run, wanted: [(wanted[0], next(answers))])

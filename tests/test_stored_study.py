@@ -10,11 +10,13 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 
-from lessonkit.ablation import TECHNIQUES, Recipe, comparisons, train_trial
-from lessonkit.bundled import make_bundled
+from lessonkit.ablation import TECHNIQUES
 from lessonkit.comparison import summarize
 from lessonkit.images import ImageSet
-from lessonkit.trials import fingerprint
+from lessonkit.photos.bundled import make_bundled
+from lessonkit.study.techniques import comparisons
+from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.trials import fingerprint
 
 RESULTS = Path(__file__).parent.parent / "nbs" / "results"
 STUDIES = ["ablation_photos", "ablation_bundled"]

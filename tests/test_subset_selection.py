@@ -1,5 +1,6 @@
 """Subset selection: plain greedy from its definition, apportionment worked by hand, hostile input, and each known fault by name."""
 
+import errno
 import json
 import warnings
 
@@ -9,9 +10,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lessonkit import subset_selection
 from lessonkit.images import ImageSet
-from lessonkit.subset_selection import METHODS, Subset, _class_means, _distinct, coverage, embed, select_classes, select_subset, show_subset, write_subset
+from lessonkit.selection import features as features_module
+from lessonkit.selection import subset_folder
+from lessonkit.selection.facility_location import LazyGreedy, Points, distinct_rows
+from lessonkit.subset_selection import (
+    METHODS,
+    Subset,
+    _class_means,
+    coverage,
+    embed,
+    select_classes,
+    select_subset,
+    show_subset,
+    write_subset,
+)
 
 ALL = pytest.mark.parametrize("method", METHODS)
 BY_RULE = pytest.mark.parametrize("method", [method for method in METHODS if method != "random"])
@@ -89,7 +102,7 @@ def test_gains_of_many_candidates_are_those_of_the_definition():
     from joblib import Parallel
 
     x = rows(2100, 3)  # so many that the work is shared out
-    greedy = subset_selection._LazyGreedy(subset_selection._Points(x, np.ones(2100, int)), np.arange(2100), Parallel(1))
+    greedy = LazyGreedy(Points(x, np.ones(2100, int)), np.arange(2100), Parallel(1))
     away = ((x[:, None] - x) ** 2).sum(2)
     expected = np.maximum(away[:, greedy.run(2)].min(1) - away, 0).sum(1)
     assert greedy._anew(np.arange(2100)) == pytest.approx(expected, abs=1e-6)
@@ -389,7 +402,7 @@ def test_class_means_of_many_rows():
 
 def test_rows_that_occur_several_times_among_many():
     x = np.random.default_rng(0).integers(0, 300, (150_000, 2)).astype(np.float32)
-    first, counts, repeats = _distinct(x)
+    first, counts, repeats = distinct_rows(x)
     rows_found, occur = np.unique(x, axis=0, return_counts=True)
     assert np.array_equal(x[first], rows_found) and np.array_equal(counts, occur)
     assert np.array_equal(np.sort(np.concatenate([first, repeats])), np.arange(len(x)))
@@ -529,7 +542,7 @@ def test_interrupted_writing_leaves_no_folder(photos, tmp_path, monkeypatch):
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(subset_selection.shutil, "copy2", stop)
+    monkeypatch.setattr(subset_folder.shutil, "copy2", stop)
     with pytest.raises(KeyboardInterrupt):
         write_subset(photos, chosen(photos), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -537,9 +550,9 @@ def test_interrupted_writing_leaves_no_folder(photos, tmp_path, monkeypatch):
 
 def test_links_across_file_systems_are_explained(photos, tmp_path, monkeypatch):
     def refuse(source, target):
-        raise OSError(subset_selection.errno.EXDEV, "cross-device link")
+        raise OSError(errno.EXDEV, "cross-device link")
 
-    monkeypatch.setattr(subset_selection.os, "link", refuse)
+    monkeypatch.setattr(subset_folder.os, "link", refuse)
     with pytest.raises(ValueError, match="different file systems.*how='copy'"):
         write_subset(photos, chosen(photos), tmp_path / "out", "hardlink")
 
@@ -564,7 +577,7 @@ def test_embed_gives_what_enters_the_last_linear(photos):
     modes = [part.training for part in model.modules()]
     x = embed(photos, model, size=8, batch_size=3, normalize=lambda x: x, progress=False)
     assert [part.training for part in model.modules()] == modes
-    pictures = torch.from_numpy(np.array(subset_selection.decode(photos, 8))) / 255
+    pictures = torch.from_numpy(np.array(decode(photos, 8))) / 255
     model.eval()
     with torch.no_grad():
         assert x == pytest.approx(model[:4](pictures).numpy(), abs=1e-5) and x.dtype == np.float32
@@ -588,7 +601,7 @@ def test_embed_of_its_own_network_repeats_itself_and_leaves_chance_alone(photos,
 def test_embed_goes_on_after_an_interruption(photos, tmp_path, monkeypatch, capsys):
     model, out = tiny_network(), tmp_path / "features.npy"
     whole = embed(photos, model, size=8, batch_size=4, progress=False)
-    real = subset_selection._batches_of_features
+    real = features_module._batches_of_features
 
     def stopping(*args):
         for number, batch in enumerate(real(*args)):
@@ -596,7 +609,7 @@ def test_embed_goes_on_after_an_interruption(photos, tmp_path, monkeypatch, caps
                 raise KeyboardInterrupt
             yield batch
 
-    monkeypatch.setattr(subset_selection, "_batches_of_features", stopping)
+    monkeypatch.setattr(features_module, "_batches_of_features", stopping)
     with pytest.raises(KeyboardInterrupt):
         embed(photos, model, size=8, batch_size=4, out=out, progress=False)
     starts = []
@@ -605,7 +618,7 @@ def test_embed_goes_on_after_an_interruption(photos, tmp_path, monkeypatch, caps
         starts.append(args[6])
         return real(*args)
 
-    monkeypatch.setattr(subset_selection, "_batches_of_features", watching)
+    monkeypatch.setattr(features_module, "_batches_of_features", watching)
     assert np.array(embed(photos, model, size=8, batch_size=4, out=out, progress=False)) == pytest.approx(whole, abs=1e-6)
     embed(photos, model, size=8, batch_size=4, out=out, progress=False)
     assert starts == [8]  # went on where it was, and the finished file was only opened

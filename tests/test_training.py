@@ -1,6 +1,5 @@
 """Numbers of half the size, and Muon: beside PyTorch's own, and what is left when a training is interrupted."""
 
-import fastai.callback.progress  # adds no_bar to Learner
 import numpy as np
 import pytest
 import torch
@@ -10,8 +9,8 @@ from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from torch import nn
 
-from lessonkit.models import small_resnet
-from lessonkit.training import BFloat16, Muon, UseMuon, bfloat16_is_quicker, orthogonal
+from lessonkit.foundation.models import small_resnet
+from lessonkit.foundation.speedups import BFloat16, Muon, UseMuon, bfloat16_is_quicker, orthogonal
 
 
 class Looked(nn.Module):

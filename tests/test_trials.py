@@ -12,14 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lessonkit import trials
-from lessonkit.trials import StudyBusy, StudyMismatch, TrialsFailed, open_study, read_correct, read_trials, run_trials
+from lessonkit.study import trials
+from lessonkit.study.trials import (
+    StudyBusy,
+    StudyMismatch,
+    TrialsFailed,
+    open_study,
+    read_correct,
+    read_trials,
+)
+from lessonkit.study.workers import run_trials
 
 IDENTITY = {"size": 32, "epochs": 1}
 CHILD = """
     import sys, time
     import numpy as np
-    from lessonkit.trials import run_trials
+    from lessonkit.study.workers import run_trials
 
     def run(technique, seed, tick):
         time.sleep(0.15)

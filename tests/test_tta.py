@@ -22,18 +22,30 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import gmean
 from torch import nn
-from torch.utils.data import (BatchSampler, DataLoader, Dataset, RandomSampler, SubsetRandomSampler, TensorDataset,
-                              WeightedRandomSampler)
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 from torchvision.transforms import v2
 
-from lessonkit.batch_transforms import Augment, random_resized_crop
+from lessonkit.foundation.batch_transforms import Augment, random_resized_crop
+from lessonkit.foundation.models import small_resnet
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy
 from lessonkit.mixup import MixUp
-from lessonkit.models import small_resnet
 from lessonkit.normalization import Normalize
-from lessonkit.tta import (MERGES, TTA, View, corner_crops, five_crop, flip, merge_views, product, random_views, scales,
-                           show_views, tta, view_spread)
+from lessonkit.tta import (
+    MERGES,
+    TTA,
+    View,
+    corner_crops,
+    five_crop,
+    flip,
+    merge_views,
+    product,
+    random_views,
+    scales,
+    show_views,
+    tta,
+    view_spread,
+)
 
 
 def seeded(seed=0):

@@ -14,18 +14,18 @@ HERE = website.repository()
 
 
 @pytest.mark.parametrize("link, file, page, expected", [
-    ("04_mixup.ipynb", "nbs/00_images.ipynb", "00_images.ipynb", "04_mixup.ipynb"),
-    ("04_mixup.ipynb#card", "nbs/00_images.ipynb", "00_images.ipynb", "04_mixup.ipynb#card"),
-    ("support/plots.ipynb", "nbs/00_images.ipynb", "00_images.ipynb", "support/plots.ipynb"),
-    ("../00_images.ipynb", "nbs/support/plots.ipynb", "support/plots.ipynb", "../00_images.ipynb"),
+    ("05_mixup.ipynb", "nbs/00_images.ipynb", "00_images.ipynb", "05_mixup.ipynb"),
+    ("05_mixup.ipynb#card", "nbs/00_images.ipynb", "00_images.ipynb", "05_mixup.ipynb#card"),
+    ("foundation/plots.ipynb", "nbs/00_images.ipynb", "00_images.ipynb", "foundation/plots.ipynb"),
+    ("../00_images.ipynb", "nbs/foundation/plots.ipynb", "foundation/plots.ipynb", "../00_images.ipynb"),
     ("nbs/00_images.ipynb", "README.md", "readme.md", "00_images.ipynb"),
     ("../README.md", "nbs/index.ipynb", "index.ipynb", "readme.md"),
-    ("../../README.md#lessons", "nbs/support/cli.ipynb", "support/cli.ipynb", "../readme.md#lessons"),
+    ("../../README.md#lessons", "nbs/foundation/files.ipynb", "foundation/files.ipynb", "../readme.md#lessons"),
     ("LICENSE", "README.md", "readme.md", f"{HERE}/blob/main/LICENSE"),
-    ("results/make_mixup.py", "nbs/04_mixup.ipynb", "04_mixup.ipynb", f"{HERE}/blob/main/nbs/results/make_mixup.py"),
+    ("results/make_mixup.py", "nbs/05_mixup.ipynb", "05_mixup.ipynb", f"{HERE}/blob/main/nbs/results/make_mixup.py"),
     ("../../actions", "README.md", "readme.md", f"{HERE}/actions"),
     ("https://example.org/a.ipynb", "README.md", "readme.md", "https://example.org/a.ipynb"),
-    ("#card", "nbs/04_mixup.ipynb", "04_mixup.ipynb", "#card"),
+    ("#card", "nbs/05_mixup.ipynb", "05_mixup.ipynb", "#card"),
 ])
 def test_a_link_leads_to_the_same_thing_in_the_site(link, file, page, expected):
     assert website.new_link(link, file, page) == expected

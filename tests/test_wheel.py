@@ -105,7 +105,8 @@ def test_wheel_holds_the_package_and_its_types_alone(wheel):
 
 @pytest.mark.timeout(600)
 def test_every_module_can_be_imported(alone, wheel):
-    names = sorted(path.stem for path in (wheel / "lessonkit").glob("[a-z]*.py"))
+    names = sorted(".".join(path.relative_to(wheel / "lessonkit").with_suffix("").parts)
+                   for path in (wheel / "lessonkit").rglob("[a-z]*.py"))
     said = alone(f"""
 import importlib
 for name in {names}:

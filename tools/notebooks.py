@@ -31,7 +31,7 @@ def notebooks(folder: Path = NBS) -> list[Path]:
 
 def lessons() -> list[Path]:
     """The notebooks that a reader goes through, the front page first."""
-    return [p for p in notebooks() if p.parent == NBS]
+    return [p for p in notebooks() if p.parent == NBS and (p.stem == "index" or re.match(r"\d\d_", p.name))]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -155,7 +155,7 @@ def title(notebook) -> str:
 
 def navigation(path: Path) -> str:
     """Links from the page of a notebook to the front page and to the lessons beside it, as HTML."""
-    if path.parent != NBS:
+    if path not in lessons():
         return f'<a href="{"../" * len(path.relative_to(NBS).parts[1:])}index.html">Front page</a>'
     course = lessons()
     place = course.index(path)
@@ -169,7 +169,6 @@ def write_page(notebook, path: Path, links: str = "") -> None:
     """Write a notebook with its outputs as one HTML page that asks nothing of any server; `links` go to its top and end.
     The questions can be answered in it, and sliders moved."""
     from nbconvert import HTMLExporter
-
     from players import with_players
     from questions import with_forms
 
@@ -202,7 +201,7 @@ def run_lessons(_) -> int:
             failed.append(path.stem)
             print(f"FAILED after {time.perf_counter() - start:.0f} s\n{readable(error)}", flush=True)
     for path in notebooks():  # lessons link to them; shown as they are stored
-        if path.parent != NBS:
+        if path not in todo:
             page = PAGES / path.relative_to(NBS).with_suffix(".html")
             write_page(nbformat.read(path, as_version=4), page, navigation(path))
     print(f"\nAll lessons together: {(time.perf_counter() - begin) / 60:.1f} minutes.")
@@ -285,7 +284,7 @@ def refresh(args) -> int:
         except Exception as error:  # whatever a cell raises, or the time limit
             print(f"FAILED, and left as it was\n{readable(error)}")
             return 1
-        if path.parent == NBS:
+        if path in lessons():
             notebook = with_colab(notebook, path)
         notebook.metadata["kernelspec"] = KERNEL
         nbformat.write(without_sliders(notebook), path)

@@ -7,7 +7,8 @@ import re
 import nbformat
 import numpy as np
 
-from lessonkit.quiz import QUESTIONS, Question, judge, progress, right_answer
+from lessonkit.teaching.questions import QUESTIONS, Question
+from lessonkit.teaching.quiz import judge, progress, right_answer
 
 STYLE = """<style>
 .question { border-left: 3px solid currentColor; padding: 0.2em 0 0.2em 1em; margin: 0.5em 0; max-width: 48em;

@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
-
 import notebooks
 import players
 import questions
@@ -105,11 +104,11 @@ def write_sources(folder: Path) -> None:
     titles = {}
     for path in notebooks.notebooks():
         notebook = source_of_notebook(path)
-        titles[path.stem] = notebooks.title(notebook)
+        titles[path] = notebooks.title(notebook)
         if path == NBS / "index.ipynb":
             lessons = [other.stem for other in notebooks.lessons() if other != path]
-            support = [f"support/{other.stem}" for other in notebooks.notebooks() if other.parent != NBS]
-            modules = [f"reference/{module.stem}" for module in package_modules()]
+            support = [place(other) for other in notebooks.notebooks() if other not in notebooks.lessons()]
+            modules = [f"reference/{module_name(module)}" for module in package_modules()]
             texts = [page.removesuffix(".md") for file, page in TEXTS.items() if (ROOT / file).exists()]
             for caption, pages in (("Lessons", lessons), ("Reference", modules), ("What the lessons use", support),
                                    ("The project", texts)):
@@ -125,18 +124,30 @@ def write_sources(folder: Path) -> None:
     (folder / "reference").mkdir()
     for module in package_modules():
         source = source_notebook(module)
-        lesson = f"Explained and built in [{titles[source.stem]}](../{source.relative_to(NBS).as_posix()})."
-        page = MODULE_PAGE.format(name=module.stem, lesson=lesson)
-        (folder / "reference" / f"{module.stem}.md").write_text(page, encoding="utf-8")
+        lesson = f"Explained and built in [{titles[source]}](../{source.relative_to(NBS).as_posix()})."
+        name = module_name(module)
+        page = MODULE_PAGE.format(name=name, lesson=lesson)
+        (folder / "reference" / f"{name}.md").write_text(page, encoding="utf-8")
 
 
 def package_modules() -> list[Path]:
-    return sorted(path for path in (ROOT / "lessonkit").glob("*.py") if not path.name.startswith("_"))
+    return sorted(path for path in (ROOT / "lessonkit").rglob("*.py") if not path.name.startswith("_"))
+
+
+def module_name(module: Path) -> str:
+    """As it is imported, less the package's own name: "study.trials"."""
+    return ".".join(module.relative_to(ROOT / "lessonkit").with_suffix("").parts)
+
+
+def place(notebook: Path) -> str:
+    """Where a notebook's page lies: "study/trials"."""
+    return notebook.relative_to(NBS).with_suffix("").as_posix()
 
 
 def source_notebook(module: Path) -> Path:
     """The notebook that exports a module."""
-    return next(path for path in notebooks.notebooks() if re.sub(r"^\d\d_", "", path.stem) == module.stem)
+    name = module_name(module).replace(".", "/")
+    return next(path for path in notebooks.notebooks() if re.sub(r"^\d\d_", "", place(path)) == name)
 
 
 # --- links

@@ -23,10 +23,12 @@ import pandas as pd
 import torch
 from fastai.callback.core import Callback
 
-from lessonkit.ablation import TECHNIQUES, Recipe, run_ablation, train_trial
+from lessonkit.ablation import TECHNIQUES, run_ablation
+from lessonkit.foundation.files import write_atomic
 from lessonkit.images import ImageSet, load_images
-from lessonkit.report import machine, versions
-from lessonkit.trials import read_correct, write_atomic
+from lessonkit.study.report import machine, versions
+from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.trials import read_correct
 
 HERE = Path(__file__).parent
 SETTINGS = [(32, 5), (64, 5), (32, 20), (64, 20)]  # pixels, epochs

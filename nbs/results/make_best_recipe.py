@@ -18,12 +18,13 @@ import torch
 from fastai.learner import Learner
 from torch import Tensor
 
-from lessonkit.ablation import Recipe, Technique, train_trial
-from lessonkit.batch_transforms import Augment
-from lessonkit.calibration import score
+from lessonkit.ablation import Technique
+from lessonkit.foundation.batch_transforms import Augment
+from lessonkit.foundation.calibration import score
+from lessonkit.foundation.speedups import BFloat16, UseMuon
 from lessonkit.images import image_dataloaders, load_images
 from lessonkit.normalization import channel_stats
-from lessonkit.training import BFloat16, UseMuon
+from lessonkit.study.trainer import Recipe, train_trial
 from lessonkit.tta import flip, tta
 
 TABLE = Path(__file__).parent / "best_recipe.csv"

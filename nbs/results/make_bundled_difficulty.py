@@ -14,11 +14,11 @@ from fastai.callback import progress, schedule  # noqa: F401  (they give Learner
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 
-from lessonkit.bundled import CLASSES, LOOK_ALIKES
-from lessonkit.calibration import score
+from lessonkit.foundation.calibration import score
+from lessonkit.foundation.models import small_resnet
 from lessonkit.images import bundled_images, image_dataloaders
-from lessonkit.models import small_resnet
 from lessonkit.normalization import Normalize, channel_stats
+from lessonkit.photos.drawings import CLASSES, LOOK_ALIKES
 
 SIZES, EPOCHS, SEEDS, RATE = (32, 64, 96), 8, range(3), 3e-3
 TABLE = Path(__file__).with_name("bundled_difficulty.csv")

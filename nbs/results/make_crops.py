@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lessonkit.ablation import Recipe, choose_techniques, epochs_at_cost, train_trial
-from lessonkit.batch_transforms import Augment
+from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
+from lessonkit.study.techniques import choose_techniques
+from lessonkit.study.trainer import Recipe, epochs_at_cost, train_trial
 
 HERE = Path(__file__).parent
 TABLE, CORRECT = HERE / "crops.csv", HERE / "crops_correct.npz"

@@ -21,7 +21,7 @@ import pandas as pd
 from lessonkit.ablation import Technique, run_ablation
 from lessonkit.images import ImageSet, load_images
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy
-from lessonkit.trials import read_correct
+from lessonkit.study.trials import read_correct
 
 NOISES, AMOUNTS = (0.0, 0.1, 0.2, 0.4), (0.1, 0.2, 0.4)
 SETTINGS = {"seeds": 4, "epochs": 8, "size": 32, "width": 32}

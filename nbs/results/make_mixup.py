@@ -18,9 +18,10 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from lessonkit.ablation import TECHNIQUES, Recipe, predict_plain, train_trial
+from lessonkit.ablation import TECHNIQUES
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
+from lessonkit.study.trainer import Recipe, predict_plain, train_trial
 
 SEEDS, ALL_AT, SIZE = {5: 5, 10: 5, 20: 5, 40: 5, 80: 3}, 20, 32  # epochs -> how many seeds
 BOTH = "baseline", "mixup"

@@ -19,9 +19,9 @@ from fastai.callback import progress, schedule  # noqa: F401  (they give Learner
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 
-from lessonkit.calibration import score
+from lessonkit.foundation.calibration import score
+from lessonkit.foundation.models import small_resnet
 from lessonkit.images import image_dataloaders, load_images
-from lessonkit.models import small_resnet
 from lessonkit.normalization import Normalize, channel_stats
 
 SIZE, EPOCHS, WIDTH, SEEDS = 32, 8, 16, range(4)

@@ -22,11 +22,11 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from make_pretrained_statistics import pretrained
 
-from lessonkit.ablation import predict_plain
-from lessonkit.calibration import score
+from lessonkit.foundation.calibration import score
 from lessonkit.images import image_dataloaders, load_images
 from lessonkit.normalization import Normalize, pretrained_stats
 from lessonkit.progressive_resizing import ProgressiveResize
+from lessonkit.study.trainer import predict_plain
 
 SMALL, LARGE, PHOTOS, BATCH, LR = 64, 128, 640, 32, 1e-3
 HERE = Path(__file__).parent

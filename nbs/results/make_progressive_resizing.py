@@ -25,11 +25,13 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from lessonkit.ablation import Recipe, Technique, make_learner, predict_plain, train_trial
-from lessonkit.calibration import score
-from lessonkit.images import ImageSet, load_images, split_rows
+from lessonkit.ablation import Technique
+from lessonkit.foundation.calibration import score
+from lessonkit.images import ImageSet, load_images
 from lessonkit.normalization import channel_stats
+from lessonkit.photos.image_set import split_rows
 from lessonkit.progressive_resizing import ProgressiveResize, fit_stages
+from lessonkit.study.trainer import Recipe, make_learner, predict_plain, train_trial
 
 HERE = Path(__file__).parent
 TABLE, SIZES, LEAK = (HERE / f"progressive_resizing{name}.csv" for name in ("", "_sizes", "_leak"))

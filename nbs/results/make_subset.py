@@ -20,9 +20,11 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from lessonkit.ablation import TECHNIQUES, Recipe, Technique, _steps, train_trial
+from lessonkit.ablation import TECHNIQUES, Technique
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
+from lessonkit.study.subset_study import _steps
+from lessonkit.study.trainer import Recipe, train_trial
 from lessonkit.subset_selection import coverage, embed, select_subset
 
 SIZE, BATCH = 32, 64

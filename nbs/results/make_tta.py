@@ -21,12 +21,23 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.metrics import roc_auc_score
 
-from lessonkit.ablation import TECHNIQUES, Recipe, train_trial
-from lessonkit.batch_transforms import Augment
-from lessonkit.calibration import score
+from lessonkit.ablation import TECHNIQUES
+from lessonkit.foundation.batch_transforms import Augment
+from lessonkit.foundation.calibration import score
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
-from lessonkit.tta import View, five_crop, flip, merge_views, product, random_views, scales, tta, view_spread
+from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.tta import (
+    View,
+    five_crop,
+    flip,
+    merge_views,
+    product,
+    random_views,
+    scales,
+    tta,
+    view_spread,
+)
 
 SIZE = 64
 HERE = Path(__file__).parent

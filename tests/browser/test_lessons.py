@@ -12,7 +12,7 @@ pytest.importorskip("jupyterlab", reason='needs JupyterLab: pip install -c const
 
 import lab as desk  # noqa: E402
 
-from lessonkit.quiz import QUESTIONS  # noqa: E402
+from lessonkit.teaching.questions import QUESTIONS  # noqa: E402
 
 pytestmark = pytest.mark.timeout(desk.RUN_SECONDS + 300)
 

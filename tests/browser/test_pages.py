@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from lessonkit.quiz import QUESTIONS, judge
+from lessonkit.teaching.questions import QUESTIONS
+from lessonkit.teaching.quiz import judge
 
 pytest.importorskip(
     "playwright.sync_api", reason='needs Playwright: pip install -c constraints.txt -e ".[dev,browser]"')
@@ -68,9 +69,9 @@ def test_page_says_what_the_kernel_says(page, name):
 @pytest.mark.parametrize("name, typed, begins", [
     ("00.leak", "4/5", "Right."), ("00.leak", " 0,8 ", "Right."), ("00.leak", "80 %", "Right."),
     ("00.leak", "8e-1", "Right."), ("00.leak", ".8", "Right."), ("00.leak", "80", "Not yet.\nThat is in percent"),
-    ("00.paired", "−0.02", "Not yet.\nThe right size"), ("04.by-hand", "[0.25, 0, 0.75]", "Right."),
-    ("04.by-hand", "0.25 0 0.75", "Right."), ("04.by-hand", "1/4, 0, 3 / 4", "Right."),
-    ("04.by-hand", "0.25, 0", "The answer is 3 numbers"), ("00.leak", "", "The answer is one number"),
+    ("01.paired", "−0.02", "Not yet.\nThe right size"), ("05.by-hand", "[0.25, 0, 0.75]", "Right."),
+    ("05.by-hand", "0.25 0 0.75", "Right."), ("05.by-hand", "1/4, 0, 3 / 4", "Right."),
+    ("05.by-hand", "0.25, 0", "The answer is 3 numbers"), ("00.leak", "", "The answer is one number"),
     ("00.leak", "seven", "The answer is one number"), ("00.leak", "0.8 0.8", "The answer is one number"),
     ("00.leak", "1/0", "The answer is one number"), ("00.leak", "<b>x</b>", "The answer is one number"),
 ])
@@ -85,7 +86,7 @@ def test_right_answers_are_counted_on_the_front_page_and_a_reload_keeps_them(bro
     first = page.locator("[data-questions]").first
     assert first.inner_text().startswith("0 of ")
     answer(page, "00.leak", 0.8)
-    answer(page, "00.paired", 0.03)
+    answer(page, "01.paired", 0.03)
     page.reload()
     assert first.inner_text().startswith("1 of ")
     context.close()
@@ -97,7 +98,7 @@ def test_without_scripts_no_field_or_button_is_shown_and_the_solution_can_be_unf
     page.goto(file.as_uri())
     assert page.locator("form.question").count() == len(QUESTIONS)
     assert not any(part.is_visible() for part in page.locator("form.question :is(input, button)").all())
-    form = page.locator('form[data-name="00.verdict"]')
+    form = page.locator('form[data-name="01.verdict"]')
     assert not form.locator("details p").last.is_visible()
     form.locator("summary").last.click()
     assert form.locator("details p").last.is_visible()

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lessonkit import photo_cache
-from lessonkit.photo_cache import cache_dir, cached_photos, clear_cache, fingerprint
+from lessonkit.foundation.files import cache_dir
+from lessonkit.photos import photo_cache
+from lessonkit.photos.photo_cache import cached_photos, clear_cache, fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lessonkit.images import ImageSet, decode, image_dataloaders, load_images
-from lessonkit.photo_cache import DamagedPhoto
+from lessonkit.photos.photo_cache import DamagedPhoto
 
 linux = pytest.mark.skipif(sys.platform == "win32", reason="links and such names are of other systems")
 

@@ -10,14 +10,43 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from lessonkit.batch_transforms import Augment, Crops, flip, random_crops, random_resized_crop, resize_batch
-from lessonkit.calibration import expected_calibration_error, score
+from lessonkit.foundation.batch_transforms import (
+    Augment,
+    Crops,
+    flip,
+    random_crops,
+    random_resized_crop,
+    resize_batch,
+)
+from lessonkit.foundation.calibration import expected_calibration_error, score
+from lessonkit.foundation.models import small_resnet
+from lessonkit.foundation.plots import as_pictures, label_bars, show_images
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy, smooth_labels
-from lessonkit.mixup import CutMix, MixUp, MixUpCollate, cutmix, mix_targets, mixed_loss, mixup, sample_lambda
-from lessonkit.models import small_resnet
-from lessonkit.normalization import ChannelStats, Normalize, channel_stats, normalize, pretrained_stats, show_normalized
-from lessonkit.plots import as_pictures, label_bars, show_images
-from lessonkit.progressive_resizing import ProgressiveResize, fit_stages, pixel_share, refresh_batch_norm, size_schedule
+from lessonkit.mixup import (
+    CutMix,
+    MixUp,
+    MixUpCollate,
+    cutmix,
+    mix_targets,
+    mixed_loss,
+    mixup,
+    sample_lambda,
+)
+from lessonkit.normalization import (
+    ChannelStats,
+    Normalize,
+    channel_stats,
+    normalize,
+    pretrained_stats,
+    show_normalized,
+)
+from lessonkit.progressive_resizing import (
+    ProgressiveResize,
+    fit_stages,
+    pixel_share,
+    refresh_batch_norm,
+    size_schedule,
+)
 from lessonkit.tta import corner_crops, merge_views, random_views, scales, tta, view_spread
 
 NAN, INF = float("nan"), float("inf")

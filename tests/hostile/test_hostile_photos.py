@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lessonkit.photo_cache import DamagedPhoto, fit_photo, one_line, read_photo
+from lessonkit.foundation.checks import one_line
+from lessonkit.photos.photo_cache import DamagedPhoto, fit_photo, read_photo
 
 linux = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and links are of other systems")
 

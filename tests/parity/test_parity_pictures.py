@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from lessonkit.batch_transforms import Crops, random_resized_crop, resize_batch
+from lessonkit.foundation.batch_transforms import Crops, random_resized_crop, resize_batch
 from lessonkit.normalization import channel_stats, denormalize, normalize
-from lessonkit.photo_cache import fit_photo
+from lessonkit.photos.photo_cache import fit_photo
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 BILINEAR = InterpolationMode.BILINEAR

@@ -14,7 +14,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, log_loss
 from torch import nn
 
-from lessonkit.calibration import calibration_bins, expected_calibration_error, score
+from lessonkit.foundation.calibration import calibration_bins, expected_calibration_error, score
 from lessonkit.subset_selection import select_subset
 from lessonkit.tta import View, flip, merge_views, tta
 

@@ -96,19 +96,19 @@ def not_for_readers(app, what, name, thing, skip, options) -> bool | None:
 # --- names: where the text of a page says `mixup`, it leads to what the reference says of it
 
 def public_names() -> dict[str, str]:
-    """Each public name of the package's modules, if one module alone has it, with its full name. (What the questions call
-    like the thing that they ask for doesn't count.)"""
+    """Each public name of the package's modules with its full name: that of the face where a lesson hands a name on, and
+    none where two modules call different things by it."""
     import ast
 
     found = {}
-    for path in sorted((ROOT / "lessonkit").glob("[a-z]*.py")):
-        if path.stem == "quiz":
-            continue
+    for path in sorted((ROOT / "lessonkit").rglob("[a-z]*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
                 for name in ast.literal_eval(node.value):
-                    found.setdefault(name, []).append(f"lessonkit.{path.stem}.{name}")
-    return {name: full[0] for name, full in found.items() if len(full) == 1}
+                    found.setdefault(name, []).append(f"{module}.{name}")
+    nearest = {name: min(full, key=lambda place: place.count(".")) for name, full in found.items()}
+    return {name: full for name, full in nearest.items() if [p.count(".") for p in found[name]].count(full.count(".")) == 1}
 
 
 NAMES = public_names()
