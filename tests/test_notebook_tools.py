@@ -87,6 +87,20 @@ def test_page_of_a_notebook_with_all_that_could_ask(tmp_path):
     assert {"01_next.html#part", "https://example.org/a.ipynb"} <= set(page.links)
 
 
+def test_a_folded_cell_is_folded_in_the_page_and_loses_no_line(tmp_path):
+    folded = {"jupyter": {"source_hidden": True}}
+    notebook = new_notebook(cells=[
+        new_markdown_cell("# Title\n\n## One part\n\n## Another"),
+        new_code_cell("#| code-fold: true\n# Two numbers that belong together\nassert 1 + 1 == 2", metadata=folded),
+        new_code_cell("print('in sight')"),
+    ])
+    notebooks.write_page(notebook, tmp_path / "page.html", "<a href='index.html'>Front page</a>")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count('<details class="folded"') == 1 and "<summary>Two numbers that belong together</summary>" in page
+    assert "code-fold" not in page and "assert" in page
+    assert re.findall(r'<li><a href="#([^"]+)">', page) == ["One-part", "Another"]  # what is on this page
+
+
 def test_slider_leaves_its_still_picture_in_page_and_notebook(tmp_path):
     code = "import matplotlib.pyplot as plt\nfrom lessonkit.foundation.plots import with_slider\nwith_slider(lambda a: plt.figure(), 0, 1, 0.5)"
     nbformat.write(new_notebook(cells=[new_code_cell(code)]), tmp_path / "slider.ipynb")

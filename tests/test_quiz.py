@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import notebooks  # noqa: E402
 
-ANSWER = 'from lessonkit.quiz import check\ncheck("01.paired", 0.02);'
+ANSWER = 'from lessonkit.teaching.quiz import check\ncheck("01.paired", 0.02);'
 
 
 def run(folder: Path, **variables: str) -> None:
