@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .foundation import checks
 from .photos.image_set import ImageSet
 from .photos.loaders import check_set, image_dataloaders
 from .photos.photo_cache import cached_photos
