@@ -4,6 +4,7 @@ and no time limit but pytest's own."""
 import os
 import random
 import sys
+from pathlib import Path
 
 # PyTorch reads these when it is imported. Waiting threads would take the cores from the other processes, and a training could last ten
 # times as long; with pytest-xdist each process has a core of its own.
@@ -28,3 +29,19 @@ def pytest_runtest_setup():
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+# Whole files of the marker `processor`, which `make test-processors` tries as on other processors.
+COMPUTES = {
+    "test_ablation", "test_calibration", "test_label_smoothing", "test_mixup", "test_normalization", "test_progressive_resizing",
+    "test_subset_selection", "test_training", "test_tta", "test_hostile_numbers",
+    "test_parity_losses", "test_parity_mixing", "test_parity_pictures", "test_parity_predictions", "test_parity_training",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    if gone := COMPUTES - {path.stem for path in Path(__file__).parent.rglob("test_*.py")}:
+        raise pytest.UsageError(f"{Path(__file__).name} names files that are not there: {', '.join(sorted(gone))}")
+    for item in items:
+        if item.path.stem in COMPUTES:
+            item.add_marker(pytest.mark.processor)

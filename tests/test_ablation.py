@@ -153,7 +153,7 @@ def test_a_repeated_trial_is_equal_and_leaves_random_states_alone(images):
     assert after == (torch.rand(1), np.random.rand(), random.random())
 
 
-@pytest.mark.trains
+@pytest.mark.processor
 def test_the_same_machine_gives_the_same_numbers_twice(images):
     """To the last digit, whatever the number of threads, in this process and in another one: numbers as JSON have all their digits."""
     folder = images.paths[0].parent.parent

@@ -186,10 +186,10 @@ except SystemExit:  # nothing that takes seconds to load
 # --- lessonkit subset, and studies on a subset
 
 def test_a_chosen_set_is_written_and_can_be_used_at_once(photos, tmp_path, here):
-    run = lessonkit("subset", photos, "--n", "8", "--size", "16", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert "Chosen: 8 of 32 training photos." in run.stdout and "Traceback" not in run.stderr
-    assert re.search(r"^mean distance +[\d.]+ +[\d.]+ \([\d.]+ to [\d.]+\)$", run.stdout, re.M)  # random choice stands beside it
+    code, printed, errors = here("subset", photos, "--n", "8", "--size", "16")
+    assert code == 0, errors
+    assert "Chosen: 8 of 32 training photos." in printed and not errors
+    assert re.search(r"^mean distance +[\d.]+ +[\d.]+ \([\d.]+ to [\d.]+\)$", printed, re.M)  # random choice stands beside it
     whole, few = ImageSet.from_folder(photos), ImageSet.from_folder(tmp_path / "subset-my photos")
     assert len(few.indices("train")) == 8 and len(few.classes) == 2  # letters that other systems refuse are written as %XX
     assert np.bincount(few.labels[few.indices("train")]).tolist() == [4, 4]

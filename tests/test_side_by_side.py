@@ -67,6 +67,7 @@ def alone(images, tmp_path_factory):
     return out, run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out, **QUICK)
 
 
+@pytest.mark.processor
 @pytest.mark.timeout(300)
 def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
     together = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK)

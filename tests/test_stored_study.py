@@ -58,7 +58,7 @@ def interval(values):
     return values.mean() - reach, values.mean() + reach
 
 
-@pytest.mark.trains
+@pytest.mark.processor
 def test_a_stored_trial_comes_out_again(again, same):
     """On whatever processor: the same photos in the same batches, the same crops, the same loss before the first step, and as many
     pixels and answers. Only rounding may differ so far: by far less than the crops and losses of two seeds do."""
@@ -70,7 +70,7 @@ def test_a_stored_trial_comes_out_again(again, same):
     assert row["pixels"] == same["pixels"].iloc[0] and len(right) == same["photos"].iloc[0]
 
 
-@pytest.mark.trains
+@pytest.mark.processor
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
 def test_a_stored_trial_ends_where_other_seeds_do(again, same, metric):
     """Rounding differs between processors, and a training makes small differences large: the end is that of one more seed."""
