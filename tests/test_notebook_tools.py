@@ -3,7 +3,6 @@
 import re
 import shutil
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -122,11 +121,10 @@ def test_stored_notebook_shows_a_picture_where_a_slider_would_be_an_error(path):
 
 def test_lesson_that_runs_too_long_is_stopped(tmp_path):
     path = tmp_path / "long.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell("import time"), new_code_cell("time.sleep(60)")]), path)
-    start = time.monotonic()
+    for_ever = "while True:\n    time.sleep(1)"
+    nbformat.write(new_notebook(cells=[new_code_cell("import time"), new_code_cell(for_ever)]), path)
     with pytest.raises(CellTimeoutError):
         notebooks.execute(path, notebooks.environment(), seconds=2)
-    assert time.monotonic() - start < 40
 
 
 def test_lesson_needs_nothing_of_the_home_folder(tmp_path):
