@@ -17,6 +17,7 @@ from lessonkit.ablation import TECHNIQUES, Technique, choose_best, inner_split, 
 from lessonkit.comparison import look_confidence
 from lessonkit.foundation.files import run_file
 from lessonkit.foundation.models import make_model
+from lessonkit.study import trainer
 from lessonkit.study.report import ablation_report, markdown_report, plot_costs
 from lessonkit.study.tables import fold_name, format_table
 from lessonkit.study.techniques import choose_techniques, combine, comparisons, techniques_from

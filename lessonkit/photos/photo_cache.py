@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from ..foundation import checks
 from ..foundation.checks import one_line
 from ..foundation.files import cache_dir, new_folder
 from ..foundation.plots import to_rgb
@@ -170,10 +171,8 @@ def cached_photos(
 # %% ../../nbs/photos/photo_cache.ipynb #b64ce422
 def _check_request(paths: Sequence[Path], size: int, fit: str) -> None:
     """Refuse what can't be decoded into one array, and say what to do."""
-    if fit not in FITS:
-        raise ValueError(f"fit={fit!r} is not known: use one of {', '.join(map(repr, FITS))}.")
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(f"size={size!r} must be a whole number of pixels, at least 1.")
+    checks.choice(fit, "fit", FITS)
+    checks.whole_number(size, "size", unit="pixels")
     if len(paths) == 0:
         raise ValueError("There are no photos to decode.")
 
