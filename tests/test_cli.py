@@ -55,7 +55,7 @@ def lessonkit(*typed, cwd: Path) -> subprocess.CompletedProcess:
     """Run the command in a process of its own."""
     return subprocess.run(
         [_script(), *map(str, typed)], cwd=cwd, capture_output=True, text=True, encoding="utf-8",
-        env={**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}, timeout=200,
+        env={**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -343,6 +343,6 @@ def test_trials_side_by_side_say_nothing_that_is_meant_for_developers(photos, tm
     typed = ["ablate", str(photos), "--techniques", "mixup", "--seeds", "1", "--out", str(tmp_path / "study")]
     settings = ["--size", "16", "--epochs", "1", "--batch-size", "8", "--width", "4", "--jobs", "2"]
     quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
-    child = subprocess.run([_script(), *typed, *settings], env=quiet, capture_output=True, text=True, timeout=200)
+    child = subprocess.run([_script(), *typed, *settings], env=quiet, capture_output=True, text=True)
     assert child.returncode == 0 and "The whole report" in child.stdout
     assert "Warning" not in child.stderr and "warn" not in child.stderr

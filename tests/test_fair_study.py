@@ -412,7 +412,6 @@ def test_costs_are_drawn_once_for_each_recipe_and_size():
 TYPED = ["--size", "16", "--epochs", "1", "--batch-size", "8", "--jobs", "2", "--seeds", "2"]
 
 
-@pytest.mark.timeout(300)
 def test_the_command_takes_techniques_and_networks_of_ones_own(folder, mine, tmp_path, capsys):
     from lessonkit.cli import main
 

@@ -394,10 +394,10 @@ def test_a_kill_in_the_middle_never_leaves_a_bad_cache(large_folder):
     photos = cache_dir() / "photos"
     for stop, at in (("fit_photo", 0), ("fit_photo", 150), ("fit_photo", 299), ("os.rename", 0)):
         child = subprocess.Popen(decoding(large_folder, 128, stop, at), stdout=subprocess.PIPE)
-        assert child.stdout.read(5) == b"there"
+        said = child.stdout.read(5)
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        assert list(photos.iterdir()) and all(".making-" in made.name for made in photos.iterdir())
+        assert said == b"there" and list(photos.iterdir()) and all(".making-" in made.name for made in photos.iterdir())
     found = ImageSet.from_folder(large_folder)
     expected = np.stack([np.asarray(read_photo(path).resize((128, 128), Image.Resampling.BILINEAR)) for path in found.paths[:2]])
     made = decode(found, 128)
