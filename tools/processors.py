@@ -22,7 +22,7 @@ COMBINATIONS = [  # kind of processor, threads, what threads do while they wait
     ("default", 1, "PASSIVE"), ("default", 2, "ACTIVE"), ("avx2", 1, "ACTIVE"), ("avx2", 2, "PASSIVE"), ("avx512", 1, "PASSIVE"), ("avx512", 2, "PASSIVE"),
 ]  # fmt: skip
 # Notebooks that compare what they compute with something, and take seconds; they run once for each kind of processor.
-NOTEBOOKS = r"^(batch_transforms|calibration|models|training|photo_cache)\.ipynb$"
+NOTEBOOKS = r"^(batch_transforms|calibration|models|speedups|photo_cache)\.ipynb$"
 
 
 def offered() -> list[str]:
