@@ -718,7 +718,7 @@ def test_the_environment_chooses_the_set(folder, monkeypatch):
         load_images("no such set")
 
 
-CLOTHING = Path(__file__).resolve().parent.parent.parent / "shared/data/clothing-160"
+CLOTHING = Path(__file__).resolve().parent.parent.parent.parent / "shared/data/clothing-160"
 
 
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="clothing-160, real photos, is not here")
