@@ -600,6 +600,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'lessonkit/photos/photo_cache.py'),
                                               'lessonkit.photos.photo_cache.DamagedPhoto.__init__': ( 'photos/photo_cache.html#damagedphoto.__init__',
                                                                                                       'lessonkit/photos/photo_cache.py'),
+                                              'lessonkit.photos.photo_cache.DamagedPhoto.__reduce__': ( 'photos/photo_cache.html#damagedphoto.__reduce__',
+                                                                                                        'lessonkit/photos/photo_cache.py'),
                                               'lessonkit.photos.photo_cache._check_request': ( 'photos/photo_cache.html#_check_request',
                                                                                                'lessonkit/photos/photo_cache.py'),
                                               'lessonkit.photos.photo_cache._digest': ( 'photos/photo_cache.html#_digest',

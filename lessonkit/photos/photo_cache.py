@@ -44,6 +44,9 @@ class DamagedPhoto(ValueError):
         )
         self.path, self.reason = Path(path), reason
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.reason)  # how it comes back from another process
+
 # %% ../../nbs/photos/photo_cache.ipynb #923a7369
 def read_photo(
     path: Path,  # a file of any format that Pillow reads
