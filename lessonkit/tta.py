@@ -10,82 +10,70 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, TYPE_CHECKING
+from functools import partial
+from typing import NamedTuple, TYPE_CHECKING
 
-import numpy as np
 import torch
-from fastai.data.load import DataLoader as FastaiLoader
-from fastai.data.transforms import Normalize as FastaiNormalize
 from fastai.learner import Learner
-from fastai.torch_core import TensorImage
 from torch import nn, Tensor
-from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
+from .foundation import checks
 from lessonkit.foundation.batch_transforms import (
     Augment,
     check_augment,
-    Crops,
-    random_crops,
+    corner_crop,
+    crop_photos,
     resize_batch,
 )
-from .photos.loaders import ImageLoader, PhotoRows
+from .foundation.models import evaluating
+from lessonkit.foundation.predictions import (
+    activation_of,
+    batches_in_order,
+    checked_views,
+    network_of,
+    normalizer_of,
+    probabilities,
+    training_style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['MERGES', 'flip', 'five_crop', 'BLOCK', 'merge_views', 'view_spread', 'View', 'corner_crops', 'scales', 'random_views',
+__all__ = ['MERGES', 'flip', 'five_crop', 'merge_views', 'view_spread', 'View', 'corner_crops', 'scales', 'random_views',
            'product', 'TTA', 'tta', 'show_views']
 
 # %% ../nbs/04_tta.ipynb #211c70cf
-MERGES = ("mean", "log_mean", "max")
+MERGES = ("mean", "gmean", "max")
 
 
 def merge_views(
     probs: Tensor,  # of each view, (V, N, C); with `beta` the first is the plain one
-    # "mean" of probabilities, "log_mean" (their geometric mean), or "max" (the largest of each class)
-    merge: str = "mean",
-    # weight of the plain prediction against all views together; None: one among equals
-    beta: float | None = None,
-) -> Tensor:  # (N, C), float32 (float64 where probs are); rows sum to 1
-    """Merge predictions of several views into one.
+    merge: str = "mean",  # "mean" of the probabilities, "gmean" (geometric mean), or "max" of each class
+    beta: float | None = None,  # weight of the plain prediction, 0 to 1; None: one view among equals
+) -> Tensor:  # (N, C), at least float32; rows sum to 1
+    """Merge the predictions of several views into one.
 
-    "mean" averages probabilities. "log_mean" averages their logarithms, which is the geometric mean, and
-    divides by the sum; a probability of 0 counts as the smallest that the type can hold. "max" takes
-    each class's largest probability and divides by the sum. With `beta` the views but the first are
-    merged, and the result is beta · first + (1 − beta) · merged: 0.25 and "mean" is fastai's rule.
-    "mean" also takes rows that don't sum to 1 (several labels a photo, measured values).
-    Raises `ValueError` for an unknown merge, a wrong shape, beta outside 0 to 1, and such rows for
-    "log_mean" and "max".
+    "gmean" and "max" are divided by their sum. In "gmean" a probability of 0 counts as the smallest number
+    of its type. With `beta` the result is beta · first + (1 − beta) · the others merged: 0.25 and "mean" is
+    fastai's rule. "mean" also takes rows that don't sum to 1 (several labels a photo, measured values).
+    Raises `TypeError` or `ValueError` for an unknown merge, another shape, beta outside 0 to 1, and such
+    rows for "gmean" and "max".
     Source: "mean" as in Krizhevsky et al. 2012, section 4.1.
     """
-    if merge not in MERGES:
-        raise ValueError(f"merge={merge!r} is not known: use one of {', '.join(MERGES)}.")
-    if not isinstance(probs, Tensor) or probs.ndim != 3 or len(probs) == 0:
-        shape = tuple(probs.shape) if isinstance(probs, Tensor) else type(probs).__name__
+    probs = checked_views(probs)
+    checks.choice(merge, "merge", MERGES)
+    beta = None if beta is None else checks.number(beta, "beta", 0, 1)
+    if merge != "mean" and (((probs.sum(-1) - 1).abs() > 1e-2).any() or (probs < 0).any()):
         raise ValueError(
-            f"probs must be a tensor (V, N, C) of one view or more, not {shape}. Of a list make one:"
-            " torch.stack."
-        )
-    if beta is not None and (not isinstance(beta, int | float | np.number) or not 0 <= beta <= 1):
-        raise ValueError(
-            f"beta={beta!r} must lie between 0 (no weight for the plain prediction) and 1 (all of it)."
-        )
-    if not probs.is_floating_point():
-        raise TypeError(f"probs must be floating-point probabilities, not {probs.dtype}.")
-    probs = probs.float() if probs.dtype.itemsize < 4 else probs
-    strange = ((probs.sum(-1) - 1).abs() > 1e-2).any() or (probs < 0).any()
-    if merge != "mean" and strange:
-        raise ValueError(
-            f"merge={merge!r} needs probabilities that sum to 1 for each photo. For logits call softmax"
-            " first; for several labels a photo or measured values use merge='mean'."
+            f"merge={merge!r} needs probabilities that sum to 1 for each photo. Call softmax on logits first;"
+            " for several labels a photo or measured values use merge='mean'."
         )
     if beta is not None and len(probs) > 1:
         return torch.lerp(merge_views(probs[1:], merge), probs[0], beta)
     if merge == "mean":
         return probs.mean(0)
-    if merge == "log_mean":
+    if merge == "gmean":
         return probs.clamp(min=torch.finfo(probs.dtype).tiny).log().mean(0).softmax(-1)
     largest = probs.amax(0)
     return largest / largest.sum(-1, keepdim=True)
@@ -94,27 +82,24 @@ def merge_views(
 def view_spread(
     probs: Tensor,  # of each view, (V, N, C)
 ) -> Tensor:  # (N,), from 0 (all views agree) to 1
-    """How much the predictions of the views differ: the mean total variation distance from their mean.
+    """Measure how much views differ: the mean total variation distance from their mean.
 
-    In words: the share of its probability that a view, on average, gives to other classes than the mean
-    does. Raises `ValueError` for other shapes and types.
+    It is the share of its probability that a view, on average, gives to other classes than the mean does.
+    Raises what `merge_views` raises for other shapes and types.
     """
-    if not isinstance(probs, Tensor) or not probs.is_floating_point() \
-            or probs.ndim != 3 or not len(probs):
-        raise ValueError("probs must be a floating-point tensor (V, N, C) of one view or more.")
+    probs = checked_views(probs)
     return (probs - probs.mean(0)).abs().sum(-1).mean(0) / 2
 
 # %% ../nbs/04_tta.ipynb #3f63af83
 @dataclass(frozen=True)
 class View:
-    """A way to look at a batch of photos: `view(x)` makes a new batch, (N, C, h, w), and leaves x as it
-    is.
+    """A way to see a batch of photos: a function of a batch, with a name.
 
-    Made of any function of a batch: `View("upside down", lambda x: x.flip(-2))`. The function of a view
-    that isn't the same for all photos (`per_photo`) also gets the number of the batch's first photo, so
-    that what a photo gets can depend on its place in the data, and not on the size of the batches.
-    Calling raises `TypeError` for pictures of whole numbers, `ValueError` for what is no batch of photos
-    or doesn't come out as one.
+    `view(x)` makes a new batch, (N, C, h, w), and leaves x as it is. If a view isn't the same for all photos
+    (`per_photo`), its function also gets the number of the batch's first photo, so that what a photo gets
+    can depend on its place in the data and not on the size of the batches.
+    Calling raises `TypeError` or `ValueError` for anything but a batch of floating-point photos, and for a
+    function that doesn't return one.
     """
 
     name: str  # for pictures and tables
@@ -122,98 +107,12 @@ class View:
     per_photo: bool = False  # call apply(x, first) instead of apply(x)
 
     def __call__(self, x: Tensor, first: int = 0) -> Tensor:
-        _check_photos(x)
+        checks.images(x, ndim=4, empty=False)
         seen = self.apply(x, first) if self.per_photo else self.apply(x)
         if not isinstance(seen, Tensor) or seen.ndim != 4 or len(seen) != len(x):
-            got = (
-                f"the shape {tuple(seen.shape)}"
-                if isinstance(seen, Tensor)
-                else f"a {type(seen).__name__}"
-            )
-            raise ValueError(
-                f"The view {self.name!r} must give photos ({len(x)}, C, h, w), one for each; it gave"
-                f" {got}."
-            )
+            got = f"the shape {tuple(seen.shape)}" if isinstance(seen, Tensor) else f"a {type(seen).__name__}"
+            raise ValueError(f"The view {self.name!r} must give photos ({len(x)}, C, h, w); it gave {got}.")
         return seen
-
-
-def _is_whole(number: Any, least: int) -> bool:
-    return isinstance(number, int | np.integer) and not isinstance(number, bool) and number >= least
-
-
-def _check_photos(x: Tensor) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"Photos must be a tensor, (N, C, H, W), not a {type(x).__name__}.")
-    if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(
-            f"Photos must have the shape (N, C, H, W), none of it 0, not {tuple(x.shape)}. One photo:"
-            " photo[None]."
-        )
-    if not x.is_floating_point():
-        raise TypeError(
-            f"Photos of {str(x.dtype).removeprefix('torch.')} are none that a network takes: x.float() /"
-            " 255 first, and normalize."
-        )
-
-# %% ../nbs/04_tta.ipynb #65dc9f50
-def corner_crops(
-    share: float = 7 / 8,  # of the height and of the width that each crop keeps, above 0 and up to 1
-) -> tuple[View, ...]:  # five views of the photo's own size: the centre and the four corners
-    """Cut the centre and the four corners out of each photo, and enlarge them to the photo's size.
-
-    The crops are torchvision's `five_crop`. Raises `ValueError` for a share out of range.
-    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks,
-    section 4.1.
-    """
-    if not isinstance(share, int | float | np.number) or not 0 < share <= 1:
-        raise ValueError(f"share={share!r} must lie above 0 and up to 1, for example 7/8.")
-    places = {
-        "centre": (0.5, 0.5),
-        "top left": (0, 0),
-        "top right": (0, 1),
-        "bottom left": (1, 0),
-        "bottom right": (1, 1),
-    }
-    return tuple(
-        View(name, partial(_crop, share=share, down=down, right=right))
-        for name, (down, right) in places.items()
-    )
-
-
-def _crop(x: Tensor, share: float, down: float, right: float) -> Tensor:
-    """A part of each photo, enlarged to the photo's size; `down` and `right` are 0 at the top left, 1 at
-    the bottom right."""
-    height, width = (max(1, round(side * share)) for side in x.shape[-2:])
-    top, left = round((x.shape[-2] - height) * down), round((x.shape[-1] - width) * right)
-    return _enlarge(x, *(torch.tensor([pixels]) for pixels in (top, left, height, width)))
-
-
-def _enlarge(
-    x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, mirrored: Tensor | None = None
-) -> Tensor:
-    """Enlarge one box of whole pixels of each photo to the photo's size (bilinear), mirrored or not.
-
-    The boxes are (N,), or (1,) for all. `grid_sample` is quicker than a resize with antialiasing, which
-    only makes a difference where pictures shrink.
-    """
-    pixels = x.float() if x.dtype.itemsize < 4 else x
-    rows = _places(top, height, x.shape[-2]).to(pixels)
-    columns = _places(left, width, x.shape[-1]).to(pixels)
-    if mirrored is not None:
-        columns = torch.where(mirrored.to(x.device)[:, None], columns.flip(1), columns)
-    shape = len(rows), x.shape[-2], x.shape[-1]
-    grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), -1)
-    grid = grid.expand(len(x), -1, -1, -1)
-    seen = nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    return seen.to(x.dtype)
-
-
-def _places(start: Tensor, length: Tensor, side: int) -> Tensor:
-    """Where along a side each new pixel looks, (N, side), from -1 to 1 as `grid_sample` counts; never
-    outside the box."""
-    start, length = start.double()[:, None], length.double()[:, None]
-    place = start - 0.5 + (torch.arange(side) + 0.5) * length / side
-    return (2 * torch.minimum(torch.maximum(place, start), start + length - 1) + 1) / side - 1
 
 
 def _mirror(x: Tensor) -> Tensor:
@@ -221,7 +120,37 @@ def _mirror(x: Tensor) -> Tensor:
 
 
 flip = (View("mirrored", _mirror),)
+
+# %% ../nbs/04_tta.ipynb #65dc9f50
+def corner_crops(
+    share: float = 7 / 8,  # of the height and of the width that each crop keeps, above 0 and up to 1
+) -> tuple[View, ...]:  # five views of the photo's own size: the centre and the four corners
+    """Cut the centre and the four corners out of each photo, and enlarge them to the photo's size.
+
+    The crops are torchvision's `five_crop`. Raises `TypeError` or `ValueError` for a share out of range.
+    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks,
+    section 4.1.
+    """
+    checks.number(share, "share", above=0, at_most=1, hint="up to 1, for example 7/8")
+    places = {"centre": (0.5, 0.5), "top left": (0, 0), "top right": (0, 1), "bottom left": (1, 0), "bottom right": (1, 1)}
+    return tuple(View(name, partial(corner_crop, share=share, down=down, right=right))
+                 for name, (down, right) in places.items())
+
+
 five_crop = corner_crops()
+
+
+def scales(
+    *sizes: int,  # shorter sides, in pixels
+) -> tuple[View, ...]:  # one view for each size, of that size
+    """Resize each photo (antialiased), for networks that take any size.
+
+    Raises `TypeError` or `ValueError` for sizes that are none.
+    Source: Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image
+    Recognition, section 3.2.
+    """
+    sizes = [checks.whole_number(size, "a scale", unit="pixels") for size in sizes]
+    return tuple(View(f"{size} px", partial(resize_batch, size=size)) for size in sizes)
 
 # %% ../nbs/04_tta.ipynb #6415479c
 def scales(
@@ -242,79 +171,37 @@ def scales(
 def random_views(
     n: int,  # how many
     seed: int = 0,  # another seed, other views
-    # how strongly to vary: smallest area, longest shape, mirrored how often
-    augment: Augment = Augment(),
+    augment: Augment = Augment(),  # how strongly to vary: smallest area, longest shape, mirrored how often
 ) -> tuple[View, ...]:  # n views of the photo's own size, another one for each photo
-    """Cut a random part out of each photo, enlarge it to the photo's size, and toss a coin for mirroring
-    it.
+    """Cut a random part out of each photo, enlarge it to the photo's size, and mirror every second one.
 
-    A photo's view depends on the seed, the view's number and the photo's place in the data alone: the
-    same in every call, for batches of any size, and the first of many are the views of few. Raises
-    `ValueError` for a negative n or seed, `TypeError` or `ValueError` for such an `augment`.
+    A photo's view depends only on the seed, the view's number and the photo's place in the data: it is the
+    same in every call and for batches of any size, and the first of many views are the views of few.
+    Raises `TypeError` or `ValueError` for n, seed and `augment` out of range.
     Source: crops as for training in Szegedy et al. 2015, Going Deeper with Convolutions, section 6.
     """
-    if not _is_whole(n, 0):
-        raise ValueError(f"n={n!r} must be a whole number of views, 0 or more.")
-    if not _is_whole(seed, 0):
-        raise ValueError(f"seed={seed!r} must be a whole number, at least 0.")
+    n, seed = checks.whole_number(n, "n", 0, unit="views"), checks.whole_number(seed, "seed", 0)
     check_augment(augment)
-    crop = partial(_random_crop, seed=int(seed), augment=augment)
+    crop = partial(crop_photos, seed=seed, augment=augment)
     return tuple(View(f"random {i + 1}", partial(crop, number=i), per_photo=True) for i in range(n))
-
-
-BLOCK = 256  # photos whose crops are drawn at once
-
-
-def _random_crop(x: Tensor, first: int, seed: int, number: int, augment: Augment) -> Tensor:
-    height, width = x.shape[-2:]
-    crops = _crops_of(range(first, first + len(x)), width / height, seed, number, augment)
-    tall, wide = (
-        (share * side).round().clamp(1, side)
-        for share, side in ((crops.height, height), (crops.width, width))
-    )
-    top = torch.minimum((crops.top * height).round(), height - tall)
-    left = torch.minimum((crops.left * width).round(), width - wide)
-    return _enlarge(x, top, left, tall, wide, crops.flipped)
-
-
-def _crops_of(photos: range, proportion: float, seed: int, number: int, augment: Augment) -> Crops:
-    """Crops for photos by their number: drawn in blocks, each from a generator of its own."""
-    touched = range(photos.start // BLOCK, (photos.stop - 1) // BLOCK + 1)
-    blocks = [_block_of_crops(block, proportion, seed, number, augment) for block in touched]
-    start = photos.start % BLOCK
-    return Crops(*(torch.cat(parts)[start : start + len(photos)] for parts in zip(*blocks)))
-
-
-@lru_cache(maxsize=64)  # the next batch needs the same blocks
-def _block_of_crops(block: int, proportion: float, seed: int, number: int, augment: Augment) -> Crops:
-    state = np.random.SeedSequence((seed, number, block)).generate_state(1, np.uint64)
-    return random_crops(
-        torch.full((BLOCK,), proportion), augment, torch.Generator().manual_seed(int(state[0]))
-    )
 
 # %% ../nbs/04_tta.ipynb #df1582b0
 def product(
     *sets: Sequence[View],  # sets of views
 ) -> tuple[View, ...]:  # with a views and b views: (a + 1)(b + 1) - 1
-    """Combine sets of views: a view of the first, or none, and of that a view of the next, or none, and
-    so on.
+    """Combine sets of views: one of the first set or none, then one of the next or none, and so on.
 
-    To look at the photo as it is isn't among them: `tta` does that anyway.
+    The photo as it is isn't among them: `tta` predicts that anyway.
     """
-    plain = View("", _as_it_is)
-    chosen = itertools.product(*((plain, *views) for views in sets))
-    return tuple(_one_after_another([view for view in choice if view is not plain])
-                 for choice in chosen if any(view is not plain for view in choice))
+    choices = itertools.product(*((None, *views) for views in sets))
+    chosen = [tuple(view for view in choice if view) for choice in choices]
+    return tuple(_in_turn(views) for views in chosen if views)
 
 
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
-
-
-def _one_after_another(views: Sequence[View]) -> View:
+def _in_turn(views: tuple[View, ...]) -> View:
     if len(views) == 1:
         return views[0]
-    return View(", ".join(view.name for view in views), partial(_apply_all, views=tuple(views)), True)
+    return View(", ".join(view.name for view in views), partial(_apply_all, views=views), per_photo=True)
 
 
 def _apply_all(x: Tensor, first: int, views: Sequence[View]) -> Tensor:
@@ -324,222 +211,64 @@ def _apply_all(x: Tensor, first: int, views: Sequence[View]) -> Tensor:
 
 # %% ../nbs/04_tta.ipynb #7f1b103c
 class TTA(NamedTuple):
-    """What `tta` gives; on the CPU, in the data's order."""
+    """What `tta` gives: on the CPU, in the data's order."""
 
     probs: Tensor  # merged predictions, (N, C); rows sum to 1
     targets: Tensor | None  # labels, (N, ...); None where the data has none
-    # predictions of the plain photos (first) and of each view, (1 + V, N, C)
-    views: Tensor | None = None
+    views: Tensor | None = None  # predictions of the plain photos (first) and of each view, (1 + V, N, C)
     spread: Tensor | None = None  # how much these differ, (N,); see `view_spread`
     plain: Tensor | None = None  # predictions without TTA, (N, C)
 
 
+def _with_views(x: Tensor, views: Sequence[View], first: int) -> Iterator[Tensor]:
+    """The photos as they are, then each view of them, in the same memory format."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if last else torch.contiguous_format
+    yield x
+    for view in views:
+        yield view(x, first).contiguous(memory_format=form)
+
+
+def _checked(views: Sequence[View]) -> tuple[View, ...]:
+    if unknown := [view for view in views if not isinstance(view, View)]:
+        raise TypeError(f"views must be Views, such as View('upside down', lambda x: x.flip(-2)), not {unknown[0]!r}.")
+    return tuple(views)
+
+# %% ../nbs/04_tta.ipynb #14a0f9e7
 def tta(
     model: nn.Module | Learner,  # gives (N, C) for photos (N, C, H, W)
-    # photos, float, as the network takes them; a loader; None: the Learner's `dls.valid`
-    data: Tensor | Iterable | None = None,
-    # beside the plain photos; None: n random views in the style of training
-    views: Sequence[View] | None = None,
+    data: Tensor | Iterable | None = None,  # photos, float; a loader; None: the Learner's `dls.valid`
+    views: Sequence[View] | None = None,  # beside the plain photos; None: n random views as in training
     n: int = 4,  # random views, where `views` is None; 0: the plain prediction
     merge: str = "mean",  # as in `merge_views`
     beta: float | None = None,  # as in `merge_views`
-    # outputs (N, C) -> probabilities; None: the loss's own, else softmax
-    activation: Callable[[Tensor], Tensor] | None = None,
+    activation: Callable[[Tensor], Tensor] | None = None,  # outputs -> probabilities; None: the loss's, else softmax
     seed: int = 0,  # of the random views
     keep_views: bool = False,  # also give each view's predictions and their spread
     batch_size: int = 64,  # photos a batch, where data is a tensor
 ) -> TTA:  # merged probabilities, targets, and the plain prediction beside them
     """Predict photos as they are and in several views, and merge the predictions.
 
-    Every photo is loaded once, as for validation: in order, none left out, without augmentation. The
-    views are made from that batch. Predicts in eval mode, without gradients, on the model's device and
-    in its precision; afterwards each part of the model is in the mode in which it was, even after an
-    error. A Learner's model is called directly, so its callbacks neither run nor change (one for half
-    precision would only have changed the speed).
-    Raises `TypeError` and `ValueError` for data and outputs that don't fit, and what `merge_views`
-    raises.
-    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks,
-    section 4.1.
+    Every photo is loaded once, as for validation: in order, none left out, without augmentation. Predicts in
+    eval mode, without gradients, on the model's device and in its precision; afterwards each part of the
+    model has its own mode again, also after an error. A Learner's callbacks don't run.
+    Raises `TypeError` and `ValueError` for data and outputs that don't fit, and what `merge_views` raises.
+    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks, section 4.1.
     """
-    network = model.model if isinstance(model, Learner) else model
-    if not isinstance(network, nn.Module):
-        raise TypeError(
-            f"model must be a torch.nn.Module or a fastai Learner, not a {type(network).__name__}."
-        )
-    views = random_views(n, seed, _training_style(model)) if views is None else tuple(views)
-    if unknown := [view for view in views if not isinstance(view, View)]:
-        raise TypeError(
-            f"views must be Views, such as View('mirrored', lambda x: x.flip(-1)), not {unknown[0]!r}."
-        )
-    activation = activation or getattr(getattr(model, "loss_func", None), "activation", None) or _softmax
-    merged, plain, every, spreads, targets, first = [], [], [], [], [], 0
-    with _evaluating(network), contextlib.closing(_batches(model, data, batch_size)) as batches:
+    network, activation, found, first = network_of(model), activation or activation_of(model), [], 0
+    views = random_views(n, seed, training_style(model)) if views is None else _checked(views)
+    with evaluating(network), contextlib.closing(batches_in_order(model, data, batch_size)) as batches:
         for x, y in batches:
-            probs = torch.stack(
-                [_predict(network, seen, activation) for seen in _looks(x, views, first)]
-            )
-            merged.append(merge_views(probs, merge, beta).cpu())
-            plain.append(probs[0].cpu())
-            targets.append(y)
-            if keep_views:
-                every.append(probs.cpu())
-                spreads.append(view_spread(probs).cpu())
+            probs = torch.stack([probabilities(network, seen, activation) for seen in _with_views(x, views, first)])
+            kept = probs if keep_views else probs[:1]
+            found.append((merge_views(probs, merge, beta).cpu(), y, kept.cpu()))
             first += len(x)
-    if not first:
+    if not found:
         raise ValueError("There are no photos in the data.")
-    labels = None if any(y is None for y in targets) else torch.cat(targets)
-    kept = (torch.cat(every, 1), torch.cat(spreads)) if keep_views else (None, None)
-    return TTA(torch.cat(merged), labels, *kept, torch.cat(plain))
-
-# %% ../nbs/04_tta.ipynb #14a0f9e7
-def _looks(x: Tensor, views: Sequence[View], first: int) -> Iterator[Tensor]:
-    """The photos as they are, then each view of them, in the same order of memory."""
-    layout = (
-        torch.channels_last
-        if x.is_contiguous(memory_format=torch.channels_last)
-        else torch.contiguous_format
-    )
-    yield x
-    for view in views:
-        yield view(x, first).contiguous(memory_format=layout)
-
-
-def _predict(network: nn.Module, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    """Probabilities (N, C), at least float32."""
-    like = next((p for p in network.parameters() if p.is_floating_point()), x)
-    out = network(x.to(like.device, like.dtype))
-    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
-        got = f"the shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        raise ValueError(
-            f"The network must give a row of classes for each photo, ({len(x)}, C), not {got}."
-        )
-    out = out.as_subclass(Tensor)
-    return activation(out.float() if out.dtype.itemsize < 4 else out)
-
-
-def _softmax(out: Tensor) -> Tensor:
-    if out.shape[1] < 2:
-        raise ValueError(
-            "The network gives one number a photo, of which softmax would always make 1: pass "
-            "activation=torch.sigmoid, or what turns the number into a probability."
-        )
-    return out.softmax(1)
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """In eval mode and without gradients; afterwards each part is in its own mode again."""
-    modes = [(part, part.training) for part in network.modules()]
-    try:
-        network.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-def _training_style(model: nn.Module | Learner) -> Augment:
-    """How strongly the Learner's training photos are varied, where its loader says so."""
-    augment = getattr(getattr(getattr(model, "dls", None), "train", None), "augment", None)
-    return augment if isinstance(augment, Augment) else Augment()
-
-# %% ../nbs/04_tta.ipynb #2a96fb1a
-def _batches(
-    model: nn.Module | Learner, data: Any, batch_size: int
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Batches of photos, at least float32, on the model's device, and their labels on the CPU (or
-    None)."""
-    if data is None:
-        if not isinstance(model, Learner):
-            raise ValueError(
-                "With a plain module say what to predict: data=, a tensor of photos or a loader."
-            )
-        if len(model.dls.loaders) < 2:
-            raise ValueError("The Learner has no validation loader: say what to predict, data=...")
-        data = model.dls.valid
-    if isinstance(data, Tensor):
-        _check_photos(data)
-        if not _is_whole(batch_size, 1):
-            raise ValueError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
-        data = data.split(int(batch_size))
-    elif not isinstance(data, Iterable):
-        raise TypeError(
-            f"data must be a tensor of photos or a loader of batches, not a {type(data).__name__}."
-        )
-    network = model.model if isinstance(model, Learner) else model
-    like = next(itertools.chain(network.parameters(), network.buffers()), None)
-    loader = _in_order(data)
-    with _like_validation(loader):
-        for batch in loader:
-            x, y = _photos_and_labels(batch)
-            x = x if like is None else x.to(like.device)
-            yield x.float() if x.dtype.itemsize < 4 else x, y
-
-
-def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
-    parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-    if len(parts) not in (1, 2):
-        raise ValueError(
-            f"A batch must be photos, or photos and labels; this one has {len(parts)} parts."
-        )
-    _check_photos(parts[0])
-    labels = None if len(parts) == 1 else torch.as_tensor(parts[1]).as_subclass(Tensor).detach().cpu()
-    if labels is not None and labels.shape[:1] != parts[0].shape[:1]:
-        raise ValueError(
-            f"A batch has {len(parts[0])} photos and labels of the shape {tuple(labels.shape)}: there must"
-            " be one for each."
-        )
-    return parts[0].as_subclass(Tensor), labels
-
-
-def _in_order(data: Any) -> Any:
-    """The same photos in the data's order, all of them, each loaded as for validation."""
-    if isinstance(data, ImageLoader):
-        rows = data.dataset if data.dataset.split_idx else _not_for_training(data.dataset)
-        return data.new(rows, shuffle=False, drop_last=False, augment=None)
-    if isinstance(data, FastaiLoader):
-        return data.new(shuffle=False, drop_last=False)
-    return _torch_loader_in_order(data) if isinstance(data, DataLoader) else data
-
-
-def _not_for_training(photos: PhotoRows) -> PhotoRows:
-    return PhotoRows(photos.images, photos.rows, split_idx=1, labelled=photos.labelled)
-
-
-def _torch_loader_in_order(loader: DataLoader) -> DataLoader:
-    """PyTorch's loader, without shuffling and with the last batch."""
-    # who decides: a sampler of batches that somebody gave, or the loader's own
-    rule = loader.batch_sampler or loader
-    sampler, drop_last = getattr(rule, "sampler", None), getattr(rule, "drop_last", False)
-    if isinstance(sampler, SubsetRandomSampler):
-        raise ValueError(
-            "The loader's SubsetRandomSampler gives some of its photos in random order. Give a loader of"
-            " torch.utils.data.Subset(dataset, indices) instead."
-        )
-    if not isinstance(sampler, RandomSampler | WeightedRandomSampler) and not drop_last:
-        return loader
-    names = [
-        "num_workers",
-        "collate_fn",
-        "pin_memory",
-        "timeout",
-        "worker_init_fn",
-        "multiprocessing_context",
-    ]
-    settings = {
-        name: getattr(loader, name) for name in names + ["prefetch_factor"] * bool(loader.num_workers)
-    }
-    kept = None if isinstance(sampler, RandomSampler | WeightedRandomSampler) else sampler
-    return DataLoader(loader.dataset, rule.batch_size, sampler=kept, **settings)
-
-
-@contextlib.contextmanager
-def _like_validation(loader: Any) -> Iterator[None]:
-    """Tell fastai's random transforms, for as long as it lasts, that this is no training."""
-    switch = getattr(getattr(loader, "dataset", None), "set_split_idx", None)
-    with switch(1) if switch else contextlib.nullcontext():
-        yield
+    merged, labels, kept = zip(*found)
+    targets, each = None if any(y is None for y in labels) else torch.cat(labels), torch.cat(kept, 1)
+    result = TTA(torch.cat(merged), targets, plain=each[0])
+    return result._replace(views=each, spread=view_spread(each)) if keep_views else result
 
 # %% ../nbs/04_tta.ipynb #72fdf202
 def show_views(
@@ -547,58 +276,35 @@ def show_views(
     image: Tensor,  # one photo, (C, H, W), float 0 to 1, not normalized
     views: Sequence[View],  # beside the plain photo
     classes: Sequence[str],  # names of the classes
-    # what the network's photos go through; None: the Learner's own
-    normalize: Callable[[Tensor], Tensor] | None = None,
+    normalize: Callable[[Tensor], Tensor] | None = None,  # what the network's photos go through; None: the Learner's
     highlight: int | str | None = None,  # the true class, to be marked: its number or name
     merge: str = "mean",  # as in `merge_views`
-    top: int = 3,  # bars at most; the rest is put together in one more
+    top: int = 3,  # bars at most; one more holds the rest
     columns: int = 7,  # pictures in a row, at most
 ) -> Figure:
-    """Draw the views of a photo; under each what the network says of it, and at last the merged answer.
-
-    Raises what `tta` raises.
-    """
+    """Draw the views of a photo, the network's answer under each, and the merged answer. Raises what `tta` does."""
     from matplotlib import pyplot as plt
 
     from lessonkit.foundation.plots import as_pictures, label_bars
 
-    looks = list(_looks(image[None], views, 0))
-    prepare = normalize or _normalizing(model)
-    probs = torch.stack([tta(model, prepare(look), n=0).probs for look in looks])
-    bars = [*probs[:, 0], merge_views(probs, merge)[0]]
-    titles = ["as it is", *(view.name for view in views), "merged"]
-    columns = min(columns, len(bars))
-    rows = math.ceil(len(bars) / columns)
+    seen, prepare = list(_with_views(image[None], views, 0)), normalize or normalizer_of(model)
+    probs = torch.stack([tta(model, prepare(x), n=0).probs for x in seen])
+    answers = [*probs[:, 0], merge_views(probs, merge)[0]]
+    columns = min(columns, len(answers))
+    rows = math.ceil(len(answers) / columns)
     figure, axes = plt.subplots(2 * rows, columns, figsize=(1.8 * columns, 2.4 * rows), squeeze=False,
                                 layout="constrained", height_ratios=[1.3, 1] * rows)
     figure.get_layout_engine().set(h_pad=0.02, w_pad=0.03, hspace=0, wspace=0)
     for axis in axes.flat:
         axis.axis("off")
-    for number, (shares, title) in enumerate(zip(bars, titles)):
-        row, column = divmod(number, columns)
-        above, below = axes[2 * row : 2 * row + 2, column]
-        if number < len(looks):
-            above.imshow(as_pictures(looks[number])[0], cmap="gray")
-            above.set_title(title, fontsize=9, parse_math=False)
+    for place, (answer, name) in enumerate(zip(answers, ["as it is", *(view.name for view in views), "merged"])):
+        above, below = axes[2 * (place // columns) :, place % columns][:2]
+        if place < len(seen):
+            above.imshow(as_pictures(seen[place])[0], cmap="gray")
+            above.set_title(name, fontsize=9, parse_math=False)
             above.set_anchor("S")
         else:
-            above.text(0.5, 0.05, title, ha="center", fontweight="bold", transform=above.transAxes)
+            above.text(0.5, 0.05, name, ha="center", fontweight="bold", transform=above.transAxes)
         below.axis("on")
-        label_bars(below, shares, classes, highlight, top, letters=9)
+        label_bars(below, answer, classes, highlight, top, letters=9)
     return figure
-
-
-def _normalizing(model: nn.Module | Learner) -> Callable[[Tensor], Tensor]:
-    """What normalizes the Learner's validation photos; nothing for a plain module."""
-    steps = getattr(
-        getattr(getattr(getattr(model, "dls", None), "valid", None), "after_batch", None), "fs", ()
-    )
-    found = [step for step in steps if isinstance(step, FastaiNormalize)]
-
-    def normalize(x: Tensor) -> Tensor:
-        x = x.to(model.dls.valid.device or x.device) if found else x
-        for step in found:
-            x = step((x.as_subclass(TensorImage),))[0].as_subclass(Tensor)
-        return x
-
-    return normalize

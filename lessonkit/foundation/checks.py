@@ -153,6 +153,7 @@ def images(
     ndim: int | None = None,  # how many dimensions there must be; None: three or more, the last three (C, H, W)
     channels: int | None = None,  # how many channels there must be; None: any number
     whole: bool = False,  # uint8 values from 0 to 255 are fine too
+    empty: bool = True,  # a batch of no images is fine too
 ) -> Tensor:  # x itself
     """Return images that a technique can compute with.
 
@@ -163,9 +164,9 @@ def images(
     if not x.is_floating_point() and not (whole and x.dtype == torch.uint8):
         advice = "convert them first, x.float() / 255" if x.dtype == torch.uint8 else "convert them to floating point first"
         raise TypeError(f"Images of {_kind(x)} have no known scale: {advice}.")
-    if (x.ndim < 3 if ndim is None else x.ndim != ndim) or 0 in x.shape[-3:]:
+    if (x.ndim < 3 if ndim is None else x.ndim != ndim) or 0 in x.shape[0 if not empty else -3:]:
         advice = " For one image: x[None]." if ndim == 4 and x.ndim == 3 else ""
-        raise ValueError(f"Images must have the shape {'(N, C, H, W)' if ndim == 4 else '(..., C, H, W)'}, not {tuple(x.shape)}.{advice}")
+        raise ValueError(f"Images must have the shape {'(N, C, H, W)' if ndim == 4 else '(..., C, H, W)'}{'' if empty else ', nothing empty'}, not {tuple(x.shape)}.{advice}")
     if channels is not None and x.shape[-3] != channels:
         last = x.shape[-1] == channels
         advice = "the channels seem to come last, x.movedim(-1, -3)" if last else "convert the images, or count statistics on such ones"

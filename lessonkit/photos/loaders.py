@@ -6,6 +6,7 @@
 __all__ = ['LOADER_SETTINGS', 'MARGIN', 'PhotoRows', 'ImageLoader', 'check_set', 'image_dataloaders']
 
 # %% ../../nbs/photos/loaders.ipynb #e01f5057
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -32,7 +33,7 @@ from .photo_cache import cached_photos, read_photo
 
 # %% ../../nbs/photos/loaders.ipynb #ab1031d0
 LOADER_SETTINGS = frozenset(
-    "bs shuffle drop_last size augment seed device num_workers pin_memory do_setup".split()
+    "bs shuffle drop_last size augment training_style seed device num_workers pin_memory do_setup".split()
 ) | set(TfmdDL._methods)  # what `ImageLoader.new` takes; fastai passes transforms and methods of its own
 # the array behind the training photos is at least this many times as wide and high as the batches
 MARGIN = 1.5
@@ -52,7 +53,7 @@ class PhotoRows:
         labelled: bool = True,  # False: batches hold photos alone
     ):
         self.images, self.rows = images, np.asarray(rows)
-        self.split_idx, self.labelled = split_idx, labelled
+        self.split_idx, self.labelled, self.told = split_idx, labelled, None
         self.vocab, self.c = CategoryMap(images.classes, sort=False), len(images.classes)
 
     def __len__(self) -> int:
@@ -67,6 +68,16 @@ class PhotoRows:
         """The full-size photo and its class number."""
         row = self.rows[i]
         return read_photo(self.images.paths[row]), int(self.images.labels[row])
+
+    @contextlib.contextmanager
+    def set_split_idx(self, i: int) -> Iterator["PhotoRows"]:
+        """Serve the photos as in training (0) or as in validation (1), for as long as it lasts; for `learn.tta`."""
+        before = self.split_idx, self.told
+        self.split_idx = self.told = i
+        try:
+            yield self
+        finally:
+            self.split_idx, self.told = before
 
     def decode(self, item: tuple, full: bool = True) -> tuple:
         """Class numbers back to names, for fastai's `show_batch`."""
@@ -97,6 +108,7 @@ class ImageLoader(TfmdDL):
         drop_last: bool = False,
         size: int = 64,  # side of the pictures, in pixels
         augment: Augment | None = None,  # random crop and flip; None: the centre square
+        training_style: Augment | None = None,  # how to augment when fastai's `learn.tta` asks for it
         seed: int = 0,  # with the epoch's number decides everything random
         **kwargs,  # of fastai's TfmdDL
     ):
@@ -104,8 +116,9 @@ class ImageLoader(TfmdDL):
         self.generators = SimpleNamespace(
             **{name: torch.Generator() for name in ("order", "augment", "technique")}
         )
-        self.augment, self.seed, self.epoch, self.last_indices = augment, seed, 0, None
-        self._arrays: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.augment, self.training_style = augment, training_style
+        self.seed, self.epoch, self.last_indices = seed, 0, None
+        self._arrays: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
         self.size = size
         super().__init__(dataset, bs=bs, shuffle=shuffle, drop_last=drop_last, **kwargs)
         self._types = {tuple: [TensorImage, TensorCategory] if dataset.labelled else [TensorImage]}
@@ -168,12 +181,19 @@ class ImageLoader(TfmdDL):
             for rows, crops in zip(some, self._crops(some)):
                 yield self._make_batch(rows, crops)
 
+    @property
+    def style(self) -> Augment | None:
+        """How strongly photos are varied now: as set, or as fastai's `learn.tta` asks."""
+        told = self.dataset.told
+        return self.augment if told is None else None if told else self.augment or self.training_style
+
     def _crops(self, chunks: list[np.ndarray]) -> list[Crops | None]:
-        if self.augment is None:
+        style = self.style
+        if style is None:
             return [None] * len(chunks)
         _, sizes = self._array()
         batches = [torch.from_numpy(np.divide(*sizes[rows].T)) for rows in chunks]  # width / height
-        return crops_of_batches(batches, self.augment, self.generators.augment)
+        return crops_of_batches(batches, style, self.generators.augment)
 
     def _make_batch(self, rows: np.ndarray, crops: Crops | None = None) -> tuple:
         photos, _ = self._array()
@@ -196,14 +216,12 @@ class ImageLoader(TfmdDL):
 
     def _array(self) -> tuple[np.ndarray, np.ndarray]:
         """The smallest decoded array that serves the present size; decoded when there is none."""
-        needed = self.size if self.augment is None else math.ceil(self.size * MARGIN)
-        served_by = [side for side in self._arrays if side >= needed]
+        fit, needed = ("crop", self.size) if self.style is None else ("squish", math.ceil(self.size * MARGIN))
+        served_by = [(how, side) for how, side in self._arrays if how == fit and side >= needed]
         if not served_by:
             paths = [self.dataset.images.paths[row] for row in self.dataset.rows]
-            self._arrays[needed] = cached_photos(
-                paths, needed, "crop" if self.augment is None else "squish"
-            )
-            return self._arrays[needed]
+            self._arrays[fit, needed] = cached_photos(paths, needed, fit)
+            return self._arrays[fit, needed]
         return self._arrays[min(served_by)]
 
     def prepare(self) -> "ImageLoader":  # itself
@@ -232,6 +250,13 @@ class ImageLoader(TfmdDL):
 
         return super().show_results(*args, **kwargs)
 
+    def in_order(self) -> "ImageLoader":
+        """A loader of the same photos as validation sees them: in the set's order, all, not augmented."""
+        rows = self.dataset
+        if not rows.split_idx:
+            rows = PhotoRows(rows.images, rows.rows, split_idx=1, labelled=rows.labelled)
+        return self.new(rows, shuffle=False, drop_last=False, augment=None)
+
     def new(
         self,
         # other photos: rows, a set, or a list of files
@@ -251,6 +276,8 @@ class ImageLoader(TfmdDL):
             dataset = PhotoRows(dataset, np.arange(len(dataset)), split_idx=1)
         elif not isinstance(dataset, PhotoRows):
             dataset = _unlabelled(dataset, self.dataset.vocab)
+        if "shuffled" in kwargs:  # as fastai's `learn.tta` spells it
+            kwargs["shuffle"] = kwargs.pop("shuffled")
         if unknown := kwargs.keys() - LOADER_SETTINGS:
             raise TypeError(
                 f"A loader has no setting {', '.join(sorted(unknown))}; it has"
@@ -262,13 +289,14 @@ class ImageLoader(TfmdDL):
             drop_last=self.drop_last,
             size=self.size,
             augment=self.augment,
+            training_style=self.training_style,
             seed=self.seed,
             device=self.device,
             after_batch=self.after_batch,
             do_setup=False,
         )
         new = (cls or type(self))(dataset, **(settings | kwargs))
-        if dataset is self.dataset and new.augment is self.augment:
+        if dataset is self.dataset:
             new._arrays = self._arrays
         return new
 
@@ -322,5 +350,5 @@ def image_dataloaders(
     train = ImageLoader(
         PhotoRows(images, images.indices("train"), 0), shuffle=True, augment=strength, **shared
     )
-    valid = ImageLoader(PhotoRows(images, images.indices("valid"), 1), **shared)
+    valid = ImageLoader(PhotoRows(images, images.indices("valid"), 1), training_style=strength, **shared)
     return DataLoaders(train.prepare(), valid.prepare(), device=train.device)
