@@ -139,7 +139,7 @@ def corner_crops(
 
 five_crop = corner_crops()
 
-
+# %% ../nbs/04_tta.ipynb #6415479c
 def scales(
     *sizes: int,  # shorter sides, in pixels
 ) -> tuple[View, ...]:  # one view for each size, of that size
@@ -151,21 +151,6 @@ def scales(
     """
     sizes = [checks.whole_number(size, "a scale", unit="pixels") for size in sizes]
     return tuple(View(f"{size} px", partial(resize_batch, size=size)) for size in sizes)
-
-# %% ../nbs/04_tta.ipynb #6415479c
-def scales(
-    *sizes: int,  # shorter sides, in pixels
-) -> tuple[View, ...]:  # one view for each size, of that size
-    """Resize each photo (antialiased); for networks that take any size. Raises `ValueError` for sizes
-    below 1.
-
-    Source: Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image
-    Recognition, section 3.2.
-    """
-    for size in sizes:
-        if not _is_whole(size, 1):
-            raise ValueError(f"A scale must be a whole number of pixels, at least 1, not {size!r}.")
-    return tuple(View(f"{size} px", partial(resize_batch, size=int(size))) for size in sizes)
 
 # %% ../nbs/04_tta.ipynb #eab477d2
 def random_views(

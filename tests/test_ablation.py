@@ -1,8 +1,12 @@
 """The fair comparison: the same seed is the same luck for every technique, and nothing is trained twice."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +14,7 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 from PIL import Image
-from tiny_photos import draw
+from tiny_photos import draw, trained
 from torch import nn
 
 from lessonkit.ablation import TECHNIQUES, Technique, run_ablation, smallest_subset
@@ -149,6 +153,19 @@ def test_a_repeated_trial_is_equal_and_leaves_random_states_alone(images):
     after = torch.rand(1), np.random.rand(), random.random()
     torch.manual_seed(0), np.random.seed(0), random.seed(0)
     assert after == (torch.rand(1), np.random.rand(), random.random())
+
+
+@pytest.mark.processor
+def test_the_same_machine_gives_the_same_numbers_twice(images):
+    """To the last digit, whatever the number of threads, in this process and in another one: numbers as JSON have all their digits."""
+    folder = images.paths[0].parent.parent
+    here, again = ({threads: trained(folder, threads) for threads in (1, 2)} for _ in range(2))
+    assert here == again and len(here[1]["losses"]) == len(here[2]["losses"]) == 8
+    code = "import json, sys; from tiny_photos import trained; print(json.dumps([trained(sys.argv[1], threads) for threads in (1, 2)]))"
+    places = os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(folder)], capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": places})  # fmt: skip
+    assert json.loads(run.stdout.splitlines()[-1]) == [here[1], here[2]]
 
 
 def test_baseline_always_runs_and_rerun_trains_nothing(images, tmp_path, monkeypatch):

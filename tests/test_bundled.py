@@ -39,7 +39,7 @@ def test_every_file_can_be_read_and_no_damage_or_copy_is_unknown(made, truth):
 
 
 def test_another_process_with_other_hashes_draws_the_same(made, tmp_path):
-    program = f"from lessonkit.bundled import make_bundled; make_bundled({str(tmp_path / 'again')!r}, **{SMALL!r})"
+    program = f"from lessonkit.photos.bundled import make_bundled; make_bundled({str(tmp_path / 'again')!r}, **{SMALL!r})"
     subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONHASHSEED": "7"}, check=True)
     for path in made.rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(made)).read_bytes(), path

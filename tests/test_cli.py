@@ -156,33 +156,40 @@ def test_ctrl_c_says_what_is_stored_and_how_to_go_on(photos, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit "ignore Ctrl-C"
     )
     stored = tmp_path / "study/trials.jsonl"
-    end = time.monotonic() + 120
-    while not (stored.exists() and stored.read_bytes().count(b"\n") >= 2):
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    try:
+        while not (stored.exists() and stored.read_bytes().count(b"\n") >= 2):  # of a thousand
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert re.search(r"Stopped\. \d+ trials are stored in study: the same command goes on", told)
     assert "Traceback" not in told
 
 
 def test_help_is_quick_and_shows_examples(tmp_path):
-    start = time.perf_counter()
     run = lessonkit("ablate", "--help", cwd=tmp_path)
     assert run.returncode == 0 and "examples:" in run.stdout and "lessonkit ablate photos" in run.stdout
-    assert time.perf_counter() - start < 5
-    code = "import sys, lessonkit.cli; print([m for m in ('torch', 'fastai', 'pandas', 'matplotlib') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    code = """
+import sys
+from lessonkit.cli import main
+try:
+    main(["ablate", "--help"])
+except SystemExit:  # nothing that takes seconds to load
+    print([m for m in ("torch", "fastai", "pandas", "matplotlib") if m in sys.modules])
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.splitlines()[-1] == "[]"
 
 
 # --- lessonkit subset, and studies on a subset
 
 def test_a_chosen_set_is_written_and_can_be_used_at_once(photos, tmp_path, here):
-    run = lessonkit("subset", photos, "--n", "8", "--size", "16", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert "Chosen: 8 of 32 training photos." in run.stdout and "Traceback" not in run.stderr
-    assert re.search(r"^mean distance +[\d.]+ +[\d.]+ \([\d.]+ to [\d.]+\)$", run.stdout, re.M)  # random choice stands beside it
+    code, printed, errors = here("subset", photos, "--n", "8", "--size", "16")
+    assert code == 0, errors
+    assert "Chosen: 8 of 32 training photos." in printed and not errors
+    assert re.search(r"^mean distance +[\d.]+ +[\d.]+ \([\d.]+ to [\d.]+\)$", printed, re.M)  # random choice stands beside it
     whole, few = ImageSet.from_folder(photos), ImageSet.from_folder(tmp_path / "subset-my photos")
     assert len(few.indices("train")) == 8 and len(few.classes) == 2  # letters that other systems refuse are written as %XX
     assert np.bincount(few.labels[few.indices("train")]).tolist() == [4, 4]

@@ -342,7 +342,7 @@ def test_verdicts_among_many_only_become_more_careful_and_the_seeds_needed_agree
     ]
 
 
-def share_of_tables(draw, words: tuple[str, ...], margin: float, n: int = 400) -> tuple[float, float]:
+def share_of_tables(draw, words: tuple[str, ...], margin: float, n: int = 200) -> tuple[float, float]:
     """In how many tables one line at least says one of the words: by Holm's rule, and without it."""
     tables = [summarize(draw(), margin=margin).iloc[1:] for _ in range(n)]
     columns = "verdict", "plain_verdict"
@@ -358,13 +358,13 @@ def draw_table(rng, gain: float) -> pd.DataFrame:
 def test_six_techniques_that_do_nothing_seldom_seem_to_do_something():
     rng = np.random.default_rng(0)
     by_holm, plain = share_of_tables(lambda: draw_table(rng, 0.0), ("helps", "hurts"), margin=0)
-    assert by_holm <= stats.binom.ppf(0.999, 400, 0.05) / 400 < plain
+    assert by_holm <= stats.binom.ppf(0.999, 200, 0.05) / 200 < plain
 
 
 def test_six_techniques_that_matter_just_so_much_are_seldom_called_equal():
     rng = np.random.default_rng(0)  # the margin is wide, so that the intervals fit inside
     by_holm, plain = share_of_tables(lambda: draw_table(rng, 0.05), ("no difference",), margin=0.05)
-    assert by_holm <= stats.binom.ppf(0.999, 400, 0.025) / 400 < plain  # a half of 5 %: they lie beyond one end
+    assert by_holm <= stats.binom.ppf(0.999, 200, 0.025) / 200 < plain  # a half of 5 %: they lie beyond one end
 
 
 # --- how many seeds
@@ -463,7 +463,7 @@ def test_looking_again_keeps_the_promise_that_naive_looking_breaks(looks, spendi
 
 def test_looking_again_keeps_the_promise_with_photos_and_many_techniques():
     rng = np.random.default_rng(0)
-    looks, n, photos = (3, 5, 8), 150, 60
+    looks, n, photos = (3, 5, 8), 100, 60
     levels = look_confidence(looks, 8)
     found = []
     for _ in range(n):

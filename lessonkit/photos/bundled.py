@@ -5,15 +5,9 @@
 # %% ../../nbs/photos/bundled.ipynb #4cdd2055
 from __future__ import annotations
 
-import contextlib
 import csv
-import glob
 import hashlib
 import json
-import os
-import shutil
-import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +16,8 @@ from PIL import Image
 from numpy.random import Generator
 from tqdm import tqdm
 
-from ..foundation.files import cache_dir
+from ..foundation import checks
+from ..foundation.files import cache_dir, new_folder
 from .drawings import CLASSES, draw, one_of
 from .photo_cache import in_order
 
@@ -138,19 +133,9 @@ def make_bundled(
     rows = plan_set(n_train, n_valid, label_noise, near_duplicates, seed)
     if _is_finished(target, made_by, rows):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(target)
-    making = target.with_name(f"{target.name}.making-{uuid.uuid4().hex}")
-    try:
+    with new_folder(target) as making:
         _write_set(making, rows, size, made_by, progress)
-        if target.is_dir() and not any(target.iterdir()):
-            target.rmdir()  # Windows doesn't rename onto an empty folder
-        os.rename(making, target)
-    except OSError:
-        if not _is_finished(target, made_by, rows):  # else another process was faster: its set is as good
-            raise
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+    _is_finished(target, made_by, rows)  # if another process was faster: its set is as good, or it is refused
     return target
 
 # %% ../../nbs/photos/bundled.ipynb #14f4733f
@@ -159,24 +144,11 @@ def _checked_options(
 ) -> dict:
     """Return the options as plain numbers; raise `ValueError` where one makes no sense."""
     options = {"version": VERSION}
-    for name, value, least in (
-        ("n_train", n_train, len(CLASSES)),
-        ("n_valid", n_valid, len(CLASSES)),
-        ("size", size, 16),
-        ("seed", seed, 0),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            why = f" (one picture for each of the {len(CLASSES)} classes)" if name.startswith("n_") else ""
-            raise ValueError(f"{name}={value!r} must be a whole number, at least {least}{why}.")
-        options[name] = int(value)
+    for name, value, least in (("n_train", n_train, len(CLASSES)), ("n_valid", n_valid, len(CLASSES)), ("size", size, 16)):
+        options[name] = checks.whole_number(value, name, least)
+    options["seed"] = checks.whole_number(seed, "seed", 0)
     for name, value, most in (("label_noise", label_noise, 1), ("near_duplicates", near_duplicates, 0.5)):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float | np.number)
-            or not 0 <= value <= most
-        ):
-            raise ValueError(f"{name}={value!r} is a share: it must lie between 0 and {most}.")
-        options[name] = float(value)
+        options[name] = checks.number(value, name, 0, most, hint="a share of the training pictures")
     if round(near_duplicates * n_train) > n_train - len(CLASSES):
         raise ValueError(
             f"near_duplicates={near_duplicates} of n_train={n_train} pictures leaves a class without an"
@@ -241,11 +213,3 @@ def _write_set(folder: Path, rows: Sequence[dict], size: int, made_by: dict, pro
         writer.writeheader()
         writer.writerows(rows)
     (folder / "made_by.json").write_text(json.dumps(made_by), encoding="utf-8")
-
-
-def _remove_abandoned(target: Path, older_than: float = 24 * 3600) -> None:
-    """Remove what processes that were making this very set left behind when killed, a day ago or more."""
-    for left in target.parent.glob(f"{glob.escape(target.name)}.making-" + "[0-9a-f]" * 32):
-        with contextlib.suppress(OSError):  # another process removed it first
-            if time.time() - left.stat().st_mtime > older_than:
-                shutil.rmtree(left, ignore_errors=True)

@@ -12,8 +12,6 @@ import json
 import os
 import shutil
 import stat
-import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +22,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ..foundation.checks import one_line
-from ..foundation.files import cache_dir
+from ..foundation.files import cache_dir, new_folder
 from ..foundation.plots import to_rgb
 
 # %% ../../nbs/photos/photo_cache.ipynb #1a61dbe2
@@ -154,21 +152,16 @@ def cached_photos(
     target = folder / fingerprint(paths, size=size, fit=fit)
     if (found := _open_arrays(target, len(paths), size)) is not None:
         return found
-    _remove_abandoned(folder)
     needed, free = len(paths) * size * size * 3, shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(f"The decoded photos need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free: use a "
                       "smaller size, or set LESSONKIT_CACHE to a folder on a larger disk.")
-    making = folder / f"making-{uuid.uuid4().hex}"
     try:
-        making.mkdir()
-        _write_arrays(making, paths, size, fit, progress)
-        _publish(making, target)
+        with new_folder(target, abandoned="*") as making:
+            _write_arrays(making, paths, size, fit, progress)
     except OSError as error:
         raise OSError(f"The decoded photos can't be written into {folder} ({error.strerror}): make room there, or set "
                       "LESSONKIT_CACHE to a folder on a larger disk.") from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
     arrays = _open_arrays(target, len(paths), size)
     if arrays is None:
         raise OSError(f"{target} was damaged while it was written: remove it and try again.")
@@ -223,22 +216,3 @@ def _write_arrays(folder: Path, paths: Sequence[Path], size: int, fit: str, prog
         file.flush()
         os.fsync(file.fileno())
     np.save(folder / "sizes.npy", sizes)
-
-
-def _publish(making: Path, target: Path) -> None:
-    """Give a finished folder its good name; when another process was faster, its equal result stays."""
-    try:
-        os.rename(making, target)
-    except OSError:
-        if not target.exists():
-            raise
-
-
-def _remove_abandoned(folder: Path, older_than: float = 24 * 3600) -> None:
-    """Remove what killed processes left behind a day (in seconds) or more ago."""
-    for left in folder.glob("making-*"):
-        try:
-            if time.time() - left.stat().st_mtime > older_than:
-                shutil.rmtree(left, ignore_errors=True)
-        except OSError:  # another process removed it first
-            continue

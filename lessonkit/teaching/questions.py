@@ -242,6 +242,28 @@ QUESTIONS: dict[str, Question] = {
         ),
         tolerance=1e-3,
     ),
+    "00.epochs": Question(
+        "choice",
+        "A table of thirty epochs: the training loss falls to the end. The validation loss falls until epoch 12 and rises"
+        " after it, and the validation accuracy stands still from there. What do you read from it?",
+        answer="c",
+        choices={
+            "a": "The learning rate is too low: the network would need some more epochs to get better.",
+            "b": "The validation photos are harder than the training photos, so nothing can be said.",
+            "c": "From epoch 12 on the network memorizes the training photos: it overfits.",
+            "d": "Something is broken, because both losses must fall together in every training run.",
+        },
+        why=(
+            "What it learns after epoch 12 fits the training photos alone. The validation photos show it, and that is"
+            " what they are for."
+        ),
+        hint="On which photos does the network still get better after epoch 12?",
+        mistakes=(
+            ("a", "More epochs would be more of the same: the training loss falls already."),
+            ("b", "Until epoch 12 both got better together. What has changed since then?"),
+            ("d", "They often part company in long training runs. No step is wrong; the network is."),
+        ),
+    ),
     "01.paired": Question(
         "number",
         "With seeds 0, 1, 2 the baseline reaches accuracies 0.71, 0.75, 0.68. With the same seeds the"
