@@ -53,7 +53,7 @@ class PhotoRows:
         labelled: bool = True,  # False: batches hold photos alone
     ):
         self.images, self.rows = images, np.asarray(rows)
-        self.split_idx, self.labelled, self.told = split_idx, labelled, None
+        self.split_idx, self.labelled, self.told, self.passes = split_idx, labelled, None, 0
         self.vocab, self.c = CategoryMap(images.classes, sort=False), len(images.classes)
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class PhotoRows:
     def set_split_idx(self, i: int) -> Iterator["PhotoRows"]:
         """Serve the photos as in training (0) or as in validation (1), for as long as it lasts; for `learn.tta`."""
         before = self.split_idx, self.told
-        self.split_idx = self.told = i
+        self.split_idx, self.told, self.passes = i, i, 0
         try:
             yield self
         finally:
@@ -150,6 +150,8 @@ class ImageLoader(TfmdDL):
 
     def randomize(self) -> None:
         """Start an epoch: fastai calls it first of all."""
+        if self.dataset.told is not None:  # `learn.tta` makes a new loader for each of its passes
+            self.epoch, self.dataset.passes = self.dataset.passes, self.dataset.passes + 1
         for number, generator in enumerate(vars(self.generators).values()):
             state = np.random.SeedSequence((self.seed, self.epoch, number)).generate_state(1, np.uint64)
             generator.manual_seed(int(state[0]))

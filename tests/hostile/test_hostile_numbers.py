@@ -110,7 +110,7 @@ REFUSED = {
     "spread of nothing": (lambda: view_spread(PROBS[:0]), r"\(V, N, C\)"),
     "crop share": (lambda: corner_crops("a"), "share='a'"),
     "crop share nan": (lambda: corner_crops(NAN), "share=nan"),
-    "scale": (lambda: scales(32, 0), "not 0"),
+    "scale": (lambda: scales(32, 0), "a scale=0"),
     "schedule start": (lambda: size_schedule(10, 8, 4), "start=8"),
     "schedule steps": (lambda: size_schedule(2.5, 4, 8), "steps=2.5"),
     "schedule fraction": (lambda: size_schedule(10, 4, 8, finetune_fraction=NAN), "finetune_fraction=nan"),
