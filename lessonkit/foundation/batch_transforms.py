@@ -36,7 +36,10 @@ def resize_batch(
     size = checks.whole_number(size, "size", unit="pixels")
     height, width = x.shape[-2:]
     scale = size / min(height, width)
-    sides = [size if side == min(height, width) else max(size, round(side * scale)) for side in (height, width)]
+    sides = [
+        size if side == min(height, width) else max(size, round(side * scale))
+        for side in (height, width)
+    ]
     return _interpolate(x, sides)
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #6f03675a
@@ -59,15 +62,15 @@ def flip_batch(
     x: Tensor,  # images, (N, C, H, W)
     which: Tensor,  # which of them to mirror, (N,), bool
 ) -> Tensor:  # a new tensor of the same shape
-    """Mirror some images of a batch, left to right. Raises `ValueError` unless there is one bool an image."""
+    """Mirror some images of a batch. Raises `ValueError` unless there is one bool for each image."""
     checks.images(x, ndim=4, whole=True, empty=False)
     if not isinstance(which, Tensor) or which.dtype != torch.bool or which.shape != x.shape[:1]:
-        raise ValueError(f"which must be a tensor of {len(x)} bools, one for each image, not {which!r:.60}.")
+        raise ValueError(f"which must be a tensor of {len(x)} bools, one an image, not {which!r:.60}.")
     return torch.where(which.to(x.device)[:, None, None, None], x.flip(-1), x)
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #11e20b8f
 class Crops(NamedTuple):
-    """One choice for each photo of a batch; the four fractions are of the photo's height and width, 0 to 1."""
+    """One choice for each photo of a batch; fractions of the photo's height and width, 0 to 1."""
 
     top: Tensor  # (N,)
     left: Tensor  # (N,)
@@ -89,7 +92,9 @@ def check_augment(
 ) -> None:
     """Raise `TypeError` or `ValueError` for settings that can't be meant."""
     if not isinstance(augment, Augment):
-        raise TypeError(f"augment={augment!r:.80} must be an Augment(min_area=..., max_ratio=..., flip=...).")
+        raise TypeError(
+            f"augment={augment!r:.80} must be an Augment(min_area=..., max_ratio=..., flip=...)."
+        )
     checks.number(augment.min_area, "augment's min_area", above=0, at_most=1, hint="up to 1")
     checks.number(augment.max_ratio, "augment's max_ratio", at_least=1)
     checks.number(augment.flip, "augment's flip", at_least=0, at_most=1)
@@ -105,10 +110,11 @@ def random_crops(
 ) -> Crops:  # one choice a photo
     """Draw a part of each photo, and whether to mirror it.
 
-    The rule is that of torchvision's `RandomResizedCrop`, except for photos too long for a crop of the drawn
-    area and an allowed shape: they give the largest one, anywhere along the photo (torchvision's stays in
-    the centre). A batch always takes the same number of random numbers, so later draws don't depend on
-    earlier ones. Raises `ValueError` for proportions that are none and for settings out of range.
+    The rule is that of torchvision's `RandomResizedCrop`, except for photos too long for a crop of
+    the drawn area and an allowed shape: they give the largest one, anywhere along the photo
+    (torchvision's stays in the centre). A batch always takes the same number of random numbers, so
+    later draws don't depend on earlier ones. Raises `ValueError` for proportions that are none and
+    for settings out of range.
     Source: Szegedy et al. 2015, Going Deeper with Convolutions, section 6.
     """
     return crops_of_batches([proportions], augment, generator)[0]
@@ -140,7 +146,9 @@ def _draw(n: int, augment: Augment, generator: torch.Generator) -> tuple[Tensor,
 def _fit(proportions: Tensor, area: Tensor, ratio: Tensor, place: Tensor, augment: Augment) -> Crops:
     """The first try of each photo that lies inside of it."""
     if not ((proportions > 0) & proportions.isfinite()).all():
-        raise ValueError(f"Width over height must be above 0 for each photo, not {proportions.min():.3g}.")
+        raise ValueError(
+            f"Width over height must be above 0 for each photo, not {proportions.min():.3g}."
+        )
     photo = proportions.float()[:, None]  # in units of its height, a photo is `photo` wide and 1 high
     height, width = (area * photo / ratio).sqrt(), (area * ratio / photo).sqrt()
     fits = (height <= 1) & (width <= 1)
@@ -169,7 +177,9 @@ def random_resized_crop(
     rows = _whole_pixels(crops.top, crops.height, x.shape[-2])
     columns = _whole_pixels(crops.left, crops.width, x.shape[-1])
     if x.dtype == torch.uint8 and x.device.type == "cpu":
-        return torch.cat([_cut(*one, size) for one in zip(x.split(1), rows, columns, crops.flipped.tolist())])
+        return torch.cat(
+            [_cut(*one, size) for one in zip(x.split(1), rows, columns, crops.flipped.tolist())]
+        )
     rows, columns = (
         resize_weights(*torch.tensor(spans, device="cpu").T, side, size).to(x.device)
         for spans, side in zip((rows, columns), x.shape[-2:])
@@ -188,7 +198,9 @@ def _whole_pixels(starts: Tensor, lengths: Tensor, side: int) -> list[tuple[int,
     return spans
 
 
-def _cut(photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped: bool, size: int) -> Tensor:
+def _cut(
+    photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped: bool, size: int
+) -> Tensor:
     (top, height), (left, width) = rows, columns
     part = _interpolate(photo[:, :, top : top + height, left : left + width], [size, size])
     return part.flip(-1) if flipped else part
@@ -202,8 +214,8 @@ def resize_weights(
 ) -> Tensor:  # (N, new, old), float32; rows sum to 1
     """Weigh old pixels for an antialiased bilinear resize along one side: `weights @ pixels`.
 
-    A new pixel is a mean of old ones, weighted by a triangle as wide as the new pixel, and at least as wide
-    as an old one.
+    A new pixel is a mean of old ones, weighted by a triangle as wide as the new pixel, and at least
+    as wide as an old one.
     """
     scale = (length / new)[:, None, None]  # old pixels a new one
     middle = start[:, None, None] + scale * (torch.arange(new, device="cpu")[None, :, None] + 0.5)
@@ -238,7 +250,7 @@ def enlarge(
 
 
 def _places(start: Tensor, length: Tensor, side: int) -> Tensor:
-    """Where each new pixel lies along a side, (N, side), from -1 to 1 as `grid_sample` counts; inside the box."""
+    """Where new pixels lie along a side, (N, side), -1 to 1 as `grid_sample` counts; inside the box."""
     start, length = start.double()[:, None], length.double()[:, None]
     place = start - 0.5 + (torch.arange(side, device=start.device) + 0.5) * length / side
     return (2 * torch.minimum(torch.maximum(place, start), start + length - 1) + 1) / side - 1

@@ -178,7 +178,7 @@ def refresh_batch_norm(
     batches: Iterable[Tensor | tuple | list],  # as in training: images, or images first and then labels
     n_inputs: int | None = 1,  # how many parts of a batch the network takes; None: all
 ) -> None:
-    """Count batch norm's mean and variance again, with the network as it is now; all batches count the same.
+    """Count batch norm's mean and variance again, with the network as it is; all batches count the same.
 
     All other layers predict meanwhile (no dropout), and every layer's mode comes back as it was. After an
     error the old statistics are there again. Raises `ValueError` when there are layers but no batches.
@@ -187,7 +187,8 @@ def refresh_batch_norm(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not a {type(model).__name__}.")
-    norms = [part for part in model.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    norms = [part for part in model.modules() if isinstance(part, _BatchNorm)]
+    norms = [norm for norm in norms if norm.running_mean is not None]
     if not norms:
         return
     kept = [(norm, norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]

@@ -41,7 +41,9 @@ def network_of(
     """Return the network of a Learner, or the network itself. Raises `TypeError` for anything else."""
     network = model.model if isinstance(model, Learner) else model
     if not isinstance(network, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module or a fastai Learner, not a {type(network).__name__}.")
+        raise TypeError(
+            f"model must be a torch.nn.Module or a fastai Learner, not a {type(network).__name__}."
+        )
     return network
 
 
@@ -74,7 +76,9 @@ def probabilities(
     out = network(x.to(like.device, like.dtype))
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
         got = f"the shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        raise ValueError(f"The network must give a row of classes for each photo, ({len(x)}, C), not {got}.")
+        raise ValueError(
+            f"The network must give a row of classes for each photo, ({len(x)}, C), not {got}."
+        )
     out = checks.plain(out)
     return activation(out.float() if out.dtype.itemsize < 4 else out)
 
@@ -84,14 +88,19 @@ def checked_views(
 ) -> Tensor:  # (V, N, C), at least float32
     """Return the predictions of several views, ready to be merged.
 
-    Raises `TypeError` for anything but a tensor of floating-point numbers, `ValueError` for another shape.
+    Raises `TypeError` for anything but a tensor of floating-point numbers, `ValueError` for another
+    shape.
     """
     if not isinstance(probs, Tensor):
-        raise TypeError(f"probs must be a tensor (V, N, C), not a {type(probs).__name__}: torch.stack makes one of a list.")
+        raise TypeError(
+            f"probs must be a tensor (V, N, C), not a {type(probs).__name__}: torch.stack(probs)."
+        )
     if not probs.is_floating_point():
         raise TypeError(f"probs must be floating-point probabilities, not {probs.dtype}.")
     if probs.ndim != 3 or not len(probs):
-        raise ValueError(f"probs must have the shape (V, N, C), of one view or more, not {tuple(probs.shape)}.")
+        raise ValueError(
+            f"probs must have the shape (V, N, C), of one view or more, not {tuple(probs.shape)}."
+        )
     return probs.float() if probs.dtype.itemsize < 4 else probs
 
 # %% ../../nbs/foundation/predictions.ipynb #c34894fd
@@ -102,14 +111,19 @@ def batches_in_order(
 ) -> Iterator[tuple[Tensor, Tensor | None]]:  # photos, at least float32, and their labels
     """Yield every photo of the data once, in order, as validation would see it.
 
-    A sampler of your own decides the order. Raises `ValueError` and `TypeError` for data that can't be
-    predicted, and for loaders that give a part of their photos in random order or to one process of many.
+    A sampler of your own decides the order. Raises `ValueError` and `TypeError` for data that can't
+    be predicted, and for loaders that give a part of their photos in random order or to one process
+    of many.
     """
     data = _validation_loader(model) if data is None else data
     if isinstance(data, Tensor):
-        data = checks.images(data, ndim=4, empty=False).split(checks.whole_number(batch_size, "batch_size"))
+        data = checks.images(data, ndim=4, empty=False).split(
+            checks.whole_number(batch_size, "batch_size")
+        )
     elif not isinstance(data, Iterable):
-        raise TypeError(f"data must be a tensor of photos or a loader of batches, not a {type(data).__name__}.")
+        raise TypeError(
+            f"data must be a tensor of photos or a loader of batches, not a {type(data).__name__}."
+        )
     network = network_of(model)
     like = next(itertools.chain(network.parameters(), network.buffers()), None)
     loader = in_order(data)
@@ -122,7 +136,9 @@ def batches_in_order(
 
 def _validation_loader(model: nn.Module | Learner) -> Iterable:
     if not isinstance(model, Learner):
-        raise ValueError("With a plain module say what to predict: data=, a tensor of photos or a loader.")
+        raise ValueError(
+            "With a plain module say what to predict: data=, a tensor of photos or a loader."
+        )
     if len(model.dls.loaders) < 2:
         raise ValueError("The Learner has no validation loader: say what to predict, data=...")
     return model.dls.valid
@@ -139,15 +155,17 @@ def _as_validation(loader: Any) -> Iterator[None]:
 def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
     parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     if len(parts) not in (1, 2):
-        raise ValueError(f"A batch must be photos, or photos and labels; this one has {len(parts)} parts.")
+        raise ValueError(
+            f"A batch must be photos, or photos and labels; this one has {len(parts)} parts."
+        )
     x = checks.plain(checks.images(parts[0], ndim=4, empty=False))
     if len(parts) == 1:
         return x, None
     labels = checks.plain(torch.as_tensor(parts[1])).detach().cpu()
     if labels.shape[:1] != x.shape[:1]:
         raise ValueError(
-            f"A batch has {len(x)} photos and labels of the shape {tuple(labels.shape)}: there must be one"
-            " for each."
+            f"A batch has {len(x)} photos and labels of the shape {tuple(labels.shape)}: there must be"
+            " one for each."
         )
     return x, labels
 
@@ -155,7 +173,7 @@ def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
 def in_order(
     data: Any,  # a loader, or batches
 ) -> Any:  # what gives the same photos
-    """Return a loader of the same photos in the data's order, all of them, each loaded as for validation.
+    """Return a loader of the same photos in the data's order, all of them, loaded as for validation.
 
     Raises `ValueError` where that can't be: photos in random order, or one process's share of them.
     """
@@ -168,11 +186,11 @@ def in_order(
 
 
 RANDOM = (RandomSampler, WeightedRandomSampler, DistributedSampler)
-SHARES = ("num_replicas", "world_size", "num_processes")  # how samplers and loaders name the number of processes
+SHARES = ("num_replicas", "world_size", "num_processes")  # names for the number of processes
 
 
 def _refuse_shares(loader: Any) -> None:
-    """Raise `ValueError` if the loader, or a sampler within, gives one process its share of the photos."""
+    """Raise `ValueError` if the loader, or a sampler within, gives one process its share."""
     found = [loader]
     while found:
         given = found.pop()
@@ -180,8 +198,8 @@ def _refuse_shares(loader: Any) -> None:
         processes = max((own[name] for name in SHARES if isinstance(own.get(name), int)), default=1)
         if processes > 1:
             raise ValueError(
-                f"{type(given).__name__} gives one of {processes} processes its share of the photos. Give a"
-                " loader without it, or, to predict that share alone, a list of batches."
+                f"{type(given).__name__} gives one of {processes} processes its share of photos. Give"
+                " a loader without it, or, to predict that share alone, a list of batches."
             )
         found += [own[name] for name in ("batch_sampler", "sampler") if own.get(name) is not None]
 
@@ -201,7 +219,9 @@ def _torch_loader_in_order(loader: DataLoader) -> DataLoader:
     sampler = SequentialSampler(loader.dataset) if shuffles else sampler
     changed = {"sampler": sampler, "drop_last": False, "_iterator": None}  # the last: of lasting workers
     if loader.batch_sampler is not None:
-        changed["batch_sampler"] = BatchSampler(sampler, getattr(rule, "batch_size", 64), drop_last=False)
+        changed["batch_sampler"] = BatchSampler(
+            sampler, getattr(rule, "batch_size", 64), drop_last=False
+        )
     twin = copy.copy(loader)
     for name, value in changed.items():
         object.__setattr__(twin, name, value)  # PyTorch refuses a plain assignment

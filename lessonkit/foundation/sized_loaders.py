@@ -94,7 +94,9 @@ def refuse_masks(
 ) -> None:
     """Raise `ValueError` for labels that are images, and would no longer fit."""
     if any(isinstance(y, Tensor) and y.ndim > 2 for y in labels):
-        raise ValueError("The labels are images as well (masks?), and would no longer fit: this is for classes.")
+        raise ValueError(
+            "The labels are images as well (masks?), and would no longer fit: this is for classes."
+        )
 
 
 class ResizeTo(Callback):
@@ -112,7 +114,9 @@ class ResizeTo(Callback):
         refuse_masks(self.learn.yb)
         given = shorter_side(self.learn.xb)
         if given < self.size:
-            raise ValueError(f"A stage of {self.size} pixels needs loaders that give as many, not {given}.")
+            raise ValueError(
+                f"A stage of {self.size} pixels needs loaders that give as many, not {given}."
+            )
         self.learn.xb = shrink_inputs(self.learn.xb, self.size)
 
 
@@ -120,7 +124,10 @@ def check_stages(
     learn: Any,  # what was given to train
     stages: Any,  # what was given as stages
 ) -> list[tuple[int, int]]:  # size in pixels and epochs of each stage
-    """Return the stages of a training run. Raises `ValueError` or `TypeError` for what can't be meant."""
+    """Return the stages of a training run.
+
+    Raises `ValueError` or `TypeError` for what can't be meant.
+    """
     if not isinstance(learn, Learner):
         raise TypeError(f"learn must be a fastai Learner, not a {type(learn).__name__}.")
     try:
@@ -128,7 +135,9 @@ def check_stages(
     except (TypeError, ValueError):
         pairs = []
     if not pairs:
-        raise ValueError(f"stages={stages!r:.60} must be pairs (size, epochs), for example [(128, 4), (224, 5)].")
+        raise ValueError(
+            f"stages={stages!r:.60} must be pairs (size, epochs), for example [(128, 4), (224, 5)]."
+        )
     whole = checks.whole_number
     return [(whole(size, "size", unit="pixels"), whole(epochs, "epochs")) for size, epochs in pairs]
 

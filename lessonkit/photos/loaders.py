@@ -33,8 +33,8 @@ from .photo_cache import cached_photos, read_photo
 
 # %% ../../nbs/photos/loaders.ipynb #ab1031d0
 LOADER_SETTINGS = frozenset(
-    "bs shuffle drop_last size augment training_style seed device num_workers pin_memory do_setup".split()
-) | set(TfmdDL._methods)  # what `ImageLoader.new` takes; fastai passes transforms and methods of its own
+    "bs shuffle drop_last size augment seed device num_workers pin_memory do_setup".split()
+) | {"training_style", *TfmdDL._methods}  # what `ImageLoader.new` takes; fastai passes its own methods
 # the array behind the training photos is at least this many times as wide and high as the batches
 MARGIN = 1.5
 _DRAWN_AT_ONCE = 64  # batches whose crops are drawn together: quicker, and still few numbers
@@ -71,7 +71,7 @@ class PhotoRows:
 
     @contextlib.contextmanager
     def set_split_idx(self, i: int) -> Iterator["PhotoRows"]:
-        """Serve the photos as in training (0) or as in validation (1), for as long as it lasts; for `learn.tta`."""
+        """Serve photos as in training (0) or validation (1), for as long as it lasts; for `learn.tta`."""
         before = self.split_idx, self.told
         self.split_idx, self.told, self.passes = i, i, 0
         try:
@@ -218,7 +218,8 @@ class ImageLoader(TfmdDL):
 
     def _array(self) -> tuple[np.ndarray, np.ndarray]:
         """The smallest decoded array that serves the present size; decoded when there is none."""
-        fit, needed = ("crop", self.size) if self.style is None else ("squish", math.ceil(self.size * MARGIN))
+        fit = "crop" if self.style is None else "squish"
+        needed = self.size if self.style is None else math.ceil(self.size * MARGIN)
         served_by = [(how, side) for how, side in self._arrays if how == fit and side >= needed]
         if not served_by:
             paths = [self.dataset.images.paths[row] for row in self.dataset.rows]
@@ -253,7 +254,7 @@ class ImageLoader(TfmdDL):
         return super().show_results(*args, **kwargs)
 
     def in_order(self) -> "ImageLoader":
-        """A loader of the same photos as validation sees them: in the set's order, all, not augmented."""
+        """The same photos as validation sees them: in the set's order, all of them, not augmented."""
         rows = self.dataset
         if not rows.split_idx:
             rows = PhotoRows(rows.images, rows.rows, split_idx=1, labelled=rows.labelled)
