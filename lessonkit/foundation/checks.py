@@ -160,6 +160,7 @@ def images(
     | None = None,  # how many dimensions there must be; None: three or more, the last three (C, H, W)
     channels: int | None = None,  # how many channels there must be; None: any number
     whole: bool = False,  # uint8 values from 0 to 255 are fine too
+    empty: bool = True,  # a batch of no images is fine too
 ) -> Tensor:  # x itself
     """Return images that a technique can compute with.
 
@@ -174,10 +175,11 @@ def images(
             else "convert them to floating point first"
         )
         raise TypeError(f"Images of {_kind(x)} have no known scale: {advice}.")
-    if (x.ndim < 3 if ndim is None else x.ndim != ndim) or 0 in x.shape[-3:]:
+    if (x.ndim < 3 if ndim is None else x.ndim != ndim) or 0 in x.shape[0 if not empty else -3:]:
         advice = " For one image: x[None]." if ndim == 4 and x.ndim == 3 else ""
         raise ValueError(
-            f"Images must have the shape {'(N, C, H, W)' if ndim == 4 else '(..., C, H, W)'}, not {tuple(x.shape)}.{advice}"
+            f"Images must have the shape {'(N, C, H, W)' if ndim == 4 else '(..., C, H, W)'}"
+            f"{'' if empty else ', nothing empty'}, not {tuple(x.shape)}.{advice}"
         )
     if channels is not None and x.shape[-3] != channels:
         last = x.shape[-1] == channels

@@ -60,7 +60,7 @@ class PhotoRows:
         pictures: list[Image.Image] | None = None,  # photos that lie in memory, one a row of `images`; None: files
     ):
         self.images, self.rows, self.pictures = images, np.asarray(rows), pictures
-        self.split_idx, self.labelled = split_idx, labelled
+        self.split_idx, self.labelled, self.told = split_idx, labelled, None
         self.vocab, self.c = CategoryMap(images.classes, sort=False), len(images.classes)
 
     def __len__(self) -> int:
@@ -80,11 +80,11 @@ class PhotoRows:
     @contextlib.contextmanager
     def set_split_idx(self, split_idx: int) -> Iterator[PhotoRows]:
         """Be for training (0) or not (1) for a while; fastai's `Learner.tta` asks for it."""
-        before, self.split_idx = self.split_idx, split_idx
+        before, self.split_idx, self.told = self.split_idx, split_idx, split_idx
         try:
             yield self
         finally:
-            self.split_idx = before
+            self.split_idx, self.told = before, None
 
     def arrays(
         self,
@@ -205,8 +205,10 @@ class ImageLoader(TfmdDL):
         return crops_of_batches(batches, augment, self.generators.augment)
 
     def _augment(self) -> Augment | None:
-        """How photos are varied now: `Learner.tta` makes a training part of the validation photos for a while."""
-        return self.in_training if self.augment is None and self.dataset.split_idx == 0 else self.augment
+        """How photos are varied now: as set, or as in training or validation while `Learner.tta` asks for that."""
+        if self.dataset.told is None:
+            return self.augment
+        return None if self.dataset.told else self.augment or self.in_training
 
     def _make_batch(self, rows: np.ndarray, crops: Crops | None = None) -> tuple:
         photos, _ = self._array()
