@@ -77,7 +77,7 @@ def test_the_folder_alone_is_enough_and_everything_is_written(photos, tmp_path, 
     assert {(r["technique"], r["seed"]) for r in rows} == {(t, s) for t in ("baseline", "no_normalization") for s in (0, 1)}
     assert Image.open(out / "ablation.png").size[0] > 500
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page and "🐈 &amp; &quot;" in page
+    assert "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page and "🐈 &amp; &#34;" in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # one page, nothing else
     assert "lessonkit ablate" in page and "--techniques normalization" in page
 

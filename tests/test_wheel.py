@@ -95,11 +95,11 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PYTHONUTF8": "1"}
 
 
-def test_wheel_holds_the_package_and_its_types_alone(wheel):
+def test_wheel_holds_the_package_with_its_types_and_templates_alone(wheel):
     files = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {path for path in files if ".dist-info/" not in path} == {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "lessonkit").rglob("*")
-        if path.is_file() and (path.suffix == ".py" or path.name == "py.typed")}
+        if path.is_file() and (path.suffix in (".py", ".jinja") or path.name == "py.typed")}
     assert any(path.endswith("/LICENSE") for path in files)
 
 
