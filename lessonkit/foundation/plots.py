@@ -272,12 +272,12 @@ def show_normalized(
     figure, axes = plt.subplots(len(before), 4, figsize=(11, 2.3 * len(before)), **options)
     for ax, title in zip(axes[0], ("image", "values before", "values after", "drawn without undoing")):
         ax.set_title(title)
-    for row, old, new in zip(axes, before, how(before)):
-        _draw_image(row[0], old), _draw_image(row[3], new)
-        _draw_histogram(row[1], old, n_bins), _draw_histogram(row[2], new, n_bins)
     for column in (1, 2):
         for ax in axes[1:, column]:
             ax.sharex(axes[0, column])
+    for row, old, new in zip(axes, before, how(before)):
+        _draw_image(row[0], old), _draw_image(row[3], new)
+        _draw_histogram(row[1], old, n_bins), _draw_histogram(row[2], new, n_bins)
     plt.close(figure)  # the caller draws it: a notebook shows what a cell returns
     return figure
 
