@@ -18,7 +18,8 @@ from torch import Tensor
 
 # %% auto #0
 __all__ = ['one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'as_numpy', 'may_look',
-           'is_functional', 'tensor', 'images', 'class_numbers', 'shares', 'rows', 'features', 'class_of_each', 'picks']
+           'is_functional', 'tensor', 'images', 'channels_seem_last', 'class_numbers', 'shares', 'rows', 'features',
+           'class_of_each', 'picks']
 
 # %% ../../nbs/foundation/checks.ipynb #c789b4d7
 def one_line(
@@ -182,16 +183,21 @@ def images(
             f"{'' if empty else ', nothing empty'}, not {tuple(x.shape)}.{advice}"
         )
     if channels is not None and x.shape[-3] != channels:
-        last = x.shape[-1] == channels
-        advice = (
-            "the channels seem to come last, x.movedim(-1, -3)"
-            if last
-            else "convert the images, or count statistics on such ones"
-        )
-        raise ValueError(
-            f"Images of the shape {tuple(x.shape)} have {x.shape[-3]} channel(s), not {channels}: {advice}."
-        )
+        last = channels_seem_last(x, channels)
+        advice = "the channels seem to come last, x.movedim(-1, -3)" if last else "convert the images, or count statistics on such ones"
+        raise ValueError(f"Images of the shape {tuple(x.shape)} have {x.shape[-3]} channel(s), not {channels}: {advice}.")
     return x
+
+
+def channels_seem_last(
+    x: Tensor,  # images, three dimensions or more
+    channels: int | None = None,  # how many channels there must be, if that is known
+) -> bool:
+    """Whether the shape of images is more likely (..., H, W, C) than (..., C, H, W)."""
+    first, height, last = x.shape[-3:]
+    if channels is None:
+        return last in (1, 3, 4) and first > 4 and height > 4
+    return last == channels and first not in (1, 3) and height > 1
 
 # %% ../../nbs/foundation/checks.ipynb #3fe2bf3b
 def class_numbers(

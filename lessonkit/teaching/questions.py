@@ -404,7 +404,7 @@ QUESTIONS: dict[str, Question] = {
     "02.pretrained": Question(
         "choice",
         "You take a network with trained weights and train it further on your photos. Which mean and standard"
-        " deviation do you reference_normalize your photos with?",
+        " deviation do you normalize your photos with?",
         answer="c",
         choices={
             "a": "Those of your photos.",
@@ -416,7 +416,7 @@ QUESTIONS: dict[str, Question] = {
             "Its weights expect the numbers that they were trained on. Often these are ImageNet's statistics,"
             " but not always: its documentation or configuration says."
         ),
-        hint="Whose habits matter here, your photos' or the weights'?",
+        hint="Which photos have the weights adapted to?",
         mistakes=(
             (
                 "a",
@@ -458,7 +458,7 @@ QUESTIONS: dict[str, Question] = {
                 "b",
                 (
                     "Then something of the validation photos has gone into the model. The harm is small here,"
-                    " but the habit isn't."
+                    " but with other steps it can be large."
                 ),
             ),
             (
@@ -519,6 +519,28 @@ QUESTIONS: dict[str, Question] = {
             ),
         ),
         inputs=_batches_and_statistics,
+    ),
+    "02.scale": Question(
+        "choice",
+        "Without batch norm and with He's first weights, photos from 0 to 255 came to 41% and normalized ones to"
+        " 54%. With PyTorch's smaller first weights it was the other way round: 50% and 37%. What explains both?",
+        answer="b",
+        choices={
+            "a": "Four seeds are too few: one of the two results must be an accident.",
+            "b": "Unit and first weights together set the scale of the values inside.",
+            "c": "Photos from 0 to 255 hold more information, which only a network with small weights can use.",
+            "d": "He's first weights were made for networks with batch norm.",
+        },
+        why=(
+            "Values inside the network are products of pixels and weights. Small weights make them fade, and large"
+            " pixels make up for that; with He's weights the same pixels make them too large."
+        ),
+        hint="What does a layer compute from pixels and weights, and how large is the result?",
+        mistakes=(
+            ("a", "Four seeds are few, but 13 points each way are far more than seeds differ by. Look at the dots."),
+            ("c", "All units hold the same information: one can be computed from the other."),
+            ("d", "They were made for networks without it, and keep the scale of the values from layer to layer."),
+        ),
     ),
     "02.statistics": Question(
         "function",
