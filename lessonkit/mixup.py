@@ -5,25 +5,25 @@
 # %% ../nbs/05_mixup.ipynb #5bd86d40
 from __future__ import annotations
 
-import copy
-import math
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from inspect import signature
-from typing import Any, NamedTuple, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.callback.mixup import MixHandler
-from fastai.losses import BaseLoss
 from fastai.torch_core import TensorBase
-from torch import nn, Tensor
+from fastai.vision.core import TensorBBox, TensorPoint
+from torch import Tensor
 from torch.utils.data import default_collate, RandomSampler
 
+from .foundation import checks
+from .foundation.losses import label_weights, loss_parts, LossParts, put_together
+from .foundation.plots import show_labels
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # %% auto #0
@@ -33,387 +33,212 @@ __all__ = ['sample_lambda', 'mixup', 'mix_targets', 'mixed_loss', 'cutmix', 'Mix
 def sample_lambda(
     n: int,  # photos in the batch
     alpha: float = 0.4,  # strength: λ is drawn from Beta(alpha, alpha); 0 doesn't mix
-    # where the randomness comes from; None: PyTorch's global state
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None,  # None: PyTorch's global random state
     per_item: bool = True,  # a λ for each photo; False: one for all
 ) -> Tensor:  # (n,), float32, 0 to 1, on the CPU
-    """Draw how much of each photo stays; not folded, so its mean is 1/2. With alpha 0 every λ is 1.
+    """Draw the share of each photo that stays; with alpha 0, all of it.
 
-    Raises `ValueError` for a negative, infinite or NaN alpha or a negative n, `TypeError` for what is no
-    number.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
-    _check_alpha(alpha)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise TypeError(f"n={n!r} must be a whole number.")
-    if n < 0:
-        raise ValueError(f"n={n} must be at least 0.")
+    n, alpha = checks.whole_number(n, "n", at_least=0), _strength(alpha)
     if alpha == 0:
-        return torch.ones(n, dtype=torch.float32)
-    # NumPy draws, because PyTorch's Beta takes no generator. Above 1e100 λ is 1/2 in any float, and
-    # NumPy overflows.
+        return torch.ones(n, dtype=torch.float32, device="cpu")
     device = "cpu" if generator is None else generator.device
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
-    strength = min(float(alpha), 1e100)
+    strength = min(alpha, 1e100)  # NumPy overflows above it, and λ is 1/2 anyway
     drawn = np.random.default_rng(seed).beta(strength, strength, n if per_item else 1)
     return torch.from_numpy(drawn).float().expand(n).clone()
 
 
-def _check_alpha(alpha: float) -> None:
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.number):
-        raise TypeError(f"alpha={alpha!r} must be a number.")
-    if not 0 <= alpha < math.inf:
-        raise ValueError(f"alpha={alpha} must be a number from 0 (no mixing) up, for example 0.4.")
+def _strength(alpha: float) -> float:
+    return checks.number(alpha, "alpha", at_least=0, hint="for example 0.4; 0 doesn't mix")
 
 # %% ../nbs/05_mixup.ipynb #e2257159
 def mixup(
-    x: Tensor,  # photos or whatever is to be mixed, (N, ...), float
+    x: Tensor,  # photos, or whatever is to be mixed, (N, ...), floating point
     lam: float | Tensor,  # share of each photo that stays, 0 to 1: one number, or (N,)
-    # with which one each is mixed, (N,), row numbers; None: the one before it
-    partner: Tensor | None = None,
-) -> Tensor:  # a new tensor: same shape, dtype, device and memory format
-    """Mix each photo with its partner: λ·x + (1 − λ)·x[partner]. Half precision is computed in float32.
+    partner: Tensor | None = None,  # index of each photo's partner, (N,); None: the previous photo
+) -> Tensor:  # new; same shape, dtype, device and memory format
+    """Mix each photo with its partner: λ·x + (1 − λ)·x[partner].
 
+    Half precision is computed in float32 and rounded once.
     Raises `TypeError` for whole numbers, `ValueError` for shapes and shares that don't fit.
-    Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, equation in section 2.
+    Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = str(x.dtype).removeprefix("torch.") if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(
-            f"Photos of {kind} can't be mixed without rounding: mix after converting, x.float() / 255."
-        )
-    lam, partner = _check_shares(lam, len(x), x.device), _check_partner(partner, len(x), x.device)
-    plain = _plain(x)
+    checks.floating(x, "What is mixed", "mix after converting, x.float() / 255")
+    lam, partner = checks.shares(lam, len(x), x.device), checks.rows(partner, len(x), x.device)
+    plain = checks.plain(x)
     work = plain.float() if x.dtype.itemsize < 4 else plain
-    mixed = _mix(work, lam.to(work.dtype), partner).to(x.dtype)
-    return mixed.as_subclass(type(x)) if isinstance(x, TensorBase) else mixed
+    return _typed_as(_mix(work, lam.to(work.dtype), partner).to(x.dtype), x)
 
-# %% ../nbs/05_mixup.ipynb #230d977e
+
 def _mix(x: Tensor, lam: Tensor, partner: Tensor | None) -> Tensor:
-    """λ·x + (1 − λ)·x[partner], on checked input."""
-    share = _broadcast(lam, x.ndim)
-    if torch.is_grad_enabled() and (x.requires_grad or lam.requires_grad):
-        return torch.lerp(x.roll(1, 0) if partner is None else x[partner], x, share)
-    out = torch.empty_like(x)
-    if partner is not None:
-        return torch.lerp(x[partner], x, share, out=out)
-    # the neighbours lie in memory already: two views save the copy that roll would make
+    """Mix without checking anything."""
+    share = _per_item(lam, x)
+    wants_gradient = torch.is_grad_enabled() and (x.requires_grad or lam.requires_grad)
+    traced = torch.compiler.is_compiling() or checks.is_functional(x) or checks.is_functional(lam)
+    if partner is not None or wants_gradient or traced:
+        return torch.lerp(_partners(x, partner), x, share)
+    out = torch.empty_like(x)  # two views of neighbours, without the copy that roll makes
     torch.lerp(x[:-1], x[1:], share[1:], out=out[1:])
     torch.lerp(x[-1:], x[:1], share[:1], out=out[:1])
     return out
 
 
-def _plain(x: Tensor) -> Tensor:
-    """Without fastai's type, which makes every operation slower."""
-    return x if type(x) is Tensor else x.as_subclass(Tensor)
+def _partners(values: Tensor, partner: Tensor | None) -> Tensor:
+    return values.roll(1, 0) if partner is None else values[partner]
 
 
-def _broadcast(lam: Tensor, ndim: int) -> Tensor:
-    """Shares (N,) in a shape that spreads over items of `ndim` - 1 more dimensions."""
-    return lam.reshape(-1, *[1] * (ndim - 1))
+def _per_item(lam: Tensor, values: Tensor) -> Tensor:
+    """Give shares (N,) the dimensions of values (N, ...)."""
+    return lam.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def _check_shares(lam: float | Tensor, n: int, device: torch.device) -> Tensor:
-    """Shares as (n,), float32 or float64."""
-    lam = _as_tensor(lam, "lam").to(device)
-    if lam.is_complex():
-        raise TypeError("lam must be real numbers from 0 to 1, not complex ones.")
-    lam = lam if lam.dtype == torch.float64 else lam.float()
-    if lam.ndim > 1 or (lam.ndim == 1 and len(lam) != n):
-        raise ValueError(
-            f"lam has the shape {tuple(lam.shape)}: give one number, or one for each of the {n} items."
-        )
-    if lam.numel():
-        low, high = map(float, lam.detach().aminmax())
-        if not (low >= 0 and high <= 1):  # false for NaN as well
-            raise ValueError(f"lam must lie between 0 and 1, not from {low:.3g} to {high:.3g}.")
-    return lam.expand(n)
-
-
-def _as_tensor(values: Any, name: str) -> Tensor:
-    try:
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name} must be numbers or a tensor, not {values!r:.60}.") from None
-
-
-def _check_partner(partner: Tensor | None, n: int, device: torch.device) -> Tensor | None:
-    if partner is None:
-        return None
-    partner = _as_tensor(partner, "partner").to(device)
-    if partner.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
-        raise TypeError(f"partner must hold row numbers (torch.int64), not {partner.dtype}.")
-    if partner.shape != (n,):
-        raise ValueError(
-            f"partner has the shape {tuple(partner.shape)}, but there are {n} items: one partner each."
-        )
-    if n and not (0 <= partner.min() and partner.max() < n):
-        raise ValueError(
-            f"partner must hold row numbers from 0 to {n - 1}, not {partner.min()} to {partner.max()}."
-        )
-    return partner.long()
+def _typed_as(values: Tensor, x: Tensor) -> Tensor:
+    """Give back fastai's type."""
+    return values.as_subclass(type(x)) if isinstance(x, TensorBase) else values
 
 # %% ../nbs/05_mixup.ipynb #d1bc52d9
 def mix_targets(
-    # class numbers (N,), whole; rows (N, C) of probabilities or of 0 and 1; or values (N, ...), float
-    y: Tensor,
+    y: Tensor,  # class numbers (N,), rows (N, C) of probabilities or of 0 and 1, or values (N, ...)
     lam: float | Tensor,  # share of each label that stays, 0 to 1: one number, or (N,)
     partner: Tensor | None = None,  # as in `mixup`
     n_classes: int | None = None,  # how many classes there are; needed for class numbers
-) -> Tensor:  # mixed: (N, C) float32 from class numbers and whole rows; else shape and dtype of y
+) -> Tensor:  # (N, C), float32, from class numbers and whole rows; else shape and dtype of y
     """Mix labels like their photos: λ·y + (1 − λ)·y[partner], class numbers as rows.
 
-    Raises `ValueError` for class numbers without `n_classes` or out of range, and for shapes that don't
-    fit.
+    Raises `ValueError` for class numbers out of range, and for shapes that don't fit.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
-    y = _plain(_as_tensor(y, "y"))
-    if y.is_complex():
-        raise TypeError("Labels can't be complex numbers.")
+    y = checks.tensor(y, "y")
     if not y.is_floating_point():
-        y = _rows(y, n_classes)
-    elif n_classes is not None and (y.ndim != 2 or y.shape[1] != n_classes):
+        y = checks.class_rows(y, n_classes)
+    elif n_classes is not None and y.shape[1:] != (n_classes,):
         raise ValueError(
-            f"Labels of decimals with the shape {tuple(y.shape)} are no rows of {n_classes} classes. For"
-            " class numbers, convert: y.long(). For measured values, leave out n_classes."
+            f"Labels of the shape {tuple(y.shape)} aren't rows of {n_classes} classes. Class numbers must be"
+            " whole: y.long(). For measured values, leave out n_classes."
         )
     return mixup(y, lam, partner)
 
-
-def _rows(y: Tensor, n_classes: int | None) -> Tensor:
-    """Class numbers (N,), or rows of 0 and 1, as rows of float32."""
-    if y.ndim == 2:
-        if n_classes not in (None, y.shape[1]) or not ((y == 0) | (y == 1)).all():
-            raise ValueError(
-                f"Whole-number labels of the shape {tuple(y.shape)} must be rows of 0 and 1 with a"
-                f" column for each class (n_classes={n_classes})."
-            )
-        return y.float()
-    if y.ndim != 1:
-        raise ValueError(
-            f"Class numbers must have the shape (N,), not {tuple(y.shape)}; mix the loss instead:"
-            " mixed_loss."
-        )
-    if isinstance(n_classes, bool) or not isinstance(n_classes, int | np.integer | None):
-        raise TypeError(f"n_classes={n_classes!r} must be a whole number.")
-    if n_classes is None:
-        raise ValueError("Labels are class numbers: say how many classes there are, n_classes=...")
-    if len(y) and not (0 <= y.min() and y.max() < n_classes):
-        raise ValueError(
-            f"Class numbers must lie between 0 and {n_classes - 1}, not from {y.min()} to {y.max()}."
-        )
-    return nn.functional.one_hot(y.long(), n_classes).float()
-
 # %% ../nbs/05_mixup.ipynb #6e36aab0
 def mixed_loss(
-    # F.cross_entropy, nn.CrossEntropyLoss(...), a fastai loss, nn.BCEWithLogitsLoss(), nn.MSELoss()...
-    loss_func: Callable,
+    loss_func: Callable,  # F.cross_entropy, nn.CrossEntropyLoss(), a fastai loss, nn.MSELoss()...
     pred: Tensor,  # predictions for the mixed photos, as `loss_func` takes them
     y: Tensor,  # labels before mixing, as `loss_func` takes them
     lam: float | Tensor,  # share of each photo's own label, 0 to 1: one number, or (N,)
     partner: Tensor | None = None,  # as in `mixup`
 ) -> Tensor:  # a number, or the loss of each item where `loss_func` doesn't reduce
-    """The loss for mixed photos, reduced once, as `loss_func` reduces.
+    """The loss of mixed photos.
 
-    Class numbers: the losses for both labels are mixed item by item; a mean is Σ[λ·w·ℓ + (1−λ)·w′·ℓ′]
-    over the terms that aren't ignored, divided by the sum of their λ·w and (1−λ)·w′ (w: class weights,
-    else 1). All other labels, rows of classes and measured values, are mixed themselves and the loss is
-    called once.
-    Raises `TypeError` where class numbers come with a loss whose way of averaging can't be seen and with
-    several λ.
+    Class numbers: Σ[λ·w·ℓ + (1−λ)·w′·ℓ′] / Σ[λ·w + (1−λ)·w′] over the labels that aren't ignored (ℓ: loss,
+    w: class weight, else 1; ′: the partner's), and 0 where nothing counts; without the division for a sum.
+    All other labels are mixed themselves, and the loss is called once.
+    Raises `TypeError` for several λ and a loss whose way of averaging can't be seen.
     """
-    if not isinstance(pred, Tensor) or not isinstance(y, Tensor):
-        raise TypeError("pred and y must be tensors.")
-    lam, partner = _check_shares(lam, len(y), pred.device), _check_partner(partner, len(y), pred.device)
-    pred, y = _plain(pred), _plain(y)
-    loss = _open(loss_func)
-    # of one class, or of an empty batch: class numbers, though there are as many as predictions
-    classes = y.ndim < pred.ndim and (not len(y) or loss is not None and loss.ignore_index is not None)
-    a_number_each = y.numel() == pred.numel() and not classes
-    if y.is_floating_point() or y.dtype == torch.bool or a_number_each:
+    pred, y = checks.tensor(pred, "pred"), checks.tensor(y, "y")
+    lam, partner = checks.shares(lam, len(y), pred.device), checks.rows(partner, len(y), pred.device)
+    parts = loss_parts(loss_func)
+    if not _are_class_numbers(y, pred, parts):
         return loss_func(pred, mixup(y if y.is_floating_point() else y.float(), lam, partner))
-    other = y.roll(1, 0) if partner is None else y[partner]
-    if loss is None:
-        return _mix_whole_losses(loss_func, pred, y, other, lam)
-    first, second = _plain(loss.each(pred, y)), _plain(loss.each(pred, other))
-    if first.numel() != y.numel():
-        return _mix_whole_losses(loss_func, pred, y, other, lam)
-    share = (
-        _broadcast(lam, y.ndim)
-        .expand(y.shape)
-        .reshape(first.shape)
-        .to(torch.promote_types(first.dtype, torch.float32))
-    )
-    mixed = torch.lerp(second.to(share.dtype), first.to(share.dtype), share)
-    if loss.reduction == "mean":
-        alike = loss.counts_all(y) and y.numel()  # and an empty batch's loss is 0, not NaN
-        mixed = mixed.mean() if alike else mixed.sum() / loss.total(y, other, share)
-    elif loss.reduction == "sum":
-        mixed = mixed.sum()
-    return mixed.to(first.dtype)
+    both = torch.stack([y, _partners(y, partner)])
+    values = parts and torch.stack([checks.plain(parts.each(pred, labels)) for labels in both])
+    share = None if parts is None else _share_of_values(lam, y, values[0], parts)
+    if share is None:
+        return _mix_whole_losses(loss_func, pred, both, lam)
+
+    def mix(pair: Tensor) -> Tensor:
+        own, other = pair.reshape(2, *share.shape).to(share.dtype)
+        return torch.lerp(other, own, share)
+
+    weights = label_weights(both, parts.weight, parts.ignore_index)
+    weights = None if weights is None else mix(weights)
+    return put_together(mix(values), weights, parts.reduction).to(values.dtype)
+
+# %% ../nbs/05_mixup.ipynb #6e36aab1
+def _are_class_numbers(y: Tensor, pred: Tensor, parts: LossParts | None) -> bool:
+    """Whether labels must be mixed by mixing their losses."""
+    takes_classes = parts is not None and parts.ignore_index is not None
+    fewer = y.ndim < pred.ndim and (takes_classes or not len(y))  # a single class, or an empty batch
+    if not y.is_floating_point() and y.dtype != torch.bool and (fewer or y.numel() != pred.numel()):
+        return True
+    if takes_classes and y.shape == pred.shape:
+        checks.several_classes(pred, parts.axis)
+    return False
 
 
-def _mix_whole_losses(
-    loss_func: Callable, pred: Tensor, y: Tensor, other: Tensor, lam: Tensor
-) -> Tensor:
-    """For a loss that can't be had item by item: right if all items have the same λ, and else
-    impossible."""
+def _share_of_values(lam: Tensor, y: Tensor, values: Tensor, parts: LossParts) -> Tensor | None:
+    """The share that belongs to each value of a loss; None where it can't be known."""
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    if values.numel() == y.numel():  # a value for each label, perhaps flattened
+        return _per_item(lam, y).expand(y.shape).reshape(values.shape).to(dtype)
+    if values.shape[:1] == y.shape[:1] and parts.ignore_index is None:  # one for several columns of labels
+        return _per_item(lam, values).expand(values.shape).to(dtype)
+    return None
+
+
+def _mix_whole_losses(loss_func: Callable, pred: Tensor, both: Tensor, lam: Tensor) -> Tensor:
+    """Mix the losses of the whole batch, which is right if all items have the same λ."""
     if not len(lam):
-        return loss_func(pred, y)
-    if not (lam == lam[0]).all():
+        return loss_func(pred, both[0])
+    if lam.stride(0) and not (lam == lam[0]).all():
         name = getattr(loss_func, "__name__", type(loss_func).__name__)
         raise TypeError(
-            f"Can't see how {name} averages over items, so it can't be mixed with a λ for each. Use one"
-            " λ for the batch (per_item=False), or give the loss a `reduction` (argument or attribute)"
-            " that takes 'none'."
+            f"Can't see how {name} averages over items, so it can't be mixed with a λ for each. Use one λ"
+            " for the batch (per_item=False), or a loss with a `reduction` that takes 'none'."
         )
-    return lam[0] * loss_func(pred, y) + (1 - lam[0]) * loss_func(pred, other)
-
-# %% ../nbs/05_mixup.ipynb #dd2e1609
-class _Opened(NamedTuple):
-    """A loss taken apart."""
-
-    each: Callable  # gives the loss of each item
-    reduction: str  # what it would have done with them: "mean", "sum", "none"
-    weight: Tensor | None  # class weights, by which a mean is divided
-    ignore_index: int | None  # the class number that doesn't count
-
-    def counts_all(self, y: Tensor) -> bool:
-        """Whether each label counts the same in a mean."""
-        return self.weight is None and (self.ignore_index is None or not (y == self.ignore_index).any())
-
-    def total(self, y: Tensor, other: Tensor, share: Tensor) -> Tensor:
-        """What a mean is divided by: both labels' weights, each with its share; 1 where nothing
-        counts."""
-        own, others = (
-            self._weights(labels).reshape(share.shape).to(share.dtype) for labels in (y, other)
-        )
-        total = torch.lerp(others, own, share).sum()
-        return total.where(total > 0, 1)  # the loss becomes 0, where PyTorch has NaN
-
-    def _weights(self, y: Tensor) -> Tensor:
-        counts = y != self.ignore_index
-        return counts if self.weight is None else counts * self.weight.to(y.device)[y * counts]
-
-
-def _open(loss_func: Callable) -> _Opened | None:
-    """Take a loss apart; None where that can't be done safely."""
-    if isinstance(loss_func, BaseLoss):  # fastai's: a module inside, which gets flattened labels
-        inner = _open(loss_func.func)
-        flat = copy.copy(loss_func)
-        flat.func = inner and inner.each
-        return inner and inner._replace(each=flat)
-    if isinstance(loss_func, nn.Module):
-        settings = {name: getattr(loss_func, name) for name in _SETTINGS if hasattr(loss_func, name)}
-        each = copy.copy(loss_func)  # shallow: the caller's loss stays as it is, weights are shared
-        each.reduction = "none"
-    else:
-        settings, each = _function_settings(loss_func), partial(loss_func, reduction="none")
-    opened = _Opened(each, *(settings.get(name) for name in _SETTINGS))
-    # Class weights without an ignore_index: not PyTorch's, so there's no telling what its mean is
-    # divided by.
-    known = opened.reduction in ("mean", "sum", "none") and (
-        opened.weight is None or "ignore_index" in settings
-    )
-    return opened if known else None
-
-
-_SETTINGS = "reduction", "weight", "ignore_index"
-
-
-def _function_settings(loss_func: Callable) -> dict[str, Any]:
-    """The default or bound values of a function's arguments that decide how it averages."""
-    if isinstance(loss_func, partial) and not loss_func.args:
-        return _function_settings(loss_func.func) | {
-            k: v for k, v in loss_func.keywords.items() if k in _SETTINGS
-        }
-    return dict(_defaults(loss_func))
-
-
-@lru_cache(maxsize=64)
-def _defaults(function: Callable) -> tuple[tuple[str, Any], ...]:
-    try:
-        arguments = signature(function).parameters
-    except (TypeError, ValueError):  # a function that isn't written in Python
-        return ()
-    return tuple((name, arguments[name].default) for name in _SETTINGS if name in arguments)
+    return lam[0] * loss_func(pred, both[0]) + (1 - lam[0]) * loss_func(pred, both[1])
 
 # %% ../nbs/05_mixup.ipynb #8cdb305f
 def cutmix(
     x: Tensor,  # photos, (N, ..., H, W), of any number type
     lam: float | Tensor,  # share of each photo's area that is to stay, 0 to 1: one number, or (N,)
     partner: Tensor | None = None,  # as in `mixup`
-    # draws the boxes' places, on the CPU; None: PyTorch's global state
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None,  # draws the places of the boxes; None: PyTorch's global state
 ) -> tuple[Tensor, Tensor]:  # new photos, like x; the share that really stayed, (N,), float32
-    """Paste a box of its partner into each photo: √(1 − λ) of its height and width, around a random
-    point.
+    """Paste a box of its partner into each photo: √(1 − λ) of its sides, around a random point.
 
-    A box that reaches over the border is cut off, so more may stay than was asked for. Raises
-    `ValueError` for shapes and shares that don't fit.
-    Source: Yun et al. 2019, CutMix: Regularization Strategy to Train Strong Classifiers, section 3.1 and
-    its code.
+    A box that reaches over the border is cut off, so more may stay than was asked for. Masks are pasted alike
+    by a second call with a generator in the same state.
+    Source: Yun et al. 2019, CutMix: Regularization Strategy to Train Strong Classifiers, section 3.1.
     """
-    if not isinstance(x, Tensor) or x.ndim < 3:
-        raise ValueError(
-            f"Photos must be a tensor (N, C, H, W), not {tuple(getattr(x, 'shape', ()))}"
-            f" ({type(x).__name__})."
-        )
-    n, height, width = len(x), *x.shape[-2:]
-    lam, partner = _check_shares(lam, n, torch.device("cpu")), _check_partner(partner, n, x.device)
-    middle = torch.rand(2, n, generator=generator)
-    side = (1 - lam).sqrt()
-    rows, tall = _inside(middle[0], side, height)
-    columns, wide = _inside(middle[1], side, width)
+    n, height, width = len(checks.sides(x)), *x.shape[-2:]
+    device = "cpu" if generator is None else generator.device
+    lam, partner = checks.shares(lam, n, device), checks.rows(partner, n, x.device)
+    middle, side = torch.rand(2, n, generator=generator, device=device), (1 - lam).sqrt()
+    rows, columns = _inside(middle[0], side, height), _inside(middle[1], side, width)
     box = (rows[:, :, None] & columns[:, None, :]).to(x.device)
     box = box.reshape(n, *[1] * (x.ndim - 3), height, width)
-    plain = _plain(x)
-    other = plain.roll(1, 0) if partner is None else plain[partner]
-    # torch.where would give the default memory format
-    mixed = torch.empty_like(plain).copy_(torch.where(box, other, plain))
-    stays = 1 - (tall * wide).float() / (height * width)
-    return mixed.as_subclass(type(x)) if isinstance(x, TensorBase) else mixed, stays.to(x.device)
+    plain = checks.plain(x)
+    mixed = torch.empty_like(plain).copy_(torch.where(box, _partners(plain, partner), plain))  # keeps the layout
+    stays = 1 - (rows.sum(1) * columns.sum(1)).float() / (height * width)
+    return _typed_as(mixed, x), stays.to(x.device)
 
 
-def _inside(middle: Tensor, side: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """Which pixels along one side lie in each box, (N, pixels), and how many they are, (N,)."""
+def _inside(middle: Tensor, side: Tensor, pixels: int) -> Tensor:
+    """Which pixels along one side lie in each box, (N, pixels)."""
     length = (side * pixels).round().long()
     start = (middle * pixels).long() - length // 2
-    place = torch.arange(pixels)
-    chosen = (place >= start[:, None]) & (place < (start + length)[:, None])
-    return chosen, chosen.sum(1)
+    place = torch.arange(pixels, device=middle.device)
+    return (place >= start[:, None]) & (place < (start + length)[:, None])
 
 # %% ../nbs/05_mixup.ipynb #47469a4d
 class _Mixing(Callback):
     """What `MixUp` and `CutMix` have in common."""
 
-    # before fastai's callbacks for half precision and accumulated gradients, which change the loss as
-    # well
-    order = 5
+    order = 5  # before fastai's half precision and accumulated gradients, which change the loss, too
     run_valid = False
 
-    def __init__(
-        self,
-        alpha: float,  # strength; 0 doesn't mix
-        per_item: bool = True,  # a λ for each photo; False: one a batch
-        seed: int | None = None,  # None: the loader's generator for techniques, else PyTorch's seed
-    ):
-        _check_alpha(alpha)
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer | None):
-            raise TypeError(f"seed={seed!r} must be a whole number, or None.")
-        self.alpha, self.per_item, self.seed, self.mixed = alpha, per_item, seed, None
-        self.own = None if seed is None else torch.Generator().manual_seed(int(seed) % 2**63)
+    def __init__(self, alpha: float, per_item: bool = True, seed: int | None = None):
+        self.alpha, self.per_item, self.mixed = _strength(alpha), per_item, None
+        self.seed = None if seed is None else checks.whole_number(seed, "seed", at_least=None)
+        self.own = None if seed is None else torch.Generator().manual_seed(self.seed % 2**63)
 
     def before_fit(self):
         if any(isinstance(callback, MixHandler) for callback in self.learn.cbs):
-            raise ValueError(
-                "fastai's MixUp or CutMix is there, too, and the labels would be mixed twice: remove one"
-                " of them."
-            )
+            raise ValueError("fastai's MixUp or CutMix is there, too, and labels would be mixed twice: remove one.")
         if getattr(getattr(self.learn, "recorder", None), "train_metrics", False):
             warnings.warn(
-                "Metrics on training batches compare mixed photos with one of their two labels: look at"
-                " the validation's.",
+                "Metrics on training batches compare mixed photos with one of their labels: read the validation's.",
                 stacklevel=2,
             )
 
@@ -424,31 +249,27 @@ class _Mixing(Callback):
         for mixer in mixers:
             mixer.mixed = None
         if len(self.learn.yb) > 1:
-            raise ValueError(
-                f"Batches have {len(self.learn.yb)} labels a photo; MixUp and CutMix can mix one."
-            )
+            raise ValueError(f"Batches have {len(self.learn.yb)} labels a photo; MixUp and CutMix can mix one.")
         if len(self.learn.yb) and len(self.learn.xb[0]) > 1:
             generator = self.generator()
-            chosen = torch.randint(len(mixers), (), generator=generator) if len(mixers) > 1 else 0
+            chosen = torch.randint(len(mixers), (), generator=generator, device="cpu") if len(mixers) > 1 else 0
             mixers[chosen].mix_batch(generator)
 
     def mix_batch(self, generator: torch.Generator):
-        """Mix the photos, and keep how for the loss."""
+        """Mix the photos, and remember how for the loss."""
         n = len(self.learn.xb[0])
         lam = sample_lambda(n, self.alpha, generator, self.per_item)
-        partner = None if _shuffles(self.learn.dl) else torch.randperm(n, generator=generator)
+        partner = None if _shuffles(self.learn.dl) else _shuffled_partner(n, generator)
         self.learn.xb, lam = self.mix(self.learn.xb, lam, partner, generator)
         self.mixed = lam, partner
 
     def after_loss(self):
         if self.mixed is not None:
-            self.learn.loss_grad = mixed_loss(
-                self.learn.loss_func, self.learn.pred, self.learn.yb[0], *self.mixed
-            )
-            self.learn.loss = self.learn.loss_grad.clone()
+            loss = mixed_loss(self.learn.loss_func, self.learn.pred, self.learn.yb[0], *self.mixed)
+            self.learn.loss_grad, self.learn.loss = loss, loss.clone()
 
     def generator(self) -> torch.Generator:
-        """Where the randomness comes from: never what decides order, crops and first weights."""
+        """Randomness of its own, so that photo order, crops and initial weights stay as they were."""
         of_loader = getattr(getattr(self.learn.dl, "generators", None), "technique", None)
         if self.seed is None and of_loader is not None:
             return of_loader
@@ -456,29 +277,31 @@ class _Mixing(Callback):
             self.own = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
         return self.own
 
-
+# %% ../nbs/05_mixup.ipynb #47469a4e
 def _shuffles(loader: Any) -> bool:
     """Whether neighbours are strangers in each epoch."""
-    return bool(getattr(loader, "shuffle", False)) or isinstance(
-        getattr(loader, "sampler", None), RandomSampler
-    )
+    return bool(getattr(loader, "shuffle", False)) or isinstance(getattr(loader, "sampler", None), RandomSampler)
 
 
+def _shuffled_partner(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """The previous photo in a random order; nobody is its own partner unless it is alone."""
+    order = torch.randperm(n, generator=generator, device="cpu")
+    return torch.empty_like(order).index_copy_(0, order, order.roll(1))
+
+# %% ../nbs/05_mixup.ipynb #47469a4f
 class MixUp(_Mixing):
-    """Mix photos and loss in training, not in validation, as a fastai callback:
-    `learn.fit(5, cbs=MixUp())`.
+    """Mix photos and loss while training, not in validation: `learn.fit(5, cbs=MixUp())`.
 
-    Works with any loss that `mixed_loss` takes, in half precision, and together with `CutMix` (each
-    batch is given to one of them). Partners are neighbours where the loader shuffles, else a random
-    permutation. A batch of one stays as it is. The Learner's loss function is never replaced, so an
-    error leaves nothing behind.
+    Works with any loss that `mixed_loss` takes, in half precision, and beside `CutMix` (each batch goes to
+    one of them). A photo's partner is the previous one, as in `mixup`; where the loader doesn't shuffle, the
+    previous one in a random order. A batch of one stays as it is.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization.
     """
 
     def __init__(
         self,
         alpha: float = 0.4,  # strength; 0 doesn't mix
-        per_item: bool = True,  # a λ for each photo; False: one a batch
+        per_item: bool = True,  # a λ for each photo; False: one for the batch
         seed: int | None = None,  # None: the loader's generator for techniques, else PyTorch's seed
     ):
         super().__init__(alpha, per_item, seed)
@@ -491,8 +314,7 @@ class MixUp(_Mixing):
 
 
 class CutMix(_Mixing):
-    """Paste a box of another photo in training, not in validation, as a fastai callback; else like
-    `MixUp`.
+    """Paste a box of another photo while training, not in validation; else like `MixUp`.
 
     Source: Yun et al. 2019, CutMix: Regularization Strategy to Train Strong Classifiers.
     """
@@ -500,7 +322,7 @@ class CutMix(_Mixing):
     def __init__(
         self,
         alpha: float = 1.0,  # strength, as in the paper; 0 doesn't paste
-        per_item: bool = True,  # a λ for each photo; False: one a batch
+        per_item: bool = True,  # a λ for each photo; False: one for the batch
         seed: int | None = None,  # None: the loader's generator for techniques, else PyTorch's seed
     ):
         super().__init__(alpha, per_item, seed)
@@ -508,19 +330,23 @@ class CutMix(_Mixing):
     def mix(
         self, xb: tuple, lam: Tensor, partner: Tensor | None, generator: torch.Generator
     ) -> tuple[tuple, Tensor]:
-        """Paste boxes into the photos, which must be the network's only input."""
-        if len(xb) != 1:
-            raise ValueError(f"The network has {len(xb)} inputs; CutMix can paste into one.")
+        """Paste boxes into the network's only input; its labels must be about the whole photo."""
+        y = self.learn.yb[0]
+        if len(xb) != 1 or y.ndim > 2 or isinstance(y, TensorPoint | TensorBBox):
+            raise ValueError(
+                f"CutMix takes one input and labels about the whole photo, not {len(xb)} inputs with"
+                f" {type(y).__name__} labels of the shape {tuple(y.shape)}. Paste masks with cutmix itself."
+            )
         x, stays = cutmix(xb[0], lam, partner, generator)
         return (x,), stays
 
 # %% ../nbs/05_mixup.ipynb #b4d66a3a
 class MixUpCollate:
-    """Mix batches in a plain PyTorch `DataLoader`: `DataLoader(...,
-    collate_fn=MixUpCollate(n_classes=10))`.
+    """Mix batches in PyTorch's `DataLoader`: `DataLoader(..., collate_fn=MixUpCollate(n_classes=10))`.
 
-    Batches must be pairs (photos, labels), photos float. Randomness is PyTorch's, which gives each
-    worker and each epoch another seed. A batch of one isn't mixed.
+    Batches must be pairs (photos, labels). A photo's partner is the previous one in a random order, since
+    the loader may not shuffle. Randomness is PyTorch's, which seeds each worker and epoch anew. A batch of
+    one isn't mixed.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization.
     """
 
@@ -528,23 +354,22 @@ class MixUpCollate:
         self,
         n_classes: int | None = None,  # how many classes; None: labels are rows or measured values
         alpha: float = 0.4,  # strength; 0 doesn't mix
-        per_item: bool = True,  # a λ for each photo; False: one a batch
-        collate: Callable = default_collate,  # puts single photos together
+        per_item: bool = True,  # a λ for each photo; False: one for the batch
+        collate: Callable = default_collate,  # makes a batch of single photos
     ):
-        _check_alpha(alpha)
-        self.n_classes, self.alpha, self.per_item, self.collate = n_classes, alpha, per_item, collate
+        self.n_classes, self.alpha, self.per_item, self.collate = n_classes, _strength(alpha), per_item, collate
 
     def __call__(
         self,
         samples: Sequence,  # pairs (photo, label)
     ) -> tuple[Tensor, Tensor]:  # mixed photos (N, ...); mixed labels, (N, C) float32 for class numbers
-        """Put samples together and mix them."""
+        """Make a batch and mix it."""
         batch = self.collate(samples)
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise ValueError("Samples must be pairs (photo, label); these make no (photos, labels).")
         x, y = batch
         lam = sample_lambda(len(x), self.alpha if len(x) > 1 else 0, per_item=self.per_item)
-        partner = torch.randperm(len(x))  # the loader may not shuffle
+        partner = _shuffled_partner(len(x))
         return mixup(x, lam, partner), mix_targets(y, lam, partner, self.n_classes)
 
 # %% ../nbs/05_mixup.ipynb #6a50df4d
@@ -552,60 +377,22 @@ def show_mixup(
     x: Tensor,  # photos, (N, 3, H, W), float 0 to 1
     y: Tensor,  # their class numbers, (N,)
     classes: Sequence[str],  # names of the classes
-    lam: float | Sequence[float] = 0.6,  # share of the first photo; several: a strip of mixes
+    lam: float | Sequence[float] = 0.6,  # share of the first photo; several: a strip of mixtures
     partner: Tensor | None = None,  # as in `mixup`
     item: int = 0,  # which photo of the batch comes first
     cut: bool = False,  # paste a box (CutMix) instead of mixing
-    generator: torch.Generator | None = None,  # draws the boxes' places
+    generator: torch.Generator | None = None,  # draws the places of the boxes
 ) -> Figure:
-    """Draw a photo, its partner, their mix and bars of the mixed label; for several λ a strip of mixes
-    over bars.
-
-    Raises what `mixup` and `mix_targets` raise, and `IndexError` for an item that isn't there.
-    """
-    from matplotlib import pyplot as plt
-
-    from lessonkit.foundation.plots import as_pictures
-
+    """Draw a photo, its partner and their mixture over their labels; for several λ, the mixtures alone."""
     other = (item - 1) % len(x) if partner is None else int(partner[item])
-    pair, labels = x[[item, other]], y[[item, other]]
-    pictures, titles = as_pictures(pair), [classes[label] for label in labels]
-    shares = [lam] if isinstance(lam, int | float) else [float(value) for value in lam]
-    mixes, targets, stay = [], [], []
-    for share in shares:
-        back = torch.tensor([1, 0])
-        mixed, kept = (
-            cutmix(pair, share, back, generator)
-            if cut
-            else (mixup(pair, share, back), torch.full((2,), share))
-        )
-        mixes.append(as_pictures(mixed[:1])[0])
-        targets.append(mix_targets(labels, kept, back, len(classes))[0])
-        stay.append(float(kept[0]))
-    if len(shares) == 1:
-        figure, axes = plt.subplots(
-            1, 4, figsize=(11, 2.6), layout="constrained", width_ratios=[1, 1, 1, 1.1]
-        )
-        for ax, picture, title in zip(axes, [*pictures, *mixes], [*titles, f"mixed, λ = {stay[0]:.2f}"]):
-            ax.imshow(picture)
-            ax.set_title(title, parse_math=False)
-            ax.axis("off")
-        _bars(axes[3], targets[0], labels, classes)
-        axes[3].set_title("its label")
-        return figure
-    figure, axes = plt.subplots(2, len(shares), figsize=(2.2 * len(shares), 3.2), layout="constrained",
-                                height_ratios=[2.2, 1], squeeze=False)
-    for top, bottom, picture, target, share in zip(*axes, mixes, targets, stay):
-        top.imshow(picture)
-        top.set_title(f"λ = {share:.2f}")
-        top.axis("off")
-        _bars(bottom, target, labels, classes)
-    return figure
-
-
-def _bars(ax: Axes, target: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
-    """The shares of the classes in the mix, always in the same order."""
-    from lessonkit.foundation.plots import label_bars
-
-    mixed = list(dict.fromkeys(labels.tolist()))
-    label_bars(ax, target[mixed], [classes[number] for number in mixed], letters=9, in_order=True)
+    pair, numbers, back = x[[item, other]], y[[item, other]], torch.tensor([1, 0])
+    strip, rows, titles = [], [], []
+    if isinstance(lam, int | float):
+        strip, rows = list(pair), list(F.one_hot(numbers, len(classes)).float())
+        titles, lam = [classes[number] for number in numbers], [lam]
+    for share in lam:
+        mixed, stays = cutmix(pair, share, back, generator) if cut else (mixup(pair, share, back), [share] * 2)
+        strip, titles = [*strip, mixed[0]], [*titles, f"λ = {float(stays[0]):.2f}"]
+        rows.append(mix_targets(numbers, torch.as_tensor(stays), back, len(classes))[0])
+    shown = list(dict.fromkeys(numbers.tolist()))
+    return show_labels([torch.stack(rows)[:, shown]], [classes[i] for i in shown], strip, titles, letters=9)
