@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from torch import Tensor
 from . import checks
 
 # %% auto #0
-__all__ = ['LossParts', 'loss_parts', 'label_weights', 'put_together']
+__all__ = ['LossParts', 'loss_parts', 'label_weights', 'put_together', 'takes_class_numbers', 'loss_of_shares']
 
 # %% ../../nbs/foundation/losses.ipynb #1c67c7ea
 class LossParts(NamedTuple):
@@ -47,7 +47,8 @@ def loss_parts(
         return None
     if found.get("weight") is not None and "ignore_index" not in found:
         return None
-    return LossParts(each, found["reduction"], found.get("weight"), found.get("ignore_index"), found.get("axis", 1))
+    weight, ignore_index = found.get("weight"), found.get("ignore_index")
+    return LossParts(each, found["reduction"], weight, ignore_index, found.get("axis", 1))
 
 
 _SETTINGS = "reduction", "weight", "ignore_index", "axis"
@@ -85,7 +86,8 @@ def label_weights(
     ignore_index: int | None = None,  # the class number that doesn't count
 ) -> Tensor | None:  # as y; None: all labels count the same
     """How much each label counts in a mean: its class weight, else 1; 0 where it is ignored."""
-    if weight is None and (ignore_index is None or (checks.may_look(y) and not (y == ignore_index).any())):
+    ignores = ignore_index is not None and not (checks.may_look(y) and not (y == ignore_index).any())
+    if weight is None and not ignores:
         return None
     counts = y != ignore_index
     return counts if weight is None else weight.to(y.device)[y.where(counts, 0)] * counts
@@ -106,3 +108,66 @@ def put_together(
         return values.mean()
     divisor = weights.sum()
     return torch.where(divisor != 0, total / divisor.where(divisor != 0, 1), 0)
+
+# %% ../../nbs/foundation/losses.ipynb #7d20c1a1
+def takes_class_numbers(
+    loss_func: Callable,  # as for `loss_parts`
+    pred: Tensor,  # predictions, as `loss_func` takes them
+    y: Tensor,  # labels, as `loss_func` takes them
+) -> bool:
+    """Whether labels are class numbers to a loss.
+
+    Raises `ValueError` for one logit an item with yes or no, which is no question of classes.
+    """
+    parts = loss_parts(loss_func)
+    of_classes = parts is not None and parts.ignore_index is not None
+    fewer = y.ndim < pred.ndim and (of_classes or not len(y))  # a single class, or an empty batch
+    if not y.is_floating_point() and y.dtype != torch.bool and (fewer or y.numel() != pred.numel()):
+        return True
+    if of_classes and y.shape == pred.shape:
+        checks.several_classes(pred, parts.axis)
+    return False
+
+# %% ../../nbs/foundation/losses.ipynb #7d20c1a2
+def loss_of_shares(
+    loss_func: Callable,  # as for `loss_parts`
+    pred: Tensor,  # predictions, as `loss_func` takes them
+    labels: Sequence[Tensor],  # K sets of class numbers, as `loss_func` takes them
+    shares: Sequence[Tensor],  # K sets of shares, (N,), which sum to 1 for each item
+) -> Tensor:  # a number, or a value for each item where `loss_func` doesn't reduce
+    """The loss of items with several labels each: Σ share·value / Σ share·weight for a mean.
+
+    Raises `TypeError` for shares that differ between items and a loss whose way of averaging can't be seen.
+    """
+    parts, labels, shares = loss_parts(loss_func), torch.stack(tuple(labels)), torch.stack(tuple(shares))
+    if parts is None:
+        return _of_the_whole_batch(loss_func, pred, labels, shares)
+    values = torch.stack([checks.plain(parts.each(pred, y)) for y in labels])
+    if values.numel() == labels.numel():  # a value for each label, perhaps flattened
+        share = _spread(shares, labels).reshape(values.shape)
+    elif values.shape[:2] == labels.shape[:2] and parts.ignore_index is None:  # one for several columns
+        share = _spread(shares, values)
+    else:
+        return _of_the_whole_batch(loss_func, pred, labels, shares)
+    share = share.to(torch.promote_types(values.dtype, torch.float32))
+    weights = label_weights(labels, parts.weight, parts.ignore_index)
+    weights = None if weights is None else (share * weights.reshape(share.shape)).sum(0)
+    return put_together((share * values).sum(0), weights, parts.reduction).to(values.dtype)
+
+
+def _spread(shares: Tensor, values: Tensor) -> Tensor:
+    """Shares (K, N) in the shape of values (K, N, ...)."""
+    return shares.reshape(*shares.shape, *[1] * (values.ndim - 2)).expand(values.shape)
+
+
+def _of_the_whole_batch(loss_func: Callable, pred: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
+    """Mix losses of the whole batch, which is right if all items have the same shares."""
+    if not shares.shape[1]:
+        return loss_func(pred, labels[0])
+    if shares.shape[1] > 1 and not (shares == shares[:, :1]).all():
+        name = getattr(loss_func, "__name__", type(loss_func).__name__)
+        raise TypeError(
+            f"Can't see how {name} averages over items, so it can't be mixed with shares for each. Use one"
+            " share for the batch (per_item=False), or a loss with a `reduction` that takes 'none'."
+        )
+    return sum(share * loss_func(pred, y) for share, y in zip(shares[:, 0], labels))
