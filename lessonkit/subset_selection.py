@@ -6,29 +6,23 @@ conclusions stay the same."""
 # %% ../nbs/07_subset_selection.ipynb #7c26847f
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from joblib import delayed, Parallel
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_limits
 
 from .foundation import checks
 from lessonkit.selection.facility_location import (
-    apportion,
+    choose_by_class,
     chunks,
-    distinct_rows,
     nearest_picks,
     ordinary_units,
-    Points,
+    rows_of_length_one,
     RULES,
     spread_evenly,
     Subset,
-    weights_and_gains,
 )
 from .selection.features import embed
 from .selection.plots import show_subset
@@ -72,82 +66,10 @@ def select_subset(
     numbers = np.zeros(len(x), np.int64) if labels is None else checks.class_of_each(labels, len(x))
     if n == 0:
         return Subset(np.empty(0, np.int64), np.empty(0), np.empty(0))
-    x = _of_length_one(x) if similarity == "cosine" else x
+    x = rows_of_length_one(x) if similarity == "cosine" else x
     numbers = numbers if balance else np.zeros(len(x), np.int64)
-    subset = _choose_by_class(x, n, numbers, method, balance or "proportional", seed, n_jobs)
+    subset = choose_by_class(x, n, numbers, method, balance or "proportional", seed, n_jobs)
     return subset._replace(gains=np.ldexp(subset.gains, 2 * exponent))
-
-# %% ../nbs/07_subset_selection.ipynb #4b8f21c7
-def _of_length_one(x: np.ndarray) -> np.ndarray:
-    largest = np.abs(x).max(axis=1, keepdims=True)
-    if not largest.all():
-        zeros = checks.some_of(np.flatnonzero(largest == 0))
-        raise ValueError(f"Rows {zeros} are all zeros: similarity='cosine' knows no direction for them.")
-    x = np.ldexp(x, -np.frexp(largest)[1])  # so that no square vanishes
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def _choose_by_class(
-    x: np.ndarray, n: int, numbers: np.ndarray, method: str, balance: str, seed: int, n_jobs: int
-) -> Subset:
-    """Let each class choose for itself, and put the picks in the order of the turns."""
-    sizes = np.bincount(numbers)
-    rows_of = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
-    turns = apportion(sizes, n, balance)
-    quotas = np.bincount(turns, minlength=len(sizes))
-    with threadpool_limits(
-        1
-    ):  # n_jobs alone decides how many cores are used, and the result depends on neither
-        parallel = Parallel(n_jobs, prefer="threads")
-        if len(sizes) == 1:
-            found = {0: _choose(x, n, method, (seed, 0), parallel)}
-        else:
-            classes = np.flatnonzero(quotas).tolist()
-            tasks = (
-                delayed(_choose_anywhere)(x[rows_of[c]], quotas[c], method, (seed, c), os.getpid())
-                for c in classes
-            )
-            found = dict(zip(classes, parallel(tasks)))
-    return _interleave(x, turns, rows_of, found)
-
-
-def _choose(
-    x: np.ndarray, n: int, method: str, seed: tuple, parallel: Parallel
-) -> tuple[np.ndarray, ...]:
-    """Choose within one class: row numbers, weights and gains."""
-    if method == "random":
-        picks = np.random.default_rng(seed).permutation(len(x))[:n]
-    else:
-        rows, counts, copies = distinct_rows(x)
-        chosen = RULES[method](Points(x[rows], counts), min(n, len(rows)), parallel)
-        picks = np.concatenate([rows[chosen], copies])[:n]
-    weights, gains = weights_and_gains(x, picks)
-    if method == "facility_location":  # these gains can't rise, except by rounding
-        lowest = np.minimum.accumulate(gains)
-        gains = np.where(gains - lowest <= 1e-9 * gains[0], lowest, gains)
-    return picks, weights, gains
-
-
-def _choose_anywhere(
-    x: np.ndarray, n: int, method: str, seed: tuple, process: int
-) -> tuple[np.ndarray, ...]:
-    """Do the same in a thread, or in another process, which must limit its own threads."""
-    with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
-        return _choose(x, n, method, seed, Parallel(1))
-
-
-def _interleave(x: np.ndarray, turns: np.ndarray, rows_of: list, found: dict) -> Subset:
-    """Put the picks of the classes in the order of their turns."""
-    place = np.argsort(turns, kind="stable")  # the first turn of the first class, its second, ...
-    indices, weights, gains = np.empty(len(turns), np.int64), np.empty(len(turns)), np.empty(len(turns))
-    indices[place] = np.concatenate([rows_of[c][picks] for c, (picks, _, _) in found.items()])
-    weights[place] = np.concatenate([part for _, part, _ in found.values()])
-    gains[place] = np.concatenate([part for _, _, part in found.values()])
-    left = [rows for c, rows in enumerate(rows_of) if c not in found and len(rows)]
-    if left:  # classes without a pick go to the nearest of any class
-        nearest, _ = nearest_picks(x[np.concatenate(left)], x[indices])
-        weights += np.bincount(nearest, minlength=len(indices))
-    return Subset(indices, weights, gains)
 
 # %% ../nbs/07_subset_selection.ipynb #26bb7dbd
 def select_classes(

@@ -5,17 +5,22 @@
 # %% ../../nbs/selection/facility_location.ipynb #20203626
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from joblib import delayed, Parallel
+from threadpoolctl import threadpool_limits
+
+from ..foundation.checks import some_of
 
 # %% auto #0
 __all__ = ['DOUBLE', 'BLOCK', 'TILE', 'EXACT', 'RULES', 'Subset', 'ordinary_units', 'Points', 'canonical_order', 'distinct_rows',
            'chunks', 'LazyGreedy', 'facility_location', 'weights_and_gains', 'nearest_picks', 'k_center', 'herding',
-           'apportion', 'spread_evenly']
+           'apportion', 'spread_evenly', 'rows_of_length_one', 'choose_by_class']
 
 # %% ../../nbs/selection/facility_location.ipynb #43435cc5
 class Subset(NamedTuple):
@@ -362,3 +367,78 @@ def apportion(
 def spread_evenly(n: int, most: int) -> np.ndarray:
     """Take row numbers from 0 to n − 1 at equal steps: all of them, or as many as wanted."""
     return np.arange(n) if n <= most else np.arange(most) * n // most
+
+# %% ../../nbs/selection/facility_location.ipynb #4b8f21c7
+def rows_of_length_one(x: np.ndarray) -> np.ndarray:
+    """Scale each row to length 1.
+    Raises `ValueError`, with the rows, for rows of zeros.
+    """
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    if not largest.all():
+        zeros = some_of(np.flatnonzero(largest == 0))
+        raise ValueError(f"Rows {zeros} are all zeros: similarity='cosine' knows no direction for them.")
+    x = np.ldexp(x, -np.frexp(largest)[1])  # so that no square vanishes
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def choose_by_class(
+    x: np.ndarray, n: int, numbers: np.ndarray, method: str, balance: str, seed: int, n_jobs: int
+) -> Subset:
+    """Let each class choose for itself, and put the picks in the order of the turns."""
+    sizes = np.bincount(numbers)
+    rows_of = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
+    turns = apportion(sizes, n, balance)
+    quotas = np.bincount(turns, minlength=len(sizes))
+    with threadpool_limits(
+        1
+    ):  # n_jobs alone decides how many cores are used, and the result depends on neither
+        parallel = Parallel(n_jobs, prefer="threads")
+        if len(sizes) == 1:
+            found = {0: _choose(x, n, method, (seed, 0), parallel)}
+        else:
+            classes = np.flatnonzero(quotas).tolist()
+            tasks = (
+                delayed(_choose_anywhere)(x[rows_of[c]], quotas[c], method, (seed, c), os.getpid())
+                for c in classes
+            )
+            found = dict(zip(classes, parallel(tasks)))
+    return _interleave(x, turns, rows_of, found)
+
+
+def _choose(
+    x: np.ndarray, n: int, method: str, seed: tuple, parallel: Parallel
+) -> tuple[np.ndarray, ...]:
+    """Choose within one class: row numbers, weights and gains."""
+    if method == "random":
+        picks = np.random.default_rng(seed).permutation(len(x))[:n]
+    else:
+        rows, counts, copies = distinct_rows(x)
+        chosen = RULES[method](Points(x[rows], counts), min(n, len(rows)), parallel)
+        picks = np.concatenate([rows[chosen], copies])[:n]
+    weights, gains = weights_and_gains(x, picks)
+    if method == "facility_location":  # these gains can't rise, except by rounding
+        lowest = np.minimum.accumulate(gains)
+        gains = np.where(gains - lowest <= 1e-9 * gains[0], lowest, gains)
+    return picks, weights, gains
+
+
+def _choose_anywhere(
+    x: np.ndarray, n: int, method: str, seed: tuple, process: int
+) -> tuple[np.ndarray, ...]:
+    """Do the same in a thread, or in another process, which must limit its own threads."""
+    with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
+        return _choose(x, n, method, seed, Parallel(1))
+
+
+def _interleave(x: np.ndarray, turns: np.ndarray, rows_of: list, found: dict) -> Subset:
+    """Put the picks of the classes in the order of their turns."""
+    place = np.argsort(turns, kind="stable")  # the first turn of the first class, its second, ...
+    indices, weights, gains = np.empty(len(turns), np.int64), np.empty(len(turns)), np.empty(len(turns))
+    indices[place] = np.concatenate([rows_of[c][picks] for c, (picks, _, _) in found.items()])
+    weights[place] = np.concatenate([part for _, part, _ in found.values()])
+    gains[place] = np.concatenate([part for _, _, part in found.values()])
+    left = [rows for c, rows in enumerate(rows_of) if c not in found and len(rows)]
+    if left:  # classes without a pick go to the nearest of any class
+        nearest, _ = nearest_picks(x[np.concatenate(left)], x[indices])
+        weights += np.bincount(nearest, minlength=len(indices))
+    return Subset(indices, weights, gains)

@@ -10,7 +10,6 @@ import hashlib
 import io
 import itertools
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import signature
@@ -31,7 +30,7 @@ from ..images import decode
 from ..normalization import channel_stats, Normalize
 from ..photos.image_set import ImageSet
 from ..photos.loaders import ImageLoader, PhotoRows
-from ..photos.photo_cache import in_order
+from ..photos.photo_cache import digests
 from .facility_location import chunks, spread_evenly
 
 # %% auto #0
@@ -290,11 +289,8 @@ def _embed_into(out: Path, task: _Task) -> np.ndarray:
             f"{out} is there already and has no record of how it was made ({record.name}): "
             "name another file."
         )
-    stamps = _stamps(task.images)
-    unchanged = found is not None and stamps is not None and found.get("stamps") == stamps
-    photos = found["features_of"].get("photos") if unchanged else _contents(task.images, task.progress)
     wanted = {
-        "photos": photos,
+        "photos": _contents(task.images),
         "size": task.size,
         "layer": task.layer,
         "model": _model_in_words(task.model, task.seed),
@@ -306,14 +302,11 @@ def _embed_into(out: Path, task: _Task) -> np.ndarray:
         )
         found = None
         weights.unlink(missing_ok=True)
-    about = {"features_of": wanted, "stamps": stamps}
     done = found["done"] if found is not None and _holds_rows(out, len(task.images)) else 0
     if done < len(task.images):
         _train_or_load(task, weights)
-        _write_rows(out, record, about, done, task)
+        _write_rows(out, record, wanted, done, task)
         weights.unlink(missing_ok=True)
-    elif not unchanged:
-        write_json(record, about | {"done": done})
     return np.load(out, mmap_mode="r")
 
 
@@ -338,17 +331,17 @@ def _train_or_load(task: _Task, weights: Path) -> None:
     write_atomic(weights, content.getvalue())
 
 
-def _write_rows(out: Path, record: Path, about: dict, done: int, task: _Task) -> None:
+def _write_rows(out: Path, record: Path, wanted: dict, done: int, task: _Task) -> None:
     rows = np.lib.format.open_memmap(out, mode="r+") if done else None
     for features in task.batches(done):
         if rows is None:
-            write_json(record, about | {"done": 0})
+            write_json(record, {"features_of": wanted, "done": 0})
             shape = len(task.images), features.shape[1]
             rows = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
         rows[done : done + len(features)] = features
         rows.flush()
         done += len(features)
-        write_json(record, about | {"done": done})
+        write_json(record, {"features_of": wanted, "done": done})
 
 
 def _digest(parts: Iterator[bytes]) -> str:
@@ -358,44 +351,15 @@ def _digest(parts: Iterator[bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _rows_in_bytes(images: ImageSet) -> Iterator[bytes]:
-    for path, label, part in zip(images.paths, images.labels, images.split):
-        yield f"{path.name}\0{label}\0{part}".encode("utf-8", "surrogateescape")
-
-
-def _contents(images: ImageSet, progress: bool) -> str:
+def _contents(images: ImageSet) -> str:
     """A fingerprint of names, labels and every byte of the photos."""
-
-    def read(path: Path) -> bytes:
-        return hashlib.sha256(path.read_bytes()).digest()
-
-    bar = tqdm(
-        in_order(read, images.paths),
-        "reading photos",
-        len(images),
-        leave=False,
-        delay=2,
-        disable=not progress,
+    rows = (
+        f"{path.name}\0{label}\0{part}\0{content}".encode("utf-8", "surrogateescape")
+        for path, label, part, content in zip(
+            images.paths, images.labels, images.split, digests(images.paths)
+        )
     )
-    return f"{len(images)} photos {_digest(itertools.chain(_rows_in_bytes(images), bar))}"
-
-
-def _stamps(images: ImageSet) -> str | None:
-    """A fingerprint that differs after any change of a file; None where the system's time stamps can't
-    prove that.
-
-    The time of the last change of a file (ctime) can't be set back, unlike its modification time.
-    Windows doesn't have it, and a change within the last two seconds may carry the same stamp as the
-    next one.
-    """
-    facts = [os.stat(path) for path in images.paths]
-    if os.name == "nt" or max(fact.st_ctime_ns for fact in facts) > time.time_ns() - 2 * 10**9:
-        return None
-    stamps = (
-        f"{fact.st_dev} {fact.st_ino} {fact.st_size} {fact.st_mtime_ns} {fact.st_ctime_ns}".encode()
-        for fact in facts
-    )
-    return _digest(itertools.chain(_rows_in_bytes(images), stamps))
+    return f"{len(images)} photos {_digest(rows)}"
 
 
 def _model_in_words(model: nn.Module | None, seed: int) -> str:

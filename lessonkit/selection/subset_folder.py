@@ -21,8 +21,7 @@ from tqdm import tqdm
 from ..foundation import checks
 from ..foundation.checks import some_of
 from ..foundation.files import read_json, write_json
-from ..photos.image_set import ImageSet
-from ..photos.readers import WORDNET
+from ..photos.image_set import ImageSet, WORDNET
 from .facility_location import Subset
 
 # %% auto #0

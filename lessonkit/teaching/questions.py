@@ -242,6 +242,28 @@ QUESTIONS: dict[str, Question] = {
         ),
         tolerance=1e-3,
     ),
+    "00.epochs": Question(
+        "choice",
+        "A table of thirty epochs: the training loss falls to the end. The validation loss falls until epoch 12 and rises"
+        " after it, and the validation accuracy stands still from there. What do you read from it?",
+        answer="c",
+        choices={
+            "a": "The learning rate is too low: the network would need some more epochs to get better.",
+            "b": "The validation photos are harder than the training photos, so nothing can be said.",
+            "c": "From epoch 12 on the network memorizes the training photos: it overfits.",
+            "d": "Something is broken, because both losses must fall together in every training run.",
+        },
+        why=(
+            "What it learns after epoch 12 fits the training photos alone. The validation photos show it, and that is"
+            " what they are for."
+        ),
+        hint="On which photos does the network still get better after epoch 12?",
+        mistakes=(
+            ("a", "More epochs would be more of the same: the training loss falls already."),
+            ("b", "Until epoch 12 both got better together. What has changed since then?"),
+            ("d", "They often part company in long training runs. No step is wrong; the network is."),
+        ),
+    ),
     "01.paired": Question(
         "number",
         "With seeds 0, 1, 2 the baseline reaches accuracies 0.71, 0.75, 0.68. With the same seeds the"
@@ -564,14 +586,15 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.schedule": Question(
         "array",
-        "Plan five steps from 32 to 64 pixels, linear, with the last 40 % of the steps at full size, all sizes multiples"
-        " of 8 (the nearest). Give the five sizes.",
+        "Plan five steps as size_schedule(5, 32, 64, finetune_fraction=0.4) does. The last 40% of the steps are at full"
+        " size. With g steps before them, step number s (from 0) has 32 + (64 - 32) · s / g pixels, rounded to the nearest"
+        " multiple of 8. Give the five sizes.",
         answer=[32, 40, 56, 64, 64],
         why="Two steps are at full size. The other three are at 32, 32 + 32/3 = 42.7 and 32 + 64/3 = 53.3; the nearest"
         " multiples of 8 are 32, 40 and 56.",
         hint="How many steps are at full size? Divide the way from 32 to 64 by the number of those that are left.",
         mistakes=(
-            ([32, 40, 48, 56, 64], "Those grow until the last step. 40 % of five steps are to be at full size."),
+            ([32, 40, 48, 56, 64], "Those grow until the last step. 40% of five steps are to be at full size."),
             ([32, 42.7, 53.3, 64, 64], "Now round them to multiples of 8."),
             ([32, 48, 48, 64, 64], "42.7 is nearer to 40 than to 48, and 53.3 nearer to 56 than to 48."),
             ([32, 48, 64, 64, 64], "The third step isn't at full size yet: only two of five are."),
@@ -619,14 +642,14 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.control": Question(
         "choice",
-        "Growing from 32 to 64 px reaches the accuracy of 64 px throughout with two thirds of the pixels. What must you"
-        " measure before you recommend it?",
+        "Growing from 32 to 64 px reaches the accuracy of 64 px throughout with two thirds of the pixels. Somebody has a"
+        " budget of two thirds of the pixels. What must you measure before you recommend growing?",
         answer="c",
         choices={
-            "a": "Nothing: same accuracy, lower cost.",
-            "b": "64 px throughout with more epochs.",
-            "c": "Fixed smaller sizes, such as 48 px, at the same cost as the growing one.",
-            "d": "The same training with another seed on the training photos' accuracy.",
+            "a": "Nothing more: the accuracy is the same, and the cost is lower.",
+            "b": "How much better 64 px throughout gets with twice as many epochs.",
+            "c": "48 px throughout, for as many pixels as growing took.",
+            "d": "How accurate the grown network is on the photos it was trained on.",
         },
         why=(
             "There are simpler ways to spend less: a smaller size all the time, or fewer epochs. Growing is worth its"
@@ -636,7 +659,7 @@ QUESTIONS: dict[str, Question] = {
         mistakes=(
             ("a", "Perhaps 48 px throughout does as well, at a lower cost still and without any callback."),
             ("b", "That costs more, not the same. What would the same budget buy otherwise?"),
-            ("d", "Several seeds are needed, yes, but accuracy on training photos tells about memory."),
+            ("d", "Accuracy on training photos tells how well the network remembers them."),
         ),
     ),
     "03.judged": Question(
@@ -645,10 +668,10 @@ QUESTIONS: dict[str, Question] = {
         " 256 px than at 224 px. Why?",
         answer="a",
         choices={
-            "a": "A crop that is resized to 224 px shows everything enlarged, as a whole photo does at more than 224 px.",
-            "b": "More pixels are always better.",
-            "c": "It was trained at 256 px by mistake.",
-            "d": "Validation photos are sharper than training photos.",
+            "a": "Things in a resized crop are larger than in the whole photo.",
+            "b": "More pixels show more detail, so accuracy always rises with the size.",
+            "c": "At 256 px its pooling averages over more places, which takes noise away.",
+            "d": "Validation photos are sharper, as they aren't cropped and resized first.",
         },
         why=(
             "A crop of half the photo's area, resized to 224 px, shows things as large as the whole photo at 224 · √2 ="
@@ -657,8 +680,8 @@ QUESTIONS: dict[str, Question] = {
         hint="How large is a cat's head in a crop that was resized to 224 px, and how large in the whole photo at 224 px?",
         mistakes=(
             ("b", "Then 1,024 px would be better still. But things would be larger there than it ever saw them."),
-            ("c", "All its batches were 224 px. But how large were the things in them?"),
-            ("d", "They come from the same camera. What is done with the one and not with the other?"),
+            ("c", "It averages over more places, but then larger sizes still would be better. How large are the things in them?"),
+            ("d", "They are resized as well. What is done with the one and not with the other?"),
         ),
     ),
     "03.pixel-share": Question(
@@ -710,7 +733,7 @@ QUESTIONS: dict[str, Question] = {
         answer="b",
         choices={
             "a": "the mean of the probabilities",
-            "b": "the mean of their logarithms (the geometric mean)",
+            "b": "the geometric mean",
             "c": "the largest probability of each class",
             "d": "all the same: it is one view of ten",
         },
@@ -722,7 +745,7 @@ QUESTIONS: dict[str, Question] = {
         hint="For each rule work out what becomes of A's and of B's number, and then make them sum to 1.",
         mistakes=(
             ("a", "The mean of A falls from 0.9 to 0.81. Two of the others take more."),
-            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's sureness about B counts in full. One takes even more."),
+            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's confidence in B counts in full. One takes even more."),
             ("d", "One of ten in the count, but the logarithm of nearly 0 is a very large negative number."),
         ),
     ),
@@ -748,7 +771,7 @@ QUESTIONS: dict[str, Question] = {
             "a": "the centre and the four corners, 7/8 of the sides",
             "b": "slightly smaller and larger pictures",
             "c": "rotations by 90, 180 and 270 degrees",
-            "d": "random crops of at least 90 % of the area",
+            "d": "random crops of at least 90% of the area",
         },
         why=(
             "A view must keep the label and look like what the network was trained on. A 6 upside down is a 9, and the"
@@ -761,9 +784,31 @@ QUESTIONS: dict[str, Question] = {
             ("d", "That is nearly what training did. Look for views that change the label."),
         ),
     ),
+    "04.study": Question(
+        "choice",
+        "In the lesson's study the plain photo gives 72.2% right, the average of four random views without it 66.5%, and both"
+        " together 69.3%. A colleague wants sixteen random views, because more of them average out more noise. What happens?",
+        answer="a",
+        choices={
+            "a": "It gets worse: the photo as it is weighs less.",
+            "b": "It gets better: sixteen views have half the noise of four.",
+            "c": "It ends at 72.2%, as the views' mistakes cancel each other out.",
+            "d": "Nothing changes: beyond four views, only the cost grows.",
+        },
+        why=(
+            "Averaging takes away what differs between views by chance. It can't bring back what all of them lack, the cut-off"
+            " and blurred parts. In the study one random view cost 1.3 points, four 2.9 and sixteen 3.3."
+        ),
+        hint="Compare the three numbers. Which of the five pictures is the best one, and what is its weight with sixteen views?",
+        mistakes=(
+            ("b", "Less noise, yes. But four views without the photo are 5.7 points worse than the photo: that isn't noise."),
+            ("c", "They would have to be as good as the photo by themselves. They all lack the same thing: detail."),
+            ("d", "The photo is one of five with four views, and one of seventeen with sixteen."),
+        ),
+    ),
     "04.measure": Question(
         "choice",
-        "Technique A reaches 84.1 % with TTA. The baseline reaches 83.0 % without. What does that say about A?",
+        "Technique A reaches 84.1% with TTA. The baseline reaches 83.0% without. What does that say about A?",
         answer="a",
         choices={
             "a": "Nothing yet: predict both in the same way, then compare.",

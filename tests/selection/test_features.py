@@ -260,20 +260,6 @@ def test_photos_moved_or_touched_keep_their_features(photos, tmp_path):
     assert seen == [16]
 
 
-def test_photos_whose_time_stamps_prove_that_nothing_changed_are_not_read_again(photos, tmp_path, monkeypatch):
-    from lessonkit.selection import features
-
-    out, (model, seen), now, read = tmp_path / "features.npy", counted(tiny_network()), features.time.time_ns, []
-    kept = type(photos.paths[0]).read_bytes
-    monkeypatch.setattr(type(photos.paths[0]), "read_bytes", lambda path: read.append(path) or kept(path))
-    first = np.array(embed(photos, model, size=8, out=out, progress=False))
-    monkeypatch.setattr(features.time, "time_ns", lambda: now() + 10**11)  # two minutes later
-    for times in (1, 1):
-        read.clear()
-        assert np.array_equal(embed(photos, model, size=8, out=out, progress=False), first)
-    assert not read and seen == [16]
-
-
 def test_fault_other_normalizations_of_one_name_are_told_apart(photos, tmp_path):
     out, (model, seen) = tmp_path / "features.npy", counted(tiny_network())
     for factor in (1, 1, 2):  # functions of one name, and made anew each time
