@@ -404,26 +404,44 @@ def features(
 ) -> np.ndarray:  # (N, D), float32 or float64
     """Return a row of numbers for each item.
 
-    Raises `TypeError` for what isn't numbers, `ValueError` for another shape and, with the rows, for NaN and infinity.
+    Raises `TypeError` for what isn't numbers, `ValueError` for another shape and, with the rows, for NaN, infinity and
+    numbers so large that all others vanish beside them.
     """
-    if hasattr(x, "toarray"):  # SciPy's sparse matrices
-        raise TypeError("features must be a dense array, not a sparse one: pass features.toarray().")
+    if hasattr(x, "toarray") or isinstance(x, Tensor) and x.layout != torch.strided:  # of SciPy, of PyTorch
+        raise TypeError(
+            "features must be a dense array, not a sparse one: pass features.toarray(), or to_dense() of a tensor."
+        )
     x = as_numpy(x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"features must be numbers, not {x.dtype}.")
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"features must have the shape (N, D), a row for each item, not {x.shape}.")
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
-        x = x.astype(np.float32 if x.dtype.kind == "f" else np.float64)
-    finite = np.ones(len(x), dtype=bool)
+    if x.dtype.kind != "f" or x.dtype.itemsize not in (4, 8):
+        x = x.astype(np.float32 if x.dtype.itemsize == 2 and x.dtype.kind == "f" else np.float64)
+    largest = np.empty(len(x))
     for start in range(0, len(x), 2**16):
-        finite[start : start + 2**16] = np.isfinite(x[start : start + 2**16]).all(axis=1)
-    if not finite.all():
-        bad = np.flatnonzero(~finite)
+        largest[start : start + 2**16] = np.abs(x[start : start + 2**16]).max(axis=1)
+    bad = np.flatnonzero(~np.isfinite(largest))
+    if len(bad):
+        raise ValueError(f"features hold NaN or infinite numbers, in row {some_of(bad)}: fix or leave out these rows.")
+    if largest.max(initial=0) > 1e15 and len(bad := _far_rows(x)):
         raise ValueError(
-            f"features hold NaN or infinite numbers, in row {some_of(bad)}: fix or leave out these rows."
+            f"features hold numbers beside which all others vanish, up to {largest[bad].max():.2g}, in row {some_of(bad)}: "
+            "do they stand for missing values? Fix or leave out these rows."
+        )
+    if largest.max(initial=0) > 1e150:
+        raise ValueError(
+            f"features hold numbers beyond 1e150, in row {some_of(np.flatnonzero(largest > 1e150))}: their squares overflow. "
+            "Divide all of them by the same number."
         )
     return x
+
+
+def _far_rows(x: np.ndarray) -> np.ndarray:
+    """Rows with a number so far from its column's median that the others' distances from it are lost to rounding."""
+    with np.errstate(over="ignore"):
+        away = np.abs(x - np.median(x.astype(np.float64), axis=0))
+        return np.flatnonzero((away > 1e15 * np.maximum(1, np.median(away, axis=0))).any(axis=1))
 
 
 def class_of_each(

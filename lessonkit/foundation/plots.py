@@ -174,12 +174,13 @@ def show_images(
 def sample_photos(
     size: int = 160,  # side of the squares, in pixels
 ) -> Tensor:  # (2, 3, size, size), float, 0 to 1: a palace and a flower
-    """Return the middle of the two photos that scikit-learn ships, for pictures that need no download."""
+    """Return the middle of the two photos that scikit-learn ships: pictures that need no download."""
     import torch
     from PIL import ImageOps
     from sklearn.datasets import load_sample_images
 
-    squares = [ImageOps.fit(Image.fromarray(photo), (size, size)) for photo in load_sample_images().images]
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    squares = [ImageOps.fit(photo, (size, size)) for photo in photos]
     return torch.from_numpy(np.stack(squares)).movedim(-1, 1) / 255
 
 # %% ../../nbs/foundation/plots.ipynb #8f6d0558
@@ -273,7 +274,7 @@ def show_labels(
     highlight: Sequence[int | None] | None = None,  # N class numbers to mark; None: none
     **options: Any,  # of `label_bars`
 ) -> Figure:
-    """Draw a column for each image, with the bars of its label or labels below it; the figure comes closed.
+    """Draw a column for each image, with the bars of its labels below it; the figure comes closed.
 
     Raises `ValueError` unless there are as many images as labels, and what `label_bars` raises.
     """
@@ -282,9 +283,11 @@ def show_labels(
     columns, pictures = len(labels[0]), None if images is None else as_pictures(images)
     if pictures is not None and len(pictures) != columns:
         raise ValueError(f"There are {len(pictures)} images for {columns} labels.")
-    heights = [2.2] * (pictures is not None) + [0.35 + 0.13 * min(len(classes), options.get("top", 4) + 1)] * len(labels)
+    bars = min(len(classes), options.get("top", 4) + 1)
+    heights = [2.2] * (pictures is not None) + [0.35 + 0.13 * bars] * len(labels)
+    size = 2.2 * columns, sum(heights)
     figure, grid = plt.subplots(
-        len(heights), columns, figsize=(2.2 * columns, sum(heights)), layout="constrained", height_ratios=heights, squeeze=False
+        len(heights), columns, figsize=size, layout="constrained", height_ratios=heights, squeeze=False
     )
     for number, column in enumerate(grid.T):
         if pictures is not None:
