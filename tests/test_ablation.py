@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -162,9 +161,8 @@ def test_the_same_machine_gives_the_same_numbers_twice(images):
     here, again = ({threads: trained(folder, threads) for threads in (1, 2)} for _ in range(2))
     assert here == again and len(here[1]["losses"]) == len(here[2]["losses"]) == 8
     code = "import json, sys; from tiny_photos import trained; print(json.dumps([trained(sys.argv[1], threads) for threads in (1, 2)]))"
-    places = os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(folder)], capture_output=True, text=True, check=True,
-        env=os.environ | {"PYTHONPATH": places})  # fmt: skip
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
     assert json.loads(run.stdout.splitlines()[-1]) == [here[1], here[2]]
 
 
