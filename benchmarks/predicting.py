@@ -1,7 +1,7 @@
 """What test-time augmentation costs: each library's way against its own plain prediction, with the same network on the
 validation photos.
 
-Five looks each: four views and the photo as it is. fastai decodes and augments the photos anew for every view; ttach is given
+Five views each: four views and the photo as it is. fastai decodes and augments the photos anew for every view; ttach is given
 views that cost next to nothing (brighter and darker), so that its row shows the passes alone.
 """
 
@@ -24,7 +24,7 @@ SIZE, THREADS = 64, 2
 
 
 def with_ttach(model: torch.nn.Module, loader) -> torch.Tensor | None:
-    """Five looks merged by ttach's wrapper."""
+    """Five views merged by ttach's wrapper."""
     from ttach import ClassificationTTAWrapper, Compose, Multiply
 
     wrapper = ClassificationTTAWrapper(model, Compose([Multiply([0.8, 0.9, 1, 1.1, 1.2])]), merge_mode="mean").eval()
@@ -90,5 +90,5 @@ def ratios(folder: Path, rounds: int) -> list[Ratio]:
         Ratio("TTA, 4 views + plain: fastai's / ours", seconds["fastai"], seconds["ours"]),
     ]
     if "ttach" in seconds:
-        rows.append(Ratio("TTA, 5 looks: ttach's / our plain prediction", seconds["ttach"], seconds["plain"]))
+        rows.append(Ratio("TTA, 5 views: ttach's / our plain prediction", seconds["ttach"], seconds["plain"]))
     return rows

@@ -6,25 +6,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TYPE_CHECKING
 
-import numpy as np
-import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner
-from torch import nn, Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
+from fastcore.basics import patch
+from fastcore.foundation import L
+from torch import Tensor
 
-from .foundation.batch_transforms import resize_batch
+from .foundation import checks
+from .foundation.models import refresh_batch_norm
+from lessonkit.foundation.sized_loaders import (
+    check_last_size,
+    check_stages,
+    loader_with_size,
+    refuse_masks,
+    renew_optimizer,
+    ResizeTo,
+    shorter_side,
+    shrink_inputs,
+    SizedLoader,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['PLATEAUS', 'size_schedule', 'pixel_share', 'plot_schedule', 'refresh_batch_norm', 'ProgressiveResize', 'fit_stages']
+__all__ = ['PLATEAUS', 'size_schedule', 'pixel_share', 'plot_schedule', 'ProgressiveResize', 'fit_stages']
 
 # %% ../nbs/03_progressive_resizing.ipynb #5affb229
 PLATEAUS = 3  # of kind="steps", before the full size
@@ -35,232 +46,87 @@ _RISES: dict[str, Callable[[int, int], float]] = {
 
 
 def size_schedule(
-    steps: int,  # how many sizes: batches in the whole training, or epochs
+    steps: int,  # how many sizes: batches in the whole training run, or epochs
     start: int,  # smallest size, in pixels
     end: int,  # full size, in pixels; never rounded
     kind: str = "linear",  # "linear": a little at a time; "steps": three equal plateaus, then `end`
-    finetune_fraction: float = 0.2,  # share of the steps, at the end, at full size, 0 to 1; at least one
-    # sizes below `end` are rounded to multiples of this many pixels, but never below `start`
-    multiple_of: int = 8,
+    finetune_fraction: float = 0.2,  # share of the steps, at the end, at full size, 0 to 1; at least one step
+    multiple_of: int = 8,  # sizes below `end` are rounded to multiples of this, but never below `start`
 ) -> list[int]:  # one size for each step: never falling, the last is `end`
-    """Plan how large the pictures are at each step of a training.
+    """Plan the size of the images at each step of a training run.
 
-    Raises `ValueError` for numbers out of range, a `start` above `end` and an unknown kind, `TypeError`
-    for what is no whole number. Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; the
-    four stages of "steps" are those of Tan & Le 2021, EfficientNetV2, section 4.2.
+    Raises `ValueError` for numbers out of range, a `start` above `end` and an unknown kind, `TypeError` for
+    anything but whole numbers. Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; the four
+    stages of "steps" are those of Tan & Le 2021, EfficientNetV2, section 4.2.
     """
     for name, value in {"steps": steps, "start": start, "end": end, "multiple_of": multiple_of}.items():
-        _check_whole(name, value)
-    _check_schedule(start, end, kind, finetune_fraction)
+        checks.whole_number(value, name)
+    _check_growth(start, end, kind, finetune_fraction)
     growing = int(steps) - max(1, round(finetune_fraction * steps))
     wanted = [start + (end - start) * _RISES[kind](step, growing) for step in range(growing)]
     rounded = [multiple_of * math.floor(size / multiple_of + 0.5) for size in wanted]
     return [int(min(max(size, start), end)) for size in rounded] + [int(end)] * (int(steps) - growing)
 
 
-def _check_whole(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}={value!r} must be a whole number.")
-    if value < 1:
-        raise ValueError(f"{name}={value} must be at least 1.")
-
-
-def _check_schedule(start: int, end: int, kind: str, finetune_fraction: float) -> None:
+def _check_growth(start: int, end: int, kind: str, finetune_fraction: float) -> None:
     if start > end:
-        raise ValueError(
-            f"start={start} is above end={end}: pictures grow, so start with at most {end} pixels."
-        )
-    if kind not in _RISES:
-        raise ValueError(f"kind={kind!r} is not known: use {' or '.join(map(repr, _RISES))}.")
-    if isinstance(finetune_fraction, bool) or not isinstance(finetune_fraction, int | float | np.number):
-        raise TypeError(f"finetune_fraction={finetune_fraction!r} must be a number.")
-    if not 0 <= finetune_fraction <= 1:
-        raise ValueError(
-            f"finetune_fraction={finetune_fraction} must lie between 0 and 1, for example 0.2."
-        )
+        raise ValueError(f"start={start} is above end={end}: images grow, so start with at most {end} pixels.")
+    checks.choice(kind, "kind", _RISES)
+    checks.number(finetune_fraction, "finetune_fraction", 0, 1, hint="for example 0.2")
 
 # %% ../nbs/03_progressive_resizing.ipynb #2b0537e6
 def pixel_share(
     sizes: Sequence[int],  # size at each step, in pixels
     full: int | None = None,  # size to compare with, in pixels; None: the last one
 ) -> float:  # 1 is as much as all steps at full size
-    """Pixels of a schedule, as a share of those at full size. Raises `ValueError` for no sizes."""
+    """Return the pixels of a schedule, as a share of those at full size. Raises `ValueError` for no sizes."""
     if not len(sizes):
         raise ValueError("There are no sizes.")
-    full = sizes[-1] if full is None else full
-    _check_whole("full", full)
-    _check_whole("the smallest size", min(sizes))
-    return sum(int(size) ** 2 for size in sizes) / (len(sizes) * int(full) ** 2)
+    full = checks.whole_number(sizes[-1] if full is None else full, "full", unit="pixels")
+    sizes = [checks.whole_number(size, "a size", unit="pixels") for size in sizes]
+    return sum(size**2 for size in sizes) / (len(sizes) * full**2)
 
 # %% ../nbs/03_progressive_resizing.ipynb #9c653938
 def plot_schedule(
-    # size at each step, in pixels; or several, with a name each
-    schedules: Sequence[int] | Mapping[str, Sequence[int]],
+    schedules: Sequence[int] | Mapping[str, Sequence[int]],  # size at each step; or several, with a name each
     full: int | None = None,  # size to compare with, in pixels; None: the largest there is
 ) -> Figure:
-    """Draw sizes over steps, and the pixels they cost against full size.
-
-    Raises `ValueError` when there is nothing to draw.
-    """
+    """Draw sizes over steps, and the pixels they cost against full size. Raises `ValueError` for no sizes."""
     from matplotlib import pyplot as plt
 
     from lessonkit.foundation.plots import PALETTE
 
     named = dict(schedules) if isinstance(schedules, Mapping) else {"": schedules}
-    if not named or not all(len(sizes) for sizes in named.values()):
-        raise ValueError("There are no sizes to draw.")
-    full = max(max(sizes) for sizes in named.values()) if full is None else full
+    full = max((max(sizes, default=1) for sizes in named.values()), default=1) if full is None else full
+    shares = [pixel_share(sizes, full) for sizes in named.values() or [[]]]
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9, 1.9 + 0.3 * len(named)), layout="constrained", width_ratios=[1.5, 1]
     )
-    for number, ((name, sizes), colour) in enumerate(zip(named.items(), PALETTE * len(named))):
-        shares = [step / len(sizes) for step in range(len(sizes) + 1)]
-        left.step(shares, [*sizes, sizes[-1]], where="post", color=colour, lw=2)
-        share = pixel_share(sizes, full)
+    for number, (sizes, share, colour) in enumerate(zip(named.values(), shares, PALETTE * len(named))):
+        steps = [step / len(sizes) for step in range(len(sizes) + 1)]
+        left.step(steps, [*sizes, sizes[-1]], where="post", color=colour, lw=2)
         right.barh(number, share, color=colour, height=0.6)
-        right.text(share + 0.02, number, f"{share:.0%}".replace("%", " %"), va="center")
+        right.text(share + 0.02, number, f"{share:.0%}", va="center")
     left.axhline(full, color="#9A9A9A", ls=":", lw=1)
-    left.set(xlabel="share of the training", ylabel="size in pixels", ylim=(0, full * 1.1), xlim=(0, 1))
+    left.set(xlabel="share of the training run", ylabel="size in pixels", ylim=(0, full * 1.1), xlim=(0, 1))
     right.axvline(1, color="#9A9A9A", ls=":", lw=1)
-    right.set(
-        xlabel=f"pixels, as a share of {full} px throughout",
-        xlim=(0, 1.2),
-        yticks=range(len(named)),
-        yticklabels=list(named),
-        ylim=(len(named) - 0.4, -0.6),
-    )
+    right.set(xlabel=f"pixels, as a share of {full} px throughout", xlim=(0, 1.2),
+              yticks=range(len(named)), yticklabels=list(named), ylim=(len(named) - 0.4, -0.6))
     right.tick_params(axis="y", length=0)
     return figure
 
 # %% ../nbs/03_progressive_resizing.ipynb #1df9fd78
-def _has_size(loader: Any) -> bool:
-    """Whether a loader can be asked for another size; fastai's loaders pass unknown names on to their
-    data.
-    """
-    own = getattr(type(loader), "size", None)
-    return (
-        isinstance(own, property)
-        and own.fset is not None
-        or isinstance(getattr(loader, "__dict__", {}).get("size"), int)
-    )
-
-
-class _Sized:
-    """A loader that draws each batch at a size of its own. Between two batches the loader has its own
-    size, so that no error, at whatever moment, can leave it with another one.
-    """
-
-    def __init__(self, loader: Any, sizes: Sequence[int]):
-        self.loader, self.sizes = loader, sizes
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "loader" or name.startswith("__"):  # not there yet while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.loader, name)
-
-    def __iter__(self) -> Iterator:
-        batches = iter(self.loader)
-        for size in self.sizes:
-            own = self.loader.size
-            self.loader.size = size
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            finally:
-                self.loader.size = own
-            yield batch
-
-
-def _shorter_side(inputs: Sequence) -> int:
-    """Of a batch of pictures; raise `ValueError` for what is none."""
-    x = inputs[0] if len(inputs) else None
-    if not isinstance(x, Tensor) or x.ndim != 4:
-        got = getattr(x, "shape", type(x).__name__)
-        raise ValueError(f"Only batches of pictures, (N, C, H, W), can be resized, not {got}.")
-    return min(x.shape[-2:])
-
-
-def _shrink(inputs: tuple, size: int) -> tuple:
-    """Resize the pictures among a network's inputs, if they are larger."""
-    larger = [isinstance(x, Tensor) and x.ndim == 4 and min(x.shape[-2:]) > size for x in inputs]
-    return tuple(resize_batch(x, size) if is_larger else x for x, is_larger in zip(inputs, larger))
-
-
-def _refuse_masks(labels: Sequence) -> None:
-    if any(isinstance(y, Tensor) and y.ndim > 2 for y in labels):
-        raise ValueError(
-            "The labels are pictures as well (masks?), and they would no longer fit: "
-            "this is for classes."
-        )
-
-# %% ../nbs/03_progressive_resizing.ipynb #7e62aa0a
-def refresh_batch_norm(
-    model: nn.Module,  # its batch norm layers get new running statistics; nothing else changes
-    # inputs as in training, at the final size, on the model's device
-    batches: Iterable[Tensor | tuple[Tensor, ...]],
-) -> None:
-    """Count batch norm's mean and variance anew: all batches count the same, in the network as it is
-    now.
-
-    All other layers predict meanwhile (no dropout), no weight changes, and every layer's mode comes back
-    as it was. After an error the old statistics are there again. Raises `ValueError` when there are
-    layers but no batches.
-    Source: Izmailov et al. 2018, Averaging Weights Leads to Wider Optima, section 3.2;
-    `torch.optim.swa_utils.update_bn`.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not a {type(model).__name__}.")
-    norms = [
-        layer
-        for layer in model.modules()
-        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
-    ]
-    if not norms:
-        return
-    modes = [(layer, layer.training) for layer in model.modules()]
-    momenta = [norm.momentum for norm in norms]
-    kept = [[buffer.clone() for buffer in norm.buffers()] for norm in norms]
-    count = 0
-    try:
-        model.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # PyTorch's way to say: the mean over all batches
-            norm.train()
-        with torch.no_grad():
-            for count, inputs in enumerate(batches, 1):
-                model(*inputs) if isinstance(inputs, tuple) else model(inputs)
-        if not count:
-            raise ValueError("There are no batches to count batch norm's statistics on.")
-    except BaseException:
-        for norm, buffers in zip(norms, kept):
-            for buffer, old in zip(norm.buffers(), buffers):
-                buffer.copy_(old)
-        raise
-    finally:
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
-        for layer, training in modes:
-            layer.training = training
-
-# %% ../nbs/03_progressive_resizing.ipynb #0f17a300
 class ProgressiveResize(Callback):
-    """Train on small pictures first and let them grow, in one fit:
-    `learn.fit_one_cycle(10, cbs=ProgressiveResize())`.
+    """Train on small images first and let them grow: `learn.fit_one_cycle(10, cbs=ProgressiveResize())`.
 
-    Batches, their number, optimizer, learning rates and split stay as they are; so do loaders, whatever
-    happens. A loader with a `size` that can be set (`image_dataloaders`) is asked for small pictures;
-    what others give is resized, after normalization and before any MixUp. Validation is never touched.
-    The schedule runs in one fit, the first in which no layers are frozen; all other fits are at full
-    size: `lr_find`, the frozen part of `fine_tune`, and whatever comes after. For another schedule pass
-    another object. A fit that was cancelled before its last epoch doesn't count.
+    Batches, their number, optimizer, learning rates and split stay as they are, and so do loaders. A loader
+    with a `size` that can be set (`image_dataloaders`) is asked for small images; what others give is
+    resized, after normalization and before any MixUp. Validation is never touched.
+    The schedule runs in one fit, the first in which no layers are frozen. All other fits are at full size:
+    `lr_find`, the frozen part of `fine_tune`, and whatever comes after. A fit that was cancelled before its
+    last epoch doesn't count.
     Raises `ValueError` or `TypeError` as `size_schedule` does, some at the start of the fit.
-    Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; Tan & Le 2021, EfficientNetV2,
-    section 4.
+    Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; Tan & Le 2021, EfficientNetV2, section 4.
     """
 
     order = -1  # before fastai's MixUp (0), ours (5) and half precision (10)
@@ -273,187 +139,142 @@ class ProgressiveResize(Callback):
         kind: str = "linear",  # "linear" or "steps", as in `size_schedule`
         finetune_fraction: float = 0.2,  # share of the steps at `end`, 0 to 1
         multiple_of: int = 8,  # sizes below `end` are rounded to multiples of this many pixels
-        # after the last batch, count batch norm's statistics anew on so many batches; True: 32
-        refresh_bn: bool | int = False,
+        refresh_bn: bool | int = False,  # at the end, count batch norm's statistics on so many batches; True: 32
     ):
-        for name, value in {"start": start, "end": end}.items():
-            if value is not None:
-                _check_whole(name, value)
-        _check_whole("multiple_of", multiple_of)
-        _check_schedule(start or 1, end or start or 1, kind, finetune_fraction)
-        if not isinstance(refresh_bn, bool | int | np.integer) or refresh_bn < 0:
-            raise ValueError(f"refresh_bn={refresh_bn!r} must be True, False, or a number of batches.")
+        for name, size in {"start": start, "end": end, "multiple_of": multiple_of}.items():
+            if size is not None:
+                checks.whole_number(size, name, unit="pixels")
+        _check_growth(start or 1, end or start or 1, kind, finetune_fraction)
+        refresh_bn = {True: 32, False: 0}[refresh_bn] if isinstance(refresh_bn, bool) else refresh_bn
+        self.refresh_bn = checks.whole_number(refresh_bn, "refresh_bn", 0, unit="batches")
         self.smallest, self.largest = start, end
-        self.refresh_bn = 32 if refresh_bn is True else int(refresh_bn)
-        self.how = dict(kind=kind, finetune_fraction=finetune_fraction, multiple_of=multiple_of)
-        self.sizes, self.runs, self.done = None, False, False
+        self.settings = dict(kind=kind, finetune_fraction=finetune_fraction, multiple_of=multiple_of)
+        self.sizes, self.full, self.runs, self.done = [], None, False, False
 
-    def after_create(self):
-        self.done = False  # another Learner
+# %% ../nbs/03_progressive_resizing.ipynb #05e1cdac
+@patch
+def before_fit(self: ProgressiveResize):
+    """Decide whether the schedule runs in this fit."""
+    others = [callback for callback in self.learn.cbs if callback is not self]
+    if any(isinstance(callback, ProgressiveResize) for callback in others):
+        raise ValueError("Two callbacks would change the size of the images: remove one of them.")
+    trial = any(isinstance(callback, LRFinder) for callback in others)
+    frozen = getattr(self.learn.opt, "frozen_idx", 0)
+    self.runs = not (self.done or trial or frozen) and self.learn.n_epoch * len(self.learn.dls.train) > 0
+    self.sizes, self.full = [], None
 
-    def before_fit(self):
-        opt, others = self.learn.opt, [callback for callback in self.learn.cbs if callback is not self]
-        if any(isinstance(callback, ProgressiveResize) for callback in others):
-            raise ValueError("Two callbacks would change the size of the pictures: remove one of them.")
-        trial = any(isinstance(callback, LRFinder) for callback in others)
-        steps = self.learn.n_epoch * len(self.learn.dls.train)
-        self.runs = not self.done and not trial and not getattr(opt, "frozen_idx", 0) and steps > 0
-        loader = self.learn.dls.train
-        self.sizes = self.plan(loader.size) if self.runs and _has_size(loader) else None
 
-    def plan(
-        self,
-        full: int,  # the loader's own size, in pixels
-    ) -> list[int]:  # one size a batch of this fit
-        """The sizes of a whole fit."""
-        end = self.largest or full
-        steps = self.learn.n_epoch * len(self.learn.dls.train)
-        return size_schedule(steps, self.smallest or max(1, end // 2), end, **self.how)
+@patch
+def before_train(self: ProgressiveResize):
+    """Ask the loader of this epoch for batches of the planned sizes, if it can be asked."""
+    sized = loader_with_size(self.learn.dl) if self.runs else None
+    if sized is not None:
+        self.full = sized.size
+        self.learn.dl = SizedLoader(self.learn.dl, self.plan(len(self.learn.dl)))
 
-    def before_train(self):
-        if self.runs and _has_size(self.learn.dls.train):
-            steps = len(self.learn.dls.train)
-            first = self.learn.epoch * steps
-            self.learn.dl = _Sized(self.learn.dls.train, self.sizes[first : first + steps])
 
-    def before_batch(self):
-        if not self.runs:
-            return
-        _refuse_masks(self.learn.yb)
-        if self.sizes is None:  # a loader without a size: now we know what it gives
-            given = _shorter_side(self.learn.xb)
-            if (self.largest or 0) > given:
-                raise ValueError(
-                    f"end={self.largest} is more than the {given} pixels of the training batches, "
-                    "and this loader can't be asked for larger ones: choose a smaller end, "
-                    "or load larger pictures."
-                )
-            self.sizes = self.plan(given)
-        step = self.learn.epoch * self.learn.n_iter + self.learn.iter
-        self.learn.xb = _shrink(self.learn.xb, self.sizes[min(step, len(self.sizes) - 1)])
+@patch
+def plan(
+    self: ProgressiveResize,
+    n_batches: int,  # of an epoch, as this process sees them: a loader may give it a share of them
+) -> list[int]:  # one size a batch
+    """Plan the whole fit, and return the sizes of this epoch."""
+    steps = self.learn.n_epoch * n_batches
+    if len(self.sizes) != steps:
+        end = self.largest or self.full
+        self.sizes = size_schedule(steps, self.smallest or max(1, end // 2), end, **self.settings)
+    return self.sizes[self.learn.epoch * n_batches :][:n_batches]
 
-    def after_train(self):
-        if self.runs and self.sizes is not None and self.learn.epoch == self.learn.n_epoch - 1:
-            self.done = True
-            if self.refresh_bn:
-                refresh_batch_norm(self.learn.model, self.final_batches())
+# %% ../nbs/03_progressive_resizing.ipynb #6155a50d
+@patch
+def before_batch(self: ProgressiveResize):
+    """Shrink what is still larger than planned."""
+    if not self.runs:
+        return
+    refuse_masks(self.learn.yb)
+    if self.full is None:  # a loader without a size: now we know what it gives
+        self.full = shorter_side(self.learn.xb)
+        if (self.largest or 0) > self.full:
+            raise ValueError(
+                f"end={self.largest} is more than the {self.full} pixels of the training batches, and this"
+                " loader can't be asked for larger ones: choose a smaller end, or load larger images."
+            )
+    sizes = self.plan(self.learn.n_iter)
+    self.learn.xb = shrink_inputs(self.learn.xb, sizes[min(self.learn.iter, len(sizes) - 1)])
 
-    def after_fit(self):
-        self.runs = False
 
-    def final_batches(self) -> Iterator[tuple[Tensor, ...]]:
-        """The first training batches of the coming epoch, at the final size; the epoch stays the coming
-        one.
-        """
-        loader, end = self.learn.dls.train, self.sizes[-1]
-        epoch = getattr(loader, "epoch", None)
-        loader = _Sized(loader, [end] * len(loader)) if _has_size(loader) else loader
-        try:
-            for batch in islice(loader, self.refresh_bn):
-                n_inputs = getattr(self.learn.dls, "n_inp", max(1, len(batch) - 1))
-                inputs = self.learn._set_device(batch)[:n_inputs]
-                plain = tuple(x.as_subclass(Tensor) if isinstance(x, Tensor) else x for x in inputs)
-                yield _shrink(plain, end)
-        finally:
-            if epoch is not None:
-                self.learn.dls.train.epoch = epoch
+@patch
+def after_train(self: ProgressiveResize):
+    """At the end of the last epoch, note that the schedule has run."""
+    if self.runs and self.sizes and self.learn.epoch == self.learn.n_epoch - 1:
+        self.done = True
+        if self.refresh_bn:
+            refresh_batch_norm(self.learn.model, self.final_batches(), n_inputs=None)
+
+
+@patch
+def after_fit(self: ProgressiveResize):
+    self.runs = False
+
+
+@patch
+def after_create(self: ProgressiveResize):
+    self.done = False  # another Learner
+
+# %% ../nbs/03_progressive_resizing.ipynb #30cff1b7
+@patch
+def final_batches(self: ProgressiveResize) -> Iterator[tuple[Tensor, ...]]:
+    """Yield inputs of the coming epoch's first training batches, at the final size; the epoch stays the coming one."""
+    loader, end = self.learn.dls.train, self.sizes[-1]
+    sized = loader_with_size(loader)
+    epoch = getattr(sized, "epoch", None)
+    try:
+        for batch in islice(loader if sized is None else SizedLoader(loader, [end] * len(loader)), self.refresh_bn):
+            n_inputs = getattr(self.learn.dls, "n_inp", max(1, len(batch) - 1))
+            inputs = self.learn._set_device(batch)[:n_inputs]
+            yield shrink_inputs(tuple(map(checks.plain, inputs)), end)
+    finally:
+        if epoch is not None:
+            sized.epoch = epoch
 
 # %% ../nbs/03_progressive_resizing.ipynb #37dc76fb
-class _ResizeTo(Callback):
-    """Resize what a loader without a size of its own gives, in training and validation."""
-
-    order = ProgressiveResize.order
-
-    def __init__(self, to: int):
-        self.to = to
-
-    def before_batch(self):
-        _refuse_masks(self.learn.yb)
-        if _shorter_side(self.learn.xb) < self.to:
-            raise ValueError(
-                f"A stage of {self.to} pixels needs loaders that give as many, "
-                f"not {_shorter_side(self.learn.xb)}."
-            )
-        self.learn.xb = _shrink(self.learn.xb, self.to)
-
-
 def fit_stages(
     learn: Learner,  # trained further, stage after stage; keeps its split, normalization and transforms
     stages: Sequence[tuple[int, int]],  # (size in pixels, epochs) of each stage, in their order
-    # highest learning rate: one, or one a stage; None: the Learner's
-    lr: float | slice | Sequence[float | slice] | None = None,
+    lr: float | slice | Sequence[float | slice] | None = None,  # highest learning rate: one, or one a stage
     cbs: Callback | Sequence[Callback] | None = None,  # callbacks of every stage
     **kwargs: Any,  # of fastai's `fit_one_cycle`
 ) -> None:
     """Fit small, then fine-tune large: one cycle a stage, on the same photos, with the same Learner.
 
-    Each stage starts with a new optimizer (no momentum from another size; frozen layers stay frozen).
-    While it runs, training *and* validation have the stage's size, so only the last stage's validation
-    tells about the final size. Afterwards the loaders have the last stage's size; after an error they
-    have the one they had. Loaders whose size can't be set give what they give, and it is resized; their
-    own size must be the last stage's.
-    Raises `ValueError` or `TypeError` for stages that make no sense, before any training.
-    Source: Howard & Gugger 2020, Deep Learning for Coders, chapter 7, without its new split at every
-    stage.
+    Each stage starts with a new optimizer; frozen layers stay frozen. While it runs, training *and*
+    validation have the stage's size, so only the last stage's validation tells about the final size.
+    Afterwards the loaders have the last stage's size; after an error they have the one they had. If their
+    size can't be set, the batches are resized, and their own size must be the last stage's.
+    Raises `ValueError` or `TypeError` for stages that can't be meant, before any training.
+    Source: Howard & Gugger 2020, Deep Learning for Coders, chapter 7, without its new split at every stage.
     """
-    stages = _check_stages(stages)
-    if not isinstance(learn, Learner):
-        raise TypeError(f"learn must be a fastai Learner, not a {type(learn).__name__}.")
+    stages, callbacks = check_stages(learn, stages), [*L(cbs)]
     rates = list(lr) if isinstance(lr, list | tuple) else [lr] * len(stages)
     if len(rates) != len(stages):
-        raise ValueError(
-            f"There are {len(rates)} learning rates for {len(stages)} stages: give one, or one a stage."
-        )
-    callbacks = [] if cbs is None else list(cbs) if isinstance(cbs, list | tuple) else [cbs]
+        raise ValueError(f"There are {len(rates)} learning rates for {len(stages)} stages: give one, or one a stage.")
     if any(isinstance(callback, ProgressiveResize) for callback in [*learn.cbs, *callbacks]):
         raise ValueError("ProgressiveResize would change the size as well: use one of the two.")
-    loaders = list(learn.dls)
-    settable = all(_has_size(loader) for loader in loaders)
-    if not settable:
-        _check_last(loaders, stages[-1][0])
-    before = [loader.size for loader in loaders] if settable else []
+    sized = [loader_with_size(loader) for loader in learn.dls]
+    if any(loader is None for loader in sized):  # they can't be asked: what they give is resized
+        check_last_size(list(learn.dls), stages[-1][0])
+        sized = []
+    before = [loader.size for loader in sized]
     try:
         for (size, epochs), rate in zip(stages, rates):
-            for loader in loaders if settable else []:
-                loader.size = size
-            _new_optimizer(learn)
-            learn.fit_one_cycle(
-                epochs, rate, cbs=callbacks + ([] if settable else [_ResizeTo(size)]), **kwargs
-            )
+            _set_sizes(sized, [size] * len(sized))
+            renew_optimizer(learn)
+            learn.fit_one_cycle(epochs, rate, cbs=callbacks if sized else [*callbacks, ResizeTo(size)], **kwargs)
     except BaseException:
-        for loader, size in zip(loaders, before):
-            loader.size = size
+        _set_sizes(sized, before)
         raise
 
 
-def _check_stages(stages: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    if (
-        not isinstance(stages, list | tuple)
-        or not stages
-        or any(not isinstance(s, list | tuple) or len(s) != 2 for s in stages)
-    ):
-        raise ValueError(
-            f"stages={stages!r} must be pairs (size, epochs), for example [(128, 4), (224, 5)]."
-        )
-    for size, epochs in stages:
-        _check_whole("size", size)
-        _check_whole("epochs", epochs)
-    return [(int(size), int(epochs)) for size, epochs in stages]
-
-
-def _check_last(loaders: Sequence, last: int) -> None:
-    for loader in loaders:
-        given = _shorter_side(loader.one_batch() if hasattr(loader, "one_batch") else next(iter(loader)))
-        if given != last:
-            raise ValueError(
-                f"The last stage has {last} pixels, but the loaders give {given} and can't be asked "
-                "for others: later predictions would be at another size than the last stage."
-            )
-
-
-def _new_optimizer(learn: Learner) -> None:
-    """A fresh one; what was frozen stays frozen."""
-    frozen = getattr(learn.opt, "frozen_idx", 0)
-    learn.create_opt()
-    if frozen:
-        learn.opt.freeze_to(frozen)
+def _set_sizes(loaders: Sequence, sizes: Sequence[int]) -> None:
+    for loader, size in zip(loaders, sizes):
+        loader.size = size

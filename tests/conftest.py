@@ -1,14 +1,93 @@
-"""Set-up that several test files share."""
+"""What holds for every test: threads that leave the cores to others while they wait, the same random numbers whatever ran before,
+and no time limit but pytest's own."""
 
-import numpy as np
-import pytest
-from PIL import Image
+import os
+import random
+import sys
+
+
+# PyTorch reads these when it is imported. Waiting threads would take the cores from the other processes, and a training could last ten
+# times as long; with pytest-xdist each process has a core of its own.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+# Hypothesis' own profile for servers: no limit of time for an example, which a busy machine would pass, and the same examples each time,
+# so that no commit is red by bad luck. `pytest --hypothesis-profile=search` looks for new ones, as the weekly workflow does.
+settings.register_profile("search", settings.get_profile("ci"), derandomize=False, print_blob=True)
+settings.load_profile("ci")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """The random states that libraries share: a test on its own draws what it draws after all others."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+# What computes or trains: `make test-processors` tries it as on other processors.
+COMPUTES = {"foundation", "lessons", "selection", "parity"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent.name in COMPUTES or item.path.stem in ("test_hostile_numbers", "test_trainer"):
+            item.add_marker(pytest.mark.processor)
+
+
+@pytest.fixture(scope="session")
+def random_photos(tmp_path_factory):
+    """Thirty photos of random pixels, in two classes; 24 are for training."""
+    import numpy as np
+    from PIL import Image
+
+    from lessonkit.images import ImageSet
+
+    folder, rng = tmp_path_factory.mktemp("random_photos"), np.random.default_rng(0)
+    for label in ("cat", "owl"):
+        (folder / label).mkdir()
+        for number in range(15):
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / label / f"{number}.png")
+    return ImageSet.from_folder(folder)
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory, monkeypatch):
+    """A cache folder for the tests alone."""
+    monkeypatch.setenv("LESSONKIT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def shard(monkeypatch):
+    """Make fastai's loader of one rank's share: `shard(loader, rank, of=2)`; here all ranks are in this process."""
+    from types import ModuleType
+
+    module = ModuleType("accelerate")  # fastai.distributed wants its name, and no more of it
+    module.Accelerator = type("Accelerator", (), {"__init__": lambda self, device_placement=True: None})
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "accelerate", sys.modules.get("accelerate", module))
+        from fastai.distributed import DistributedDL
+
+    class Shard(DistributedDL):
+        def _broadcast(self, rows, rank):
+            return rows
+
+    return lambda loader, rank, of=2: Shard(loader, rank, of)
 
 
 @pytest.fixture
 def photo_set(tmp_path):
     """Ten photos: the training ones in one tone, the validation and test ones in another."""
-    from lessonkit.photos.image_set import ImageSet
+    import numpy as np
+    from PIL import Image
+
+    from lessonkit.images import ImageSet
 
     paths, split = [], ["train"] * 5 + ["valid"] * 3 + ["test"] * 2
     for i, part in enumerate(split):

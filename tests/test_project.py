@@ -81,11 +81,10 @@ def test_import_loads_no_library():
 import sys
 before = set(sys.modules)
 import lessonkit
-print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+print(*{name.split(".")[0] for name in set(sys.modules) - before})
 """
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
-    assert "lessonkit" in loaded
-    assert not loaded & {"torch", "torchvision", "fastai", "numpy", "pandas", "matplotlib", "sklearn", "scipy", "PIL"}
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert set(loaded) - sys.stdlib_module_names == {"lessonkit"}  # nobody else's package, so that it can't take long anywhere
 
 
 def imported_lessonkit_modules(path: Path) -> set[str]:

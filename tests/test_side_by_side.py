@@ -36,15 +36,16 @@ def cluster(tmp_path_factory):
     where = tmp_path_factory.mktemp("dask")
     file, log = where / "scheduler.json", open(where / "log.txt", "w")
     run = [sys.executable, "-W", "ignore", "-m", "dask"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])}
     options = {"env": env, "stdout": log, "stderr": log, "cwd": where}
     started = [subprocess.Popen([*run, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)], **options)]
     worker = [*run, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard", "--nanny"]
     started += [subprocess.Popen(worker, **options) for _ in range(2)]
     try:
-        with distributed.Client(scheduler_file=str(file), set_as_default=False, timeout=60) as client:
-            client.wait_for_workers(2, timeout=120)
+        with distributed.Client(scheduler_file=str(file), set_as_default=False, timeout=600) as client:
+            client.wait_for_workers(2, timeout=600)
             yield client.scheduler.address
+            client.shutdown()  # at once; on signals it takes its time
     finally:
         for process in started[::-1]:
             process.terminate()
@@ -68,7 +69,7 @@ def alone(images, tmp_path_factory):
     return out, run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out, **QUICK)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.processor
 def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
     together = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK)
     pd.testing.assert_frame_equal(results(together), results(alone[1]))
@@ -76,7 +77,6 @@ def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
         np.testing.assert_array_equal(right, read_correct(alone[0], alone[1])[name])
 
 
-@pytest.mark.timeout(300)
 def test_a_cluster_gives_the_same_table(images, alone, tmp_path, cluster):
     far = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, cluster=cluster, **QUICK)
     pd.testing.assert_frame_equal(results(far), results(alone[1]))
@@ -88,7 +88,6 @@ def run(folder, names, seeds=2, marks=None, **where):
         return run_trials(dict.fromkeys(names, {}), seeds, partial(outcome, marks=marks), folder, SETTINGS, progress=False, **where)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_trial_that_kills_its_process_costs_only_itself(tmp_path):
     trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, jobs=2)
@@ -98,7 +97,6 @@ def test_a_trial_that_kills_its_process_costs_only_itself(tmp_path):
     assert os.getpid() not in set(trials["process"]) and len(read_correct(tmp_path)) == 4
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_process_that_dies_once_costs_nothing(tmp_path):
     (tmp_path / "marks").mkdir()
@@ -106,7 +104,6 @@ def test_a_process_that_dies_once_costs_nothing(tmp_path):
     assert len(trials) == 4 and read_trials(tmp_path / "study", failed=True).empty
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_worker_of_a_cluster_that_dies_costs_only_its_trial(tmp_path, cluster):
     trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, cluster=cluster)
@@ -115,9 +112,10 @@ def test_a_worker_of_a_cluster_that_dies_costs_only_its_trial(tmp_path, cluster)
     assert failed["dies"].str.contains("KilledWorker").all() and (failed["fails"] == "ValueError: loss is NaN").all()
 
 
-@pytest.mark.timeout(120)
-def test_a_cluster_that_isnt_there_is_told(tmp_path):
-    pytest.importorskip("distributed")
+def test_a_cluster_that_isnt_there_is_told(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    connect = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda address, timeout, **how: connect(address, timeout=1, **how))  # not 20 seconds
     with pytest.raises(ValueError, match="No Dask scheduler answers at 'tcp://127.0.0.1:9'"):
         run(tmp_path, ["a"], cluster="tcp://127.0.0.1:9")
     with pytest.raises(ValueError, match="No Dask scheduler answers at 'nonsense:'"):
@@ -131,18 +129,20 @@ def test_a_wrong_number_of_jobs_is_told(tmp_path, jobs):
 
 
 STUDY = """
-import sys, time
-from pathlib import Path
+import os, sys, time
 from lessonkit.study.workers import run_trials
 def slow(technique, seed, tick):
-    time.sleep(0.2)
+    while seed == 3:  # never ends, however late one looks, but with the process that asked for it
+        time.sleep(0.1)
+        if os.getppid() != int(os.environ["STUDY"]):
+            os._exit(1)
     return {"accuracy": 0.5}, [True, False]
 if __name__ == "__main__":
-    run_trials({"a": {}, "b": {}}, 40, slow, sys.argv[1], {"size": 8}, progress=False, jobs=2)
+    os.environ["STUDY"] = str(os.getpid())
+    run_trials({"a": {}, "b": {}}, 6, slow, sys.argv[1], {"size": 8}, progress=False, jobs=2)
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
@@ -151,17 +151,20 @@ def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
     begin += "runpy.run_path(sys.argv[0], run_name='__main__')"
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", begin, str(tmp_path / "study.py"), str(tmp_path / "out")],
         stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(read_trials(tmp_path / "out")) < 5:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL if how == "kill" else signal.SIGINT)
-    process.wait(60)
+    try:
+        while len(read_trials(tmp_path / "out")) < 6:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL if how == "kill" else signal.SIGINT)
+        process.wait()
+    finally:
+        process.kill()
     stored = read_trials(tmp_path / "out")
-    assert 5 <= len(stored) < 80 and set(read_correct(tmp_path / "out")) >= set(stored["id"])
+    assert len(stored) == 6 and set(read_correct(tmp_path / "out")) >= set(stored["id"])
     ran = []
-    rest = run_trials({"a": {}, "b": {}}, 40, lambda *trial: ran.append(trial[:2]) or ({"accuracy": 0.5}, [True, False]),
+    rest = run_trials({"a": {}, "b": {}}, 6, lambda *trial: ran.append(trial[:2]) or ({"accuracy": 0.5}, [True, False]),
         tmp_path / "out", SETTINGS, progress=False)  # fmt: skip
-    assert len(rest) == 80 and len(ran) == 80 - len(stored) and not {*ran} & {*zip(stored["technique"], stored["seed"])}
+    assert len(rest) == 12 and len(ran) == 6 and not {*ran} & {*zip(stored["technique"], stored["seed"])}
 
 
 def test_threads_are_given_back(images):
@@ -174,7 +177,6 @@ def test_threads_are_given_back(images):
         torch.set_num_threads(before)
 
 
-@pytest.mark.timeout(300)
 def test_a_technique_of_ones_own_travels_to_other_processes(images, tmp_path):
     calls = []
     own = Technique("own", loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3), callbacks=lambda: calls.append(1) or [])
@@ -192,7 +194,6 @@ def steps_of(dask_scheduler):
     return dask_scheduler.transition_counter
 
 
-@pytest.mark.timeout(300)
 def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
     from joblib import parallel_config
 
@@ -202,9 +203,9 @@ def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
     rng = np.random.default_rng(0)
     features, labels = rng.standard_normal((400, 8)).astype("float32"), rng.integers(0, 5, 400)
     here = select_subset(features, 60, labels)
-    with distributed.Client(cluster, set_as_default=False, timeout=60) as client:
+    with distributed.Client(cluster, set_as_default=False, timeout=600) as client:
         before = client.run_on_scheduler(steps_of)
-        with parallel_config(backend="dask", client=client, wait_for_workers_timeout=60):
+        with parallel_config(backend="dask", client=client, wait_for_workers_timeout=600):
             there = select_subset(features, 60, labels, n_jobs=2)
         assert client.run_on_scheduler(steps_of) > before  # it was the cluster that worked
     np.testing.assert_array_equal(there.indices, here.indices)

@@ -1,5 +1,8 @@
 """Numbers of half the size, and Muon: beside PyTorch's own, and what is left when a training is interrupted."""
 
+from functools import partial
+
+import fastai.callback.progress  # adds no_bar to Learner
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from torch import nn
 
+from lessonkit.foundation import speedups
 from lessonkit.foundation.models import small_resnet
 from lessonkit.foundation.speedups import BFloat16, Muon, UseMuon, bfloat16_is_quicker, orthogonal
 
@@ -95,10 +99,17 @@ def test_an_error_inside_the_network_leaves_it_as_it_was():
     assert "forward" not in vars(learn.model)
 
 
-def test_whether_half_is_quicker_is_measured_and_draws_no_random_numbers():
+def test_whether_half_is_quicker_is_measured_and_draws_no_random_numbers(monkeypatch):
+    monkeypatch.setattr(speedups, "small_resnet", partial(small_resnet, width=4))  # what comes out is this machine's business
     before = torch.get_rng_state()
     assert isinstance(bfloat16_is_quicker(), bool)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("half, whole, quicker", [(0.5, 1.0, True), (0.89, 1.0, True), (0.91, 1.0, False), (2.0, 1.0, False)])
+def test_half_is_quicker_where_it_saves_a_tenth(monkeypatch, half, whole, quicker):
+    monkeypatch.setattr(speedups, "_seconds", lambda step: half if step.args == (True,) else whole)
+    assert bfloat16_is_quicker() is quicker
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 20), (20, 3), (1, 7)])

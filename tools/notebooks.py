@@ -1,6 +1,7 @@
 """Run, refresh and check the notebooks. `python tools/notebooks.py --help` lists the commands."""
 
 import argparse
+import html
 import os
 import re
 import shutil
@@ -160,9 +161,37 @@ def navigation(path: Path) -> str:
     course = lessons()
     place = course.index(path)
     links = [("index", "Front page")] if place else []
-    links += [(other.stem, f"Previous: {other.stem}") for other in course[max(1, place - 1) : place]]
-    links += [(other.stem, f"Next: {other.stem}") for other in course[place + 1 : place + 2]]
-    return " · ".join(f'<a href="{name}.html">{text}</a>' for name, text in links)
+    links += [(other.stem, f"Previous: {title_of(other)}") for other in course[max(1, place - 1) : place]]
+    links += [(other.stem, f"Next: {title_of(other)}") for other in course[place + 1 : place + 2]]
+    return " · ".join(f'<a href="{name}.html">{html.escape(text)}</a>' for name, text in links)
+
+
+def title_of(path: Path) -> str:
+    """The title of a notebook in a file."""
+    import nbformat
+
+    return title(nbformat.read(path, as_version=4)) or path.stem
+
+
+def contents(page: str) -> str:
+    """Links to the sections of a page."""
+    sections = re.findall(r'<h2 id="([^"]+)">(.+?)<a ', page)
+    rows = "".join(f'<li><a href="#{place}">{re.sub("<[^>]+>", "", text)}</a></li>' for place, text in sections)
+    return f"<details><summary>On this page</summary><ul>{rows}</ul></details>" if rows else ""
+
+
+def folded_title(source: str) -> str:
+    """What stands in place of a folded cell: its first comment, else what it is for."""
+    comment = re.search(r"^# *(.+)", re.sub(r"^#\|.*\n?", "", source, flags=re.MULTILINE), flags=re.MULTILINE)
+    return html.escape(comment[1]) if comment else "Checks of the sentences above" if "assert" in source else "Code"
+
+
+def without_directives(notebook):
+    """The same notebook without the lines that are for tools alone."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)
+    return notebook
 
 
 def write_page(notebook, path: Path, links: str = "") -> None:
@@ -175,11 +204,16 @@ def write_page(notebook, path: Path, links: str = "") -> None:
     notebook = with_players(with_forms(with_alternative_texts(without_sliders(notebook))))
     notebook.metadata["title"] = title(notebook) or path.stem
     notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
+    notebook = without_directives(notebook)
     exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)
+    exporter.register_filter("folded_title", folded_title)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem, "path": str(NBS)}})
     if links:
-        links = f'<nav class="jp-RenderedHTMLCommon" style="padding: 1em 3em">{links}</nav>'
-        page = re.sub(r"(<main>)(.*)(</main>)", lambda m: m[1] + links + m[2] + links + m[3], page, count=1, flags=re.DOTALL)
+        def bar(name: str, inside: str) -> str:
+            return f'<nav class="jp-RenderedHTMLCommon" aria-label="{name}" style="padding: 1em 3em">{inside}</nav>'
+
+        top, end = bar("Lessons", links + contents(page)), bar("Lessons, again", links)
+        page = re.sub(r"(<main>)(.*)(</main>)", lambda m: m[1] + top + m[2] + end + m[3], page, count=1, flags=re.DOTALL)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(re.sub(r'(href="(?![a-z]+:)[^"#]*)\.ipynb', r"\1.html", page), encoding="utf-8")
 

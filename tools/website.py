@@ -63,6 +63,8 @@ def source_of_notebook(path: Path):
             cell.source = notebooks.without_colab_link(cell.source)  # the site's pages have a button
             cell.source = with_new_links(cell.source, file, page)
             continue
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):  # MyST-NB folds it
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)
         for output in cell.outputs:
             data = output.get("data", {})

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ORANGE', 'SKY_BLUE', 'GREEN', 'YELLOW', 'BLUE', 'VERMILION', 'PURPLE', 'BLACK', 'PALETTE', 'GREY', 'as_pictures',
-           'to_rgb', 'shorten', 'show_images', 'label_bars', 'show_normalized', 'with_slider']
+           'to_rgb', 'shorten', 'show_images', 'sample_photos', 'label_bars', 'show_labels', 'show_normalized',
+           'with_slider']
 
 # %% ../../nbs/foundation/plots.ipynb #6b4cb242
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -169,6 +170,19 @@ def show_images(
         figure.suptitle(suptitle, fontsize=11)
     return figure
 
+# %% ../../nbs/foundation/plots.ipynb #81207c01
+def sample_photos(
+    size: int = 160,  # side of the squares, in pixels
+) -> Tensor:  # (2, 3, size, size), float, 0 to 1: a palace and a flower
+    """Return the middle of the two photos that scikit-learn ships: pictures that need no download."""
+    import torch
+    from PIL import ImageOps
+    from sklearn.datasets import load_sample_images
+
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    squares = [ImageOps.fit(photo, (size, size)) for photo in photos]
+    return torch.from_numpy(np.stack(squares)).movedim(-1, 1) / 255
+
 # %% ../../nbs/foundation/plots.ipynb #8f6d0558
 def label_bars(
     ax: Axes,  # where to draw
@@ -249,6 +263,45 @@ def _percent(share: float) -> str:
     if 0.99 < share < 1 - 1e-9:
         return ">99 %"
     return f"{share:.0%}".replace("%", " %")
+
+# %% ../../nbs/foundation/plots.ipynb #ef0f2156
+def show_labels(
+    labels: Sequence,  # one or more sets of N rows of shares, (N, C) each
+    classes: Sequence[str],  # C names
+    images: Any = None,  # N images to draw over them; what `as_pictures` takes
+    titles: Sequence[str] | None = None,  # one for each column
+    names: Sequence[str] | None = None,  # one for each set of labels
+    highlight: Sequence[int | None] | None = None,  # N class numbers to mark; None: none
+    **options: Any,  # of `label_bars`
+) -> Figure:
+    """Draw a column for each image, with the bars of its labels below it; the figure comes closed.
+
+    Raises `ValueError` unless there are as many images as labels, and what `label_bars` raises.
+    """
+    from matplotlib import pyplot as plt
+
+    columns, pictures = len(labels[0]), None if images is None else as_pictures(images)
+    if pictures is not None and len(pictures) != columns:
+        raise ValueError(f"There are {len(pictures)} images for {columns} labels.")
+    bars = min(len(classes), options.get("top", 4) + 1)
+    heights = [2.2] * (pictures is not None) + [0.35 + 0.13 * bars] * len(labels)
+    size = 2.2 * columns, sum(heights)
+    figure, grid = plt.subplots(
+        len(heights), columns, figsize=size, layout="constrained", height_ratios=heights, squeeze=False
+    )
+    for number, column in enumerate(grid.T):
+        if pictures is not None:
+            column[0].imshow(pictures[number], cmap="gray", vmin=0, vmax=255)
+            column[0].set_axis_off()
+        for axis, rows, name in zip(column[-len(labels) :], labels, names or [""] * len(labels)):
+            marked = None if highlight is None else highlight[number]
+            label_bars(axis, rows[number], classes, highlight=marked, in_order=True, **options)
+            axis.set_title(name, fontsize=9)
+        if titles is not None:
+            title = "\n".join(filter(None, [titles[number], column[0].get_title()]))
+            column[0].set_title(title, fontsize=10, parse_math=False)
+    plt.close(figure)  # a notebook shows what a cell returns
+    return figure
 
 # %% ../../nbs/foundation/plots.ipynb #160644a5
 def show_normalized(

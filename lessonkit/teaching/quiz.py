@@ -11,7 +11,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable
 from datetime import datetime, UTC
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from ..foundation.files import data_dir, write_atomic
 from .questions import Question, QUESTIONS
 
 # %% auto #0
@@ -189,21 +189,12 @@ JUDGES = {
 }
 
 # %% ../../nbs/teaching/quiz.ipynb #9cfc8652
-def progress_file() -> Path | None:  # None when `LESSONKIT_PROGRESS` is "off"
-    """Where it is noted which questions were answered rightly: `LESSONKIT_PROGRESS`, or `progress.json` in the system's
-    usual place for a user's data. It need not be there."""
+def progress_file() -> Path | None:  # None when `LESSONKIT_PROGRESS` is "off"; it need not be there
+    """Where it is noted which questions were answered right: `LESSONKIT_PROGRESS`, or the system's place for data."""
     chosen = os.environ.get("LESSONKIT_PROGRESS")
     if chosen == "off":
         return None
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
-    elif sys.platform == "darwin":
-        data = Path.home() / "Library/Application Support"
-    else:
-        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-    return data / "lessonkit" / "progress.json"
+    return Path(chosen).expanduser() if chosen else data_dir() / "progress.json"
 
 
 def _read_notes() -> dict[str, str]:
@@ -216,18 +207,6 @@ def _read_notes() -> dict[str, str]:
     return {name: time for name, time in notes.items() if isinstance(time, str)} if isinstance(notes, dict) else {}
 
 
-def _replace(file: Path, text: str) -> None:
-    """Write a file that its owner alone may read; it appears complete or not at all."""
-    number, new = tempfile.mkstemp(dir=file.parent, prefix=file.name)
-    try:
-        with open(number, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(new, file)
-    except BaseException:
-        Path(new).unlink(missing_ok=True)
-        raise
-
-
 def _note(name: str) -> None:
     """Note that a question was answered rightly, the first time; what can't be noted is not."""
     try:
@@ -237,7 +216,7 @@ def _note(name: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(f"{file}.lock", timeout=2):
             notes = {**_read_notes(), name: datetime.now(UTC).isoformat(timespec="seconds")}
-            _replace(file, json.dumps(notes, indent=1) + "\n")
+            write_atomic(file, json.dumps(notes, indent=1) + "\n", private=True)
     except (OSError, RuntimeError, NotImplementedError):  # a full or locked disk, no home folder, no locks
         pass
 

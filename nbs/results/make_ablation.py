@@ -5,11 +5,12 @@ Every technique of the course and its combinations, at two sizes and two lengths
 validation photos. Beside the table lie, for each trial, which validation photos it got right (_correct.npz), and how the studies
 were made (.json: settings, fingerprints, versions). Starting again continues where it stopped: the stored table counts as done.
 The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten most frequent classes, 160
-pixels on the shortest side. `first_losses` in ablation_bundled.json are those of the baseline's first ten steps with seed 0, in the
-first setting: a test trains it again. Two trainings ran side by side, one thread each, while the machine did other work too: seconds are
+pixels on the shortest side. `beginning` in ablation_bundled.json is how the baseline with seed 0 begins in the first setting: a test
+trains it again, and compares with it what is the same on every machine. Two trainings ran side by side, one thread each, while the machine did other work too: seconds are
 rough, pixels exact.
 """
 
+import hashlib
 import io
 import json
 import sys
@@ -51,23 +52,34 @@ def unpack(name: str, folder: Path) -> None:
             np.save(study / "correct" / f"{trial}.npy", correct[key].astype(bool))
 
 
-class FirstLosses(Callback):
-    """Keeps the losses of the first ten steps."""
+class Beginning(Callback):
+    """Keeps of a training what is the same on every machine: the photos of each batch, how their crops look before the first step,
+    and the loss of that step. What comes after depends on how a processor rounds, and a training makes small differences large.
+    """
 
     def before_fit(self):
-        self.losses = []
+        self.photos, self.looks, self.loss_before = hashlib.sha256(), [], None
 
-    def after_loss(self):
-        if self.training and len(self.losses) < 10:
-            self.losses.append(round(self.loss.item(), 6))
+    def after_batch(self):
+        if not self.training:
+            return
+        rows, labels = self.dls.train.last_indices, self.y
+        self.photos.update(np.asarray([*rows, *labels.tolist()], dtype="<i8").tobytes())
+        if self.loss_before is None:
+            self.loss_before = self.loss.item()
+            quarters = torch.nn.functional.adaptive_avg_pool2d(self.x.as_subclass(torch.Tensor)[:8].mean(1), 2)
+            self.looks = [[round(value, 3) for value in photo] for photo in quarters.flatten(1).tolist()]
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        return {"photos": self.photos.hexdigest(), "looks": self.looks, "loss": round(self.loss_before, 5)}
 
 
-def first_losses(images: ImageSet, size: int, epochs: int) -> list[float]:
-    """Of the baseline with seed 0."""
-    seen = FirstLosses()
-    technique = replace(TECHNIQUES["baseline"], callbacks=lambda: [seen])
-    train_trial(images, technique, 0, Recipe(size=size, epochs=epochs))
-    return seen.losses
+def train_baseline(images: ImageSet, size: int, epochs: int) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+    """The baseline with seed 0: how it began, its row of the table, and which photos it got right."""
+    seen = Beginning()
+    row, right = train_trial(images, replace(TECHNIQUES["baseline"], callbacks=lambda: [seen]), 0, Recipe(size=size, epochs=epochs))
+    return seen.kept, row, right
 
 
 def pack(name: str, folder: Path, **about: Any) -> None:
@@ -102,7 +114,7 @@ def main(photos: str, seeds: int = 10, *only: str) -> None:
     images, settings = load_images(photos), BUNDLED if bundled else SETTINGS
     about = {"command": f"python make_ablation.py {Path(photos).name} {seeds}"}
     if bundled:
-        about["first_losses"] = first_losses(images, *settings[0])
+        about["beginning"] = train_baseline(images, *settings[0])[0]
     for upto in sorted({min(3, seeds), min(6, seeds), seeds}):  # some of everything first
         for size, epochs in settings:
             if not only or f"{size}x{epochs}" in only:

@@ -57,7 +57,7 @@ VIEWS = {
 FIRST = {"random": (1, 2, 4, 8, 16), "training_style": (1, 2, 4, 8)}  # how many of the views make a row each
 MERGES = {
     "mean": {},
-    "log_mean": {"merge": "log_mean"},
+    "gmean": {"merge": "gmean"},
     "max": {"merge": "max"},
     "beta .25": {"beta": 0.25},
     "views alone": {"beta": 0},

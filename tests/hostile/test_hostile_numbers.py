@@ -13,13 +13,13 @@ from torch import nn
 from lessonkit.foundation.batch_transforms import (
     Augment,
     Crops,
-    flip,
+    flip_batch,
     random_crops,
     random_resized_crop,
     resize_batch,
 )
 from lessonkit.foundation.calibration import expected_calibration_error, score
-from lessonkit.foundation.models import small_resnet
+from lessonkit.foundation.models import refresh_batch_norm, small_resnet
 from lessonkit.foundation.plots import as_pictures, label_bars, show_images
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy, smooth_labels
 from lessonkit.mixup import (
@@ -44,7 +44,6 @@ from lessonkit.progressive_resizing import (
     ProgressiveResize,
     fit_stages,
     pixel_share,
-    refresh_batch_norm,
     size_schedule,
 )
 from lessonkit.tta import corner_crops, merge_views, random_views, scales, tta, view_spread
@@ -63,7 +62,7 @@ REFUSED = {
     "resize size text": (lambda: resize_batch(X, "8"), "size='8'"),
     "resize size none": (lambda: resize_batch(X, None), "size=None"),
     "resize size true": (lambda: resize_batch(X, True), "size=True"),
-    "resize array": (lambda: resize_batch(X.numpy(), 4), "tensor of images"),
+    "resize array": (lambda: resize_batch(X.numpy(), 4), "must be a tensor"),
     "resize complex": (lambda: resize_batch(X + 0j, 4), "complex64"),
     "resize nothing": (lambda: resize_batch(X[:0], 4), "nothing empty"),
     "crop size 0": (lambda: random_resized_crop(X, CROPS, 0), "size=0"),
@@ -77,8 +76,8 @@ REFUSED = {
     "augment inf": (lambda: random_crops(torch.ones(1), Augment(max_ratio=INF), torch.Generator()), "max_ratio"),
     "augment text": (lambda: random_views(2, augment=Augment("a")), "augment"),
     "augment number": (lambda: random_views(2, augment=3), "augment"),
-    "flip one for all": (lambda: flip(X, torch.tensor([True])), "4 bools"),
-    "flip numbers": (lambda: flip(X, torch.tensor([1, 0, 1, 0])), "4 bools"),
+    "flip one for all": (lambda: flip_batch(X, torch.tensor([True])), "4 bools"),
+    "flip numbers": (lambda: flip_batch(X, torch.tensor([1, 0, 1, 0])), "4 bools"),
     "network classes": (lambda: small_resnet(0), "n_classes=0"),
     "network width": (lambda: small_resnet(2, 2.5), "width=2.5"),
     "network true": (lambda: small_resnet(True), "n_classes=True"),
@@ -100,18 +99,18 @@ REFUSED = {
     "tta seed": (lambda: tta(NETWORK, X, seed=1.5), "seed=1.5"),
     "tta batch size": (lambda: tta(NETWORK, X, batch_size=0), "batch_size=0"),
     "tta views": (lambda: tta(NETWORK, X, views=[3]), "views must be Views"),
-    "tta nothing": (lambda: tta(NETWORK, X[:0]), "none of it 0"),
+    "tta nothing": (lambda: tta(NETWORK, X[:0]), "nothing empty"),
     "tta no batches": (lambda: tta(NETWORK, []), "no photos"),
     "tta array": (lambda: tta(NETWORK, X.numpy()), "tensor"),
     "tta labels of others": (lambda: tta(NETWORK, [(X, Y[:1])]), "one for each"),
     "merge whole numbers": (lambda: merge_views(torch.ones(2, 2, 2, dtype=torch.long)), "floating-point"),
-    "merge negative": (lambda: merge_views(torch.tensor([[[2.0, -1.0]]]), "log_mean"), "log_mean"),
+    "merge negative": (lambda: merge_views(torch.tensor([[[2.0, -1.0]]]), "gmean"), "gmean"),
     "merge infinity": (lambda: merge_views(PROBS * INF, "max"), "max"),
     "spread of rows": (lambda: view_spread(torch.ones(2)), r"\(V, N, C\)"),
     "spread of nothing": (lambda: view_spread(PROBS[:0]), r"\(V, N, C\)"),
     "crop share": (lambda: corner_crops("a"), "share='a'"),
     "crop share nan": (lambda: corner_crops(NAN), "share=nan"),
-    "scale": (lambda: scales(32, 0), "not 0"),
+    "scale": (lambda: scales(32, 0), "a scale=0"),
     "schedule start": (lambda: size_schedule(10, 8, 4), "start=8"),
     "schedule steps": (lambda: size_schedule(2.5, 4, 8), "steps=2.5"),
     "schedule fraction": (lambda: size_schedule(10, 4, 8, finetune_fraction=NAN), "finetune_fraction=nan"),

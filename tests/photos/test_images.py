@@ -1,11 +1,11 @@
 """Photos in: the faults that users of other libraries met, each as a test of what must come out instead."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fastai.callback.schedule  # noqa: F401  adds fit_one_cycle to Learner
@@ -201,7 +201,7 @@ def test_rows_that_cannot_be_used_are_named(folder, row, message):
 
 
 def test_tables_that_cannot_be_read(folder):
-    with pytest.raises(ValueError, match="no column 'label'; its columns are path, kind"):
+    with pytest.raises(ValueError, match="no column of classes; its columns are path, kind. Name it, label_col="):
         ImageSet.from_csv(write_table(folder, "path,kind", "cat/0.png,cat"))
     with pytest.raises(ValueError, match="no rows"):
         ImageSet.from_csv(write_table(folder, "path,label"))
@@ -352,14 +352,32 @@ def test_another_content_under_the_same_name_is_decoded_anew(folder):
 
 
 WORK = """
-import sys
-from lessonkit.images import decode, ImageSet
-decode(ImageSet.from_folder(sys.argv[1]), int(sys.argv[2]), progress=False)
+import itertools, json, os, sys, time
+from pathlib import Path
+from lessonkit.photos import photo_cache
+paths, size, stop, at = json.loads(sys.argv[1])
+paths = [Path(path) for path in paths]
+if stop:
+    place, name = (os, "rename") if stop == "os.rename" else (photo_cache, stop)
+    real, calls = getattr(place, name), itertools.count()
+
+    def stopping(*args):
+        number = next(calls)
+        if number == at:
+            os.write(1, b"there")
+        while number >= at:
+            time.sleep(1)
+        return real(*args)
+
+    setattr(place, name, stopping)
+made, _ = photo_cache.cached_photos(paths, size, progress=False)
 """
 
 
-def start_decoding(folder: Path, size: int) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", WORK, str(folder), str(size)], stderr=subprocess.PIPE)
+def decoding(folder: Path, size: int, stop: str = "", at: int = 0, first: str = "", last: str = "") -> list[str]:
+    """A process that decodes photos, which takes no PyTorch; before call number `at` of the function `stop` it says so, and waits."""
+    paths = [str(path) for path in ImageSet.from_folder(folder).paths]
+    return [sys.executable, "-c", first + WORK + last, json.dumps([paths, size, stop, at])]
 
 
 @pytest.fixture
@@ -374,18 +392,12 @@ def large_folder(tmp_path) -> Path:
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of other systems")
 def test_a_kill_in_the_middle_never_leaves_a_bad_cache(large_folder):
     photos = cache_dir() / "photos"
-    killed_at_work = 0
-    for more in range(6):
-        child = start_decoding(large_folder, 128)
-        while not list(photos.glob("making-*")) and child.poll() is None:
-            time.sleep(0.005)
-        time.sleep(0.02 * more)
-        killed_at_work += child.poll() is None
+    for stop, at in (("fit_photo", 0), ("fit_photo", 150), ("fit_photo", 299), ("os.rename", 0)):
+        child = subprocess.Popen(decoding(large_folder, 128, stop, at), stdout=subprocess.PIPE)
+        said = child.stdout.read(5)
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        if any(not made.name.startswith("making") for made in photos.iterdir()):
-            break  # this one got through before the kill
-    assert killed_at_work
+        assert said == b"there" and list(photos.iterdir()) and all(".making-" in made.name for made in photos.iterdir())
     found = ImageSet.from_folder(large_folder)
     expected = np.stack([np.asarray(read_photo(path).resize((128, 128), Image.Resampling.BILINEAR)) for path in found.paths[:2]])
     made = decode(found, 128)
@@ -393,15 +405,15 @@ def test_a_kill_in_the_middle_never_leaves_a_bad_cache(large_folder):
 
 
 def test_two_processes_at_once_get_the_same(large_folder):
-    children = [start_decoding(large_folder, 96) for _ in range(2)]
+    children = [subprocess.Popen(decoding(large_folder, 96)) for _ in range(2)]
     assert [child.wait() for child in children] == [0, 0]
-    assert [made.name.startswith("making") for made in (cache_dir() / "photos").iterdir()] == [False]
+    assert [".making-" in made.name for made in (cache_dir() / "photos").iterdir()] == [False]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="resource limits are of other systems")
 def test_a_write_that_fails_is_an_error_and_leaves_nothing(large_folder):
-    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n" + WORK
-    child = subprocess.run([sys.executable, "-c", limited, str(large_folder), "128"], capture_output=True, text=True)
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+    child = subprocess.run(decoding(large_folder, 128, first=limited), capture_output=True, text=True)
     assert child.returncode == 1 and "LESSONKIT_CACHE" in child.stderr.strip().splitlines()[-1]
     assert list((cache_dir() / "photos").iterdir()) == []
     assert decode(ImageSet.from_folder(large_folder), 128).shape == (300, 3, 128, 128)
@@ -417,18 +429,15 @@ def test_too_little_space_is_said_before_the_work(folder, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no maximum memory is told there")
 def test_memory_stays_flat(large_folder):
-    program = """
-import resource, sys
-from lessonkit.images import decode, ImageSet
-images = ImageSet.from_folder(sys.argv[1])
-decode(images, 8, progress=False)
+    more = """
+import resource
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-made = decode(images, 640, progress=False)
+made, _ = photo_cache.cached_photos(paths[::2], 640, progress=False)
 print(made.nbytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024))
 """
-    run = subprocess.run([sys.executable, "-c", program, str(large_folder)], capture_output=True, text=True, check=True)
+    run = subprocess.run(decoding(large_folder, 8, last=more), capture_output=True, text=True, check=True)
     array, grown = map(int, run.stdout.split())
-    assert array > 300e6 and grown < 0.4 * array
+    assert array > 180e6 and grown < 0.4 * array
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a user's folders private by itself")
@@ -585,10 +594,16 @@ def test_no_worker_processes(folder):
     assert image_dataloaders(ImageSet.from_folder(folder), 16, 4).train.fake_l.num_workers == 0
 
 
-@pytest.mark.parametrize("settings", [{"size": 0}, {"size": 2.5}, {"batch_size": 0}, {"seed": -1}, {"batch_size": True},
+@pytest.mark.parametrize("settings", [{"size": 0}, {"batch_size": 0}, {"seed": -1},
                                       {"augment": Augment(min_area=2)}, {"augment": Augment(max_ratio=0.5)}, {"augment": Augment(flip=3)}])
 def test_settings_out_of_range(folder, settings):
     with pytest.raises(ValueError, match=f"(?i){next(iter(settings))}"):
+        image_dataloaders(ImageSet.from_folder(folder), **settings)
+
+
+@pytest.mark.parametrize("settings", [{"size": 2.5}, {"size": "64"}, {"batch_size": True}, {"seed": None}, {"normalize": "yes"}])
+def test_settings_of_a_wrong_kind(folder, settings):
+    with pytest.raises(TypeError, match=f"{next(iter(settings))}="):
         image_dataloaders(ImageSet.from_folder(folder), **settings)
 
 
@@ -703,7 +718,7 @@ def test_the_environment_chooses_the_set(folder, monkeypatch):
         load_images("no such set")
 
 
-CLOTHING = Path(__file__).resolve().parent.parent.parent / "shared/data/clothing-160"
+CLOTHING = Path(__file__).resolve().parent.parent.parent.parent / "shared/data/clothing-160"
 
 
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="clothing-160, real photos, is not here")
@@ -711,3 +726,67 @@ def test_real_photos():
     found = ImageSet.from_folder(CLOTHING)
     assert (len(found), len(found.indices("train")), len(found.classes)) == (3781, 3068, 10)
     assert set(found.check(progress=False).problem) <= {"duplicate", "on both sides of the split", "extreme"}
+
+
+# --- fastai's own calls
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from fastai.learner import Learner
+    from fastai.losses import CrossEntropyLossFlat
+    from tiny_photos import draw
+
+    images = draw(tmp_path_factory.mktemp("tiny"))
+    loaders = image_dataloaders(images, size=16, batch_size=8)
+    learn = Learner(loaders, small_resnet(2, 4), loss_func=CrossEntropyLossFlat())
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+    return learn, images
+
+
+def test_fastai_interprets_what_it_trained(trained):
+    import matplotlib.pyplot as plt
+    from fastai.vision.all import ClassificationInterpretation  # chapter 2 of the book imports all of it
+
+    learn, images = trained
+    with learn.no_bar():
+        interpretation = ClassificationInterpretation.from_learner(learn)
+        interpretation.plot_top_losses(3)
+        interpretation.show_results([0, 1])
+        plt.close("all")
+        photos, probs, labels, _, losses = interpretation[[2, 5]]
+    assert labels.tolist() == images.labels[images.indices("valid")][[2, 5]].tolist()
+    assert photos.shape == (2, 3, 16, 16) and probs.shape == (2, 2) and losses.shape == (2,)
+
+
+@pytest.mark.parametrize("kind", ["path", "Pillow", "array", "tensor"])
+def test_fastai_predicts_one_photo_however_it_comes(trained, kind):
+    learn, images = trained
+    row = images.indices("valid")[0]
+    picture = read_photo(images.paths[row])
+    array = np.asarray(picture)
+    item = {"path": images.paths[row], "Pillow": picture, "array": array, "tensor": torch.tensor(array).permute(2, 0, 1)}[kind]
+    with learn.no_bar():
+        name, label, probs = learn.predict(item)
+        expected = learn.get_preds()[0][0]
+    torch.testing.assert_close(probs, expected)
+    assert name == images.classes[int(label)] and int(label) == int(expected.argmax())
+
+
+def test_fastai_test_time_augmentation_varies_the_validation_photos(trained):
+    learn, _ = trained
+    with learn.no_bar():
+        plain, labels = learn.get_preds()
+        (varied, same), targets = learn.tta(n=2, beta=None)
+    assert not torch.allclose(varied, plain, atol=1e-6) and varied.shape == plain.shape
+    torch.testing.assert_close(same, plain)
+    assert targets.tolist() == labels.tolist()
+    assert learn.dls.valid.dataset.split_idx == 1 and labels.tolist() == learn.get_preds()[1].tolist()
+
+
+def test_labels_that_are_not_known_are_asked_for_in_vain(trained, tmp_path):
+    learn, images = trained
+    known = learn.dls.test_dl(images.paths[:2], with_labels=True)
+    assert next(iter(known))[1].tolist() == images.labels[:2].tolist()
+    with pytest.raises(ValueError, match="No labels are known for .*new.png"):
+        learn.dls.test_dl([images.paths[0], tmp_path / "new.png"], with_labels=True)

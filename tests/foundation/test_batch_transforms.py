@@ -1,0 +1,40 @@
+"""Batches resized: proportions kept, equal to `F.interpolate`."""
+
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fastai.callback.schedule import lr_find  # noqa: F401  gives Learner its lr_find, fine_tune and fit_one_cycle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lessonkit.foundation.batch_transforms import resize_batch
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40), size=st.integers(1, 50),
+       dtype=st.sampled_from(["float32", "uint8", "float64"]))
+@settings(deadline=None, max_examples=150)
+def test_batches_keep_their_proportion_and_equal_interpolate(height, width, size, dtype):
+    x = (torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)) * 255).to(getattr(torch, dtype))
+    kept, small = x.clone(), resize_batch(x, size)
+    assert min(small.shape[-2:]) == size and small.dtype == x.dtype and torch.equal(x, kept)
+    if height == width:
+        assert small.shape[-2:] == (size, size)
+    longer, ratio = max(small.shape[-2:]), max(height, width) / min(height, width)
+    assert abs(longer - size * ratio) <= 0.5 + 1e-9
+    assert (small.shape[-1] >= small.shape[-2]) == (width >= height or longer == size)
+    if small.shape[-1] > 1:
+        exact = F.interpolate(x.double(), small.shape[-2:], mode="bilinear", antialias=True)
+    else:  # PyTorch is right for a single row, and wrong for a single column
+        exact = F.interpolate(x.double().mT.contiguous(), small.shape[:1:-1], mode="bilinear", antialias=True).mT
+    torch.testing.assert_close(small.double(), exact, rtol=0, atol=1.01 if dtype == "uint8" else 1e-3)
+    if dtype != "uint8" and small.shape[-1] > 1:
+        assert torch.equal(small, F.interpolate(x, small.shape[-2:], mode="bilinear", antialias=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_batches_are_resized(dtype):
+    x = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    small = resize_batch(x.to(dtype), 8)
+    assert small.dtype == dtype and small.shape == (2, 3, 8, 12)
+    torch.testing.assert_close(small.float(), resize_batch(x, 8), atol=0.01, rtol=0.01)
