@@ -242,6 +242,28 @@ QUESTIONS: dict[str, Question] = {
         ),
         tolerance=1e-3,
     ),
+    "00.epochs": Question(
+        "choice",
+        "A table of thirty epochs: the training loss falls to the end. The validation loss falls until epoch 12 and rises"
+        " after it, and the validation accuracy stands still from there. What do you read from it?",
+        answer="c",
+        choices={
+            "a": "The learning rate is too low: the network would need some more epochs to get better.",
+            "b": "The validation photos are harder than the training photos, so nothing can be said.",
+            "c": "From epoch 12 on the network memorizes the training photos: it overfits.",
+            "d": "Something is broken, because both losses must fall together in every training run.",
+        },
+        why=(
+            "What it learns after epoch 12 fits the training photos alone. The validation photos show it, and that is"
+            " what they are for."
+        ),
+        hint="On which photos does the network still get better after epoch 12?",
+        mistakes=(
+            ("a", "More epochs would be more of the same: the training loss falls already."),
+            ("b", "Until epoch 12 both got better together. What has changed since then?"),
+            ("d", "They often part company in long training runs. No step is wrong; the network is."),
+        ),
+    ),
     "01.paired": Question(
         "number",
         "With seeds 0, 1, 2 the baseline reaches accuracies 0.71, 0.75, 0.68. With the same seeds the"
@@ -587,14 +609,15 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.schedule": Question(
         "array",
-        "Plan five steps from 32 to 64 pixels, linear, with the last 40 % of the steps at full size, all sizes multiples"
-        " of 8 (the nearest). Give the five sizes.",
+        "Plan five steps as size_schedule(5, 32, 64, finetune_fraction=0.4) does. The last 40% of the steps are at full"
+        " size. With g steps before them, step number s (from 0) has 32 + (64 - 32) · s / g pixels, rounded to the nearest"
+        " multiple of 8. Give the five sizes.",
         answer=[32, 40, 56, 64, 64],
         why="Two steps are at full size. The other three are at 32, 32 + 32/3 = 42.7 and 32 + 64/3 = 53.3; the nearest"
         " multiples of 8 are 32, 40 and 56.",
         hint="How many steps are at full size? Divide the way from 32 to 64 by the number of those that are left.",
         mistakes=(
-            ([32, 40, 48, 56, 64], "Those grow until the last step. 40 % of five steps are to be at full size."),
+            ([32, 40, 48, 56, 64], "Those grow until the last step. 40% of five steps are to be at full size."),
             ([32, 42.7, 53.3, 64, 64], "Now round them to multiples of 8."),
             ([32, 48, 48, 64, 64], "42.7 is nearer to 40 than to 48, and 53.3 nearer to 56 than to 48."),
             ([32, 48, 64, 64, 64], "The third step isn't at full size yet: only two of five are."),
@@ -642,14 +665,14 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.control": Question(
         "choice",
-        "Growing from 32 to 64 px reaches the accuracy of 64 px throughout with two thirds of the pixels. What must you"
-        " measure before you recommend it?",
+        "Growing from 32 to 64 px reaches the accuracy of 64 px throughout with two thirds of the pixels. Somebody has a"
+        " budget of two thirds of the pixels. What must you measure before you recommend growing?",
         answer="c",
         choices={
-            "a": "Nothing: same accuracy, lower cost.",
-            "b": "64 px throughout with more epochs.",
-            "c": "Fixed smaller sizes, such as 48 px, at the same cost as the growing one.",
-            "d": "The same training with another seed on the training photos' accuracy.",
+            "a": "Nothing more: the accuracy is the same, and the cost is lower.",
+            "b": "How much better 64 px throughout gets with twice as many epochs.",
+            "c": "48 px throughout, for as many pixels as growing took.",
+            "d": "How accurate the grown network is on the photos it was trained on.",
         },
         why=(
             "There are simpler ways to spend less: a smaller size all the time, or fewer epochs. Growing is worth its"
@@ -659,7 +682,7 @@ QUESTIONS: dict[str, Question] = {
         mistakes=(
             ("a", "Perhaps 48 px throughout does as well, at a lower cost still and without any callback."),
             ("b", "That costs more, not the same. What would the same budget buy otherwise?"),
-            ("d", "Several seeds are needed, yes, but accuracy on training photos tells about memory."),
+            ("d", "Accuracy on training photos tells how well the network remembers them."),
         ),
     ),
     "03.judged": Question(
@@ -668,10 +691,10 @@ QUESTIONS: dict[str, Question] = {
         " 256 px than at 224 px. Why?",
         answer="a",
         choices={
-            "a": "A crop that is resized to 224 px shows everything enlarged, as a whole photo does at more than 224 px.",
-            "b": "More pixels are always better.",
-            "c": "It was trained at 256 px by mistake.",
-            "d": "Validation photos are sharper than training photos.",
+            "a": "Things in a resized crop are larger than in the whole photo.",
+            "b": "More pixels show more detail, so accuracy always rises with the size.",
+            "c": "At 256 px its pooling averages over more places, which takes noise away.",
+            "d": "Validation photos are sharper, as they aren't cropped and resized first.",
         },
         why=(
             "A crop of half the photo's area, resized to 224 px, shows things as large as the whole photo at 224 · √2 ="
@@ -680,8 +703,8 @@ QUESTIONS: dict[str, Question] = {
         hint="How large is a cat's head in a crop that was resized to 224 px, and how large in the whole photo at 224 px?",
         mistakes=(
             ("b", "Then 1,024 px would be better still. But things would be larger there than it ever saw them."),
-            ("c", "All its batches were 224 px. But how large were the things in them?"),
-            ("d", "They come from the same camera. What is done with the one and not with the other?"),
+            ("c", "It averages over more places, but then larger sizes still would be better. How large are the things in them?"),
+            ("d", "They are resized as well. What is done with the one and not with the other?"),
         ),
     ),
     "03.pixel-share": Question(
@@ -733,7 +756,7 @@ QUESTIONS: dict[str, Question] = {
         answer="b",
         choices={
             "a": "the mean of the probabilities",
-            "b": "the mean of their logarithms (the geometric mean)",
+            "b": "the geometric mean",
             "c": "the largest probability of each class",
             "d": "all the same: it is one view of ten",
         },
@@ -745,7 +768,7 @@ QUESTIONS: dict[str, Question] = {
         hint="For each rule work out what becomes of A's and of B's number, and then make them sum to 1.",
         mistakes=(
             ("a", "The mean of A falls from 0.9 to 0.81. Two of the others take more."),
-            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's sureness about B counts in full. One takes even more."),
+            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's confidence in B counts in full. One takes even more."),
             ("d", "One of ten in the count, but the logarithm of nearly 0 is a very large negative number."),
         ),
     ),
@@ -771,7 +794,7 @@ QUESTIONS: dict[str, Question] = {
             "a": "the centre and the four corners, 7/8 of the sides",
             "b": "slightly smaller and larger pictures",
             "c": "rotations by 90, 180 and 270 degrees",
-            "d": "random crops of at least 90 % of the area",
+            "d": "random crops of at least 90% of the area",
         },
         why=(
             "A view must keep the label and look like what the network was trained on. A 6 upside down is a 9, and the"
@@ -784,9 +807,31 @@ QUESTIONS: dict[str, Question] = {
             ("d", "That is nearly what training did. Look for views that change the label."),
         ),
     ),
+    "04.study": Question(
+        "choice",
+        "In the lesson's study the plain photo gives 72.2% right, the average of four random views without it 66.5%, and both"
+        " together 69.3%. A colleague wants sixteen random views, because more of them average out more noise. What happens?",
+        answer="a",
+        choices={
+            "a": "It gets worse: the photo as it is weighs less.",
+            "b": "It gets better: sixteen views have half the noise of four.",
+            "c": "It ends at 72.2%, as the views' mistakes cancel each other out.",
+            "d": "Nothing changes: beyond four views, only the cost grows.",
+        },
+        why=(
+            "Averaging takes away what differs between views by chance. It can't bring back what all of them lack, the cut-off"
+            " and blurred parts. In the study one random view cost 1.3 points, four 2.9 and sixteen 3.3."
+        ),
+        hint="Compare the three numbers. Which of the five pictures is the best one, and what is its weight with sixteen views?",
+        mistakes=(
+            ("b", "Less noise, yes. But four views without the photo are 5.7 points worse than the photo: that isn't noise."),
+            ("c", "They would have to be as good as the photo by themselves. They all lack the same thing: detail."),
+            ("d", "The photo is one of five with four views, and one of seventeen with sixteen."),
+        ),
+    ),
     "04.measure": Question(
         "choice",
-        "Technique A reaches 84.1 % with TTA. The baseline reaches 83.0 % without. What does that say about A?",
+        "Technique A reaches 84.1% with TTA. The baseline reaches 83.0% without. What does that say about A?",
         answer="a",
         choices={
             "a": "Nothing yet: predict both in the same way, then compare.",
@@ -858,50 +903,44 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.sure": Question(
         "choice",
-        "Why does MixUp keep a network from being too sure?",
+        "Why does MixUp make a network less confident?",
         answer="b",
         choices={
-            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values.",
-            "b": (
-                "It is asked for shares like 0.7 and 0.3, which it can only give by not being sure; and it never sees"
-                " the same mix twice, so it can't learn the answers by heart."
-            ),
-            "c": "The loss is divided by two, because there are two labels.",
-            "d": "It adds noise to the weights.",
+            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values, which give smaller logits.",
+            "b": "The loss of a mixture is lowest where the probabilities are the shares, such as 0.7 and 0.3.",
+            "c": "The loss is divided by two because there are two labels, so the network learns half as fast.",
+            "d": "It adds noise to the weights, and noise makes every answer less certain.",
         },
         why=(
-            "The loss of a mixed label is lowest where the probabilities are the shares. To be surer than that costs"
-            " something in every batch, all training long."
+            "To be more confident than the shares costs something in every batch. And no mixture comes twice, so there is"
+            " nothing to memorize."
         ),
         hint="For which probabilities is the loss of the label 0.7 and 0.3 lowest?",
         mistakes=(
-            ("a", "A mix of two photos has the same mean brightness as the two. Look at the labels instead."),
+            ("a", "A mixture of two photos has the same mean brightness as the two. Look at the labels instead."),
             ("c", "The two losses are weighted with λ and 1 − λ, which sum to 1."),
             ("d", "The weights aren't touched. What changes are photos and labels."),
         ),
     ),
     "05.short": Question(
         "choice",
-        "Five epochs with MixUp end with a worse accuracy than five without. What is the best explanation?",
+        "Look at the lesson's table. You can afford ten epochs on photos like these. What does the study say about MixUp?",
         answer="c",
         choices={
-            "a": "There must be a fault in the code: a good technique never makes it worse.",
-            "b": "Each epoch has half as many photos, as two are mixed into one.",
-            "c": (
-                "Mixed photos are harder, so learning is slower; and what MixUp prevents, learning by heart, hasn't"
-                " begun yet after five epochs."
-            ),
-            "d": "The validation photos are mixed as well.",
+            "a": "Use it: at 80 epochs it was ahead by 2.4 points, and what helps in the long run helps in the short.",
+            "b": "It can't tell: the interval of the row for 40 epochs contains zero.",
+            "c": "Leave it out: it cost 6 points there, and the interval lies below zero.",
+            "d": "Use it with half the α, which makes half of the difference and turns the sign.",
         },
         why=(
-            "A remedy for learning by heart costs something from the first epoch on, and pays only when there is"
-            " something to remedy. Whether that comes at 40 epochs or never has to be measured."
+            "The row for 10 epochs says -6.0 points, settled. A remedy for memorizing costs something from the first epoch"
+            " on, and after ten epochs there was little to remedy."
         ),
-        hint="What is MixUp a remedy for? Is the illness there after five epochs?",
+        hint="Which row of the table is about your case?",
         mistakes=(
-            ("a", "Most techniques have a price. Which one does this have, and when is it paid back?"),
-            ("b", "Each photo is mixed with a partner and stays in its place: as many photos as before."),
-            ("d", "They aren't: `run_valid` is off in the callback, and a test in this lesson looks at it."),
+            ("a", "The sign changes with the length: that is what the figure shows."),
+            ("b", "That row is about 40 epochs. Yours has an interval of its own."),
+            ("d", "Only α = 0.4 was measured. A smaller α may cost less, but nobody has looked."),
         ),
     ),
     "05.harder": Question(
@@ -909,19 +948,19 @@ QUESTIONS: dict[str, Question] = {
         "Somebody says: I can't tell what is on this mixed photo, so its label must be wrong. What do you answer?",
         answer="a",
         choices={
-            "a": "It's harder for people, too; and the label doesn't say one class, but how much of each is there.",
-            "b": "Right: mixed photos should be left out of the loss.",
-            "c": "Right: the label should be the class with the larger share.",
+            "a": "The label doesn't name one thing. It says how much of each is there.",
+            "b": "Right: mixed photos that people can't recognize should be left out of the loss.",
+            "c": "Right: the label should be the class with the larger share, which is what people would see.",
             "d": "The label is a number between the two class numbers, so it is exact.",
         },
         why=(
-            "The label is a pair of shares, as the photo is a pair of photos. With only the larger class as the label,"
-            " the network would be asked to be sure about a photo in which something else is visible."
+            "The label is a pair of shares, as the photo is a pair of photos. With the larger class alone as its label, the"
+            " network would be asked to be confident about a photo in which something else is visible."
         ),
         hint="What does the label of a mixed photo say?",
         mistakes=(
-            ("b", "Then nothing would be learned from them. What can be said about a mix that is true?"),
-            ("c", "Then it would be asked for 100 % of one thing where two can be seen."),
+            ("b", "Then nothing would be learned from them. What can be said about a mixture that is true?"),
+            ("c", "Then it would be asked for 100% of one thing where two can be seen."),
             ("d", "Class numbers have no in-between: 1 isn't half-way between cat (0) and owl (2)."),
         ),
     ),
@@ -942,7 +981,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.mixup": Question(
         "function",
-        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the one before it"
+        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the previous one"
         " in the batch, the first with the last: λ of itself, 1 − λ of the other.",
         answer=reference_mixup,
         why="x.roll(1, 0) has in each place the image before. The shares need three more dimensions to spread over an image.",
