@@ -114,7 +114,7 @@ class ImageLoader(TfmdDL):
     ):
         kwargs["num_workers"] = 0
         self.generators = SimpleNamespace(
-            **{name: torch.Generator() for name in ("order", "augment", "technique")}
+            **{name: torch.Generator("cpu") for name in ("order", "augment", "technique")}
         )
         self.augment, self.training_style = augment, training_style
         self.seed, self.epoch, self.last_indices = seed, 0, None
@@ -169,7 +169,7 @@ class ImageLoader(TfmdDL):
     def get_idxs(self) -> list[int]:
         """The rows of this epoch, in their order."""
         return (
-            torch.randperm(self.n, generator=self.generators.order).tolist()
+            torch.randperm(self.n, generator=self.generators.order, device="cpu").tolist()
             if self.shuffle
             else list(range(self.n))
         )
