@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 LAB_OPTIONS ?=
+# Processes of pytest. Each has one thread, so that on two cores two of them are quickest.
+PROCESSES ?= 2
 VENV := .venv
 ifeq ($(OS),Windows_NT)
 VENV_PYTHON := $(VENV)/Scripts/python.exe
@@ -18,21 +20,24 @@ export PYTHONUTF8 := 1
 TRAINING := OMP_WAIT_POLICY=PASSIVE PYTHONWARNINGS=ignore::FutureWarning:torch.jit._script
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons test test-browser lab site bench refresh constraints clean environment install
+.PHONY: help lessons test test-browser test-processors lab site bench refresh constraints clean environment install
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 lessons: environment ## run every lesson from top to bottom and write the pages into _lessons/
 	@$(VENV_PYTHON) tools/notebooks.py lessons
 
 test: environment ## check that modules and notebooks agree, run every notebook with nbdev_test, then pytest
 	@$(VENV_PYTHON) tools/notebooks.py check
-	@$(TRAINING) $(VENV_PYTHON) -m pytest
+	@$(TRAINING) $(VENV_PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
 
 test-browser: environment ## open every lesson in JupyterLab in a real browser; what it shows is kept in _browser/
 	@$(VENV_PYTHON) -c "import playwright" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[browser]"
 	@$(TRAINING) $(VENV_PYTHON) -m pytest tests/browser
+
+test-processors: environment ## run what computes as on older processors, with one thread and with two
+	@$(VENV_PYTHON) tools/processors.py
 
 lab: environment ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
 	@$(TRAINING) $(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)

@@ -28,7 +28,7 @@ setup(
     url=settings["git_url"],
     keywords=settings["keywords"],
     packages=find_packages(include=["lessonkit", "lessonkit.*"]),
-    package_data={"lessonkit": ["py.typed"]},
+    package_data={"lessonkit": ["py.typed"], "lessonkit.study": ["report.html.jinja"]},
     python_requires=f">={settings['min_python']}",
     install_requires=requirements("requirements"),
     extras_require=extras,

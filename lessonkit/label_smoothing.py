@@ -6,7 +6,6 @@ equal share of the rest."""
 # %% ../nbs/06_label_smoothing.ipynb #153e7c2a
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, TYPE_CHECKING
@@ -15,61 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn, Tensor
 
+from .foundation import checks
+from .foundation.losses import label_weights, put_together
+from .foundation.plots import show_labels
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'smooth_labels', 'LabelSmoothingCrossEntropy', 'show_smoothed_labels']
-
-# %% ../nbs/06_label_smoothing.ipynb #aec6f024
-def _check_eps(eps: Any) -> float:
-    """Return the share of smoothing as a float, or raise `TypeError` or `ValueError`."""
-    if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
-        raise TypeError(f"eps must be a number from 0 to 1, such as 0.1, not {eps!r:.60}.")
-    if not 0 <= eps <= 1:  # false for NaN as well
-        raise ValueError(
-            f"eps={eps} must lie between 0 (no smoothing) and 1 (all classes equal); 0.1 is usual."
-        )
-    return float(eps)
-
-
-def _check_whole(value: Any, name: str) -> int:
-    """Return a whole number, or raise `TypeError`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be a whole number, not {value!r:.60}.")
-    return int(value)
-
-
-def _check_labels(y: Tensor, n_classes: int, ignore_index: int) -> None:
-    """Raise `ValueError` when a label is neither a class number nor `ignore_index`."""
-    bad = (y != ignore_index) & ((y < 0) | (y >= n_classes))
-    if bad.any():
-        found = y[bad].unique()[:3].tolist()
-        raise ValueError(
-            f"With {n_classes} classes, labels must lie in 0..{n_classes - 1} or be"
-            f" ignore_index={ignore_index}; found {', '.join(map(str, found))}. Do they start from 1, or"
-            " is n_classes too small?"
-        )
-
-
-def _plain(values: Tensor) -> Tensor:
-    """Return a tensor without fastai's type; PyTorch's losses refuse some of them together."""
-    return values if type(values) is Tensor else values.as_subclass(Tensor)
-
-
-def _as_labels(y: Any) -> Tensor:
-    """Return class numbers as a plain int64 tensor, or raise `TypeError`."""
-    try:
-        y = _plain(torch.as_tensor(y))
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"Labels must be a tensor of class numbers, not {y!r:.60}.") from None
-    if y.dtype.is_floating_point or y.dtype.is_complex or y.dtype == torch.bool:
-        raise TypeError(
-            "Labels must be class numbers of an integer type, not"
-            f" {str(y.dtype).removeprefix('torch.')}. If they are class numbers all the same, pass"
-            " y.long()."
-        )
-    return y.long()
 
 # %% ../nbs/06_label_smoothing.ipynb #e25a7605
 def smooth_labels(
@@ -77,60 +30,39 @@ def smooth_labels(
     n_classes: int,  # how many classes there are, N
     eps: float = 0.1,  # share that is spread over all classes, 0 to 1
     ignore_index: int = -100,  # the label of items that don't count
-) -> Tensor:  # y.shape + (N,), float32, on the labels' device: rows sum to 1, or are zeros if ignored
-    """Turn class numbers into smoothed labels: 1 - eps + eps/N for the right class, eps/N for every
-    other.
+) -> Tensor:  # y.shape + (N,), float32: rows sum to 1, or are zeros if ignored
+    """Turn class numbers into smoothed labels: 1 - eps + eps/N for the right class, eps/N for the others.
 
     Raises `TypeError` for labels that aren't integers, `ValueError` for labels or settings out of range.
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision, section 7.
     """
-    eps, n_classes = _check_eps(eps), _check_whole(n_classes, "n_classes")
-    ignore_index = _check_whole(ignore_index, "ignore_index")
-    if n_classes < 1:
-        raise ValueError(f"n_classes={n_classes} must be at least 1.")
-    y = _as_labels(y)
-    _check_labels(y, n_classes, ignore_index)
+    eps, n_classes = _share(eps), checks.whole_number(n_classes, "n_classes")
+    ignore_index = checks.whole_number(ignore_index, "ignore_index", at_least=None)
+    y = checks.class_numbers(y, n_classes, ignore_index)
     counts = (y != ignore_index).unsqueeze(-1)
     rows = torch.full((*y.shape, n_classes), eps / n_classes, dtype=torch.float32, device=y.device)
-    rows.scatter_(-1, y.unsqueeze(-1).where(counts, 0), 1 - eps + eps / n_classes)
+    rows = rows.scatter(-1, y.unsqueeze(-1).where(counts, 0), 1 - eps + eps / n_classes)
     return rows.where(counts, 0)
 
-# %% ../nbs/06_label_smoothing.ipynb #616499c9
+
+def _share(eps: float) -> float:
+    return checks.number(eps, "eps", at_least=0, at_most=1, hint="such as 0.1")
+
+# %% ../nbs/06_label_smoothing.ipynb #f52ddf5d
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def _as_weight(weight: Any) -> Tensor | None:
-    """Return class weights as a tensor (C,), or raise `TypeError` or `ValueError`."""
-    if weight is None:
-        return None
-    try:
-        weight = _plain(torch.as_tensor(weight)).detach().clone()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"weight must be numbers, one a class, not {weight!r:.60}.") from None
-    weight = weight if weight.dtype.is_floating_point else weight.float()
-    if weight.ndim != 1 or not len(weight):
-        raise ValueError(
-            f"weight must be one number for each class, not of shape {tuple(weight.shape)}."
-        )
-    if not (weight.isfinite() & (weight >= 0)).all():
-        raise ValueError(f"weight must hold ordinary numbers, 0 or more, not {weight.tolist()}.")
-    return weight
-
-# %% ../nbs/06_label_smoothing.ipynb #f52ddf5d
 class LabelSmoothingCrossEntropy(nn.Module):
-    """Cross-entropy with smoothed labels, for PyTorch and fastai:
-    `F.cross_entropy(label_smoothing=eps)`.
+    """Cross-entropy with smoothed labels, for PyTorch and fastai: `F.cross_entropy(label_smoothing=eps)`.
 
-    Takes class numbers of any integer type, or soft labels (floating point, the shape of the
-    predictions). Values and gradients are PyTorch's, but for these: half precision is computed in
-    float32 and rounded once; weights follow the predictions' type and device; where nothing counts (all
-    items ignored, an empty batch, or no weight), the mean is 0 and not NaN; a soft label that is all
-    zeros, as `smooth_labels` makes of an ignored item, counts as ignored; fastai's tensor types are
-    taken. On the CPU, labels are checked; elsewhere that would make the device wait.
+    Takes class numbers of any integer type, or soft labels (floating point, the shape of the predictions).
+    Values and gradients are PyTorch's, except that half precision is computed in float32 and rounded once;
+    that the mean is 0, not NaN, where nothing counts (all items ignored, an empty batch, or all right classes
+    of weight 0); and that a soft label of zeros, as `smooth_labels` makes of an ignored item, is ignored. On
+    the CPU, labels are checked; elsewhere that would make the device wait.
 
-    As in PyTorch, class weights multiply each class's term of the sum, and the mean divides by the
-    weights of the right classes; with soft labels it divides by the number of items. `ignore_index` is
-    for class numbers.
+    As in PyTorch, the mean of class numbers divides by the weights of the right classes, that of soft labels
+    by the number of items.
     Raises `TypeError` and `ValueError` for settings, predictions and labels that don't fit.
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision, section 7.
     """
@@ -140,93 +72,59 @@ class LabelSmoothingCrossEntropy(nn.Module):
     def __init__(
         self,
         eps: float = 0.1,  # share that is spread over all classes, 0 to 1
-        # one number a class, (C,), 0 or more; None: all alike
-        weight: Tensor | Sequence[float] | None = None,
+        weight: Tensor | Sequence[float] | None = None,  # one number a class, (C,), 0 or more; None: all alike
         ignore_index: int = -100,  # the label of items that don't count
         reduction: str = "mean",  # "mean", "sum" or "none"
-        axis: int = 1,  # where the predictions have their classes: 1 for (N, C, ...), -1 for (N, T, C)
+        axis: int = 1,  # where predictions have their classes: 1 for (N, C, ...), -1 for (N, T, C)
     ):
         super().__init__()
-        self.eps, self.reduction = eps, reduction
-        self.ignore_index = _check_whole(ignore_index, "ignore_index")
-        self.axis = _check_whole(axis, "axis")
-        self.register_buffer("weight", _as_weight(weight))
-        self._check_settings()
-
-    def _check_settings(self) -> None:
-        """Look at what may have been set since the last call."""
-        _check_eps(self.eps)
-        if self.reduction not in REDUCTIONS:
-            raise ValueError(
-                f"reduction={self.reduction!r} must be one of {', '.join(map(repr, REDUCTIONS))}."
-            )
+        self.eps, self.reduction = eps, checks.choice(reduction, "reduction", REDUCTIONS)
+        self.ignore_index = checks.whole_number(ignore_index, "ignore_index", at_least=None)
+        self.axis = checks.whole_number(axis, "axis", at_least=None)
+        self.register_buffer("weight", None if weight is None else checks.class_weights(weight))
+        _share(eps)
 
     def forward(
         self,
         pred: Tensor,  # logits, (N, C), (C,), or with more dimensions; floating point
-        # class numbers, the same shape without the class axis; or soft labels of the same shape
-        target: Tensor,
+        target: Tensor,  # class numbers, (N, ...); or soft labels of the predictions' shape
     ) -> Tensor:  # a number, or for reduction="none" a loss an item; of the predictions' type
         """The loss of predictions (before softmax)."""
-        self._check_settings()
-        for name, values in (("pred", pred), ("target", target)):
-            if not isinstance(values, Tensor):
-                raise TypeError(f"{name} must be a tensor, not {type(values).__name__}.")
-        pred, target = _plain(pred), _plain(target)
-        if not pred.dtype.is_floating_point:
-            raise TypeError(
-                "Predictions must be floating-point logits, not"
-                f" {str(pred.dtype).removeprefix('torch.')}."
-            )
-        axis = self._class_axis(pred)
-        there = min(1, pred.ndim - 1)  # where PyTorch wants the classes
-        logits = pred if axis == there else pred.movedim(axis, there)
+        checks.choice(self.reduction, "reduction", REDUCTIONS)  # may have been set since
+        pred = checks.plain(checks.floating(pred, "Predictions", "they must be logits"))
+        target = checks.plain(checks.labels_like(target, pred, self._class_axis(pred)))
+        axis, there = self._class_axis(pred), min(1, pred.ndim - 1)  # where PyTorch wants the classes
+        logits = pred.movedim(axis, there)
         logits = logits.float() if logits.dtype.itemsize < 4 else logits  # its sums overflow in float16
-        weight = None if self.weight is None else self.weight.to(logits)
-        if weight is not None and len(weight) != pred.shape[axis]:
-            raise ValueError(
-                f"weight is for {len(weight)} classes, but the predictions have {pred.shape[axis]}"
-                f" (axis={self.axis})."
-            )
-        if target.dtype.is_floating_point:
-            loss = self._soft(logits, self._soft_labels(pred, target, axis).to(logits), weight)
+        weight = None if self.weight is None else self._weights(pred.shape[axis]).to(logits)
+        if target.is_floating_point():
+            loss = self._soft(logits, target.movedim(axis, there).to(logits), weight)
         else:
-            y = self._class_numbers(pred, target, axis)
-            try:
-                loss = self._hard(logits, y, weight)
-            except (IndexError, RuntimeError):
-                _check_labels(y, pred.shape[axis], self.ignore_index)  # says more
-                raise
+            loss = self._hard(logits, target, weight)
         same = loss.dtype == pred.dtype or _in_autocast(pred.device.type)  # as PyTorch does
         return loss if same else loss.to(pred.dtype)
 
     def _hard(self, logits: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        """The loss of class numbers."""
+        """The loss of class numbers: PyTorch's own, unless there may be nothing to divide by."""
+        there = min(1, logits.ndim - 1)
+        y = checks.class_numbers(y, logits.shape[there], self.ignore_index)
         cross_entropy = partial(
-            F.cross_entropy, ignore_index=self.ignore_index, label_smoothing=float(self.eps)
+            F.cross_entropy, logits, y, weight, ignore_index=self.ignore_index, label_smoothing=_share(self.eps)
         )
-        if self.reduction == "none":
-            return cross_entropy(logits, y, weight, reduction="none")
-        if self.reduction == "mean" and _may_look(y):
-            loss = cross_entropy(logits, y, weight)
-            if not loss.isnan():
-                return loss
-        total = cross_entropy(logits, y, weight, reduction="sum")
-        if self.reduction == "sum":
-            return total
-        counts = y != self.ignore_index
-        return _mean(
-            total, counts.sum() if weight is None else weight[y.where(counts, 0)].where(counts, 0).sum()
-        )
+        weights = label_weights(y, weight, self.ignore_index)
+        if self.reduction != "mean" or (weights is None and y.numel()):
+            return cross_entropy(reduction=self.reduction)
+        return put_together(cross_entropy(reduction="none"), weights, "mean")
 
     def _soft(self, logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
         """The loss of soft labels."""
-        loss = F.cross_entropy(logits, labels, weight, reduction="none", label_smoothing=float(self.eps))
-        counts = (labels != 0).any(min(1, labels.ndim - 1))
-        loss = loss.where(counts, 0)
-        if self.reduction == "mean":
-            return _mean(loss.sum(), counts.sum())
-        return loss if self.reduction == "none" else loss.sum()
+        if self.ignore_index >= 0:
+            raise ValueError("ignore_index is for class numbers; a soft label of zeros is ignored.")
+        there = min(1, logits.ndim - 1)
+        checks.soft_labels(labels, there)
+        loss = F.cross_entropy(logits, labels, weight, reduction="none", label_smoothing=_share(self.eps))
+        counts = (labels != 0).any(there)
+        return put_together(loss.where(counts, 0), counts, self.reduction)
 
     def _class_axis(self, pred: Tensor) -> int:
         """Where the classes are, counted from the front."""
@@ -238,44 +136,12 @@ class LabelSmoothingCrossEntropy(nn.Module):
             )
         return self.axis % pred.ndim
 
-    def _class_numbers(self, pred: Tensor, y: Tensor, axis: int) -> Tensor:
-        """Checked class numbers, int64."""
-        if y.shape == pred.shape:
+    def _weights(self, n_classes: int) -> Tensor:
+        if len(self.weight) != n_classes:
             raise ValueError(
-                "The labels are whole numbers in the predictions' shape. One class an item: pass its"
-                " number, or rows that sum to 1 as floats. Several classes an item: use"
-                " nn.BCEWithLogitsLoss, and smooth each yes or no."
+                f"weight is for {len(self.weight)} classes, but the predictions have {n_classes} (axis={self.axis})."
             )
-        wanted = pred.shape[:axis] + pred.shape[axis + 1 :]
-        if y.shape != wanted:
-            raise ValueError(
-                f"Predictions of shape {tuple(pred.shape)} with classes along axis={axis} need labels of"
-                f" shape {tuple(wanted)}, not {tuple(y.shape)}."
-            )
-        return _as_labels(y)
-
-    def _soft_labels(self, pred: Tensor, labels: Tensor, axis: int) -> Tensor:
-        """Checked soft labels, with their classes where the logits have theirs."""
-        if labels.shape == pred.shape[:axis] + pred.shape[axis + 1 :] != pred.shape:
-            _as_labels(labels)  # class numbers as floats: says what to do
-        if labels.shape != pred.shape:
-            raise ValueError(
-                f"Soft labels must have the predictions' shape {tuple(pred.shape)}, not"
-                f" {tuple(labels.shape)}."
-            )
-        labels = labels.movedim(axis, min(1, pred.ndim - 1))
-        if _may_look(labels) and labels.numel():
-            rows = labels.detach().double()
-            sums, least = rows.sum(min(1, rows.ndim - 1)), float(rows.min())
-            wrong = ((sums - 1).abs() > 1e-2) & (sums != 0)
-            if least < 0 or wrong.any() or not sums.isfinite().all():
-                raise ValueError(
-                    "Soft labels must be 0 or more and sum to 1 over the classes (or all be 0:"
-                    f" ignored); smallest value {least:.4g}, sums from {sums.min():.4g} to"
-                    f" {sums.max():.4g}. Several classes an item: use nn.BCEWithLogitsLoss, and smooth"
-                    " each yes or no."
-                )
-        return labels
+        return self.weight
 
     def activation(
         self,
@@ -299,18 +165,8 @@ class LabelSmoothingCrossEntropy(nn.Module):
         )
 
 
-def _mean(total: Tensor, count: Tensor) -> Tensor:
-    """The mean of what counts; 0 where nothing does."""
-    return total / count.where(count > 0, 1)
-
-
-def _may_look(values: Tensor) -> bool:
-    """May values be looked at without making a device wait, or breaking a compiled graph?"""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
 def _in_autocast(device_type: str) -> bool:
-    """Is mixed precision switched on for this kind of device?"""
+    """Whether mixed precision is switched on for this kind of device."""
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 # %% ../nbs/06_label_smoothing.ipynb #3b1287ff
@@ -318,51 +174,19 @@ def show_smoothed_labels(
     y: Tensor | Sequence[int],  # class numbers, (N,)
     classes: Sequence[str],  # their names
     eps: float = 0.1,  # share that is spread over all classes, 0 to 1
-    # N pictures to draw beside their labels; what `lessonkit.foundation.plots.as_pictures` takes
-    images: Any = None,
+    images: Any = None,  # N images to draw over their labels
     ignore_index: int = -100,  # the label of items that don't count
-) -> Figure:  # a row for each label
+) -> Figure:  # a column for each label
     """Draw labels before and after smoothing as bars, the right class marked.
 
-    Raises `ValueError` for no labels and for as many pictures as don't fit, and what `smooth_labels`
-    raises.
+    Raises `ValueError` for no labels and for another number of images.
     """
-    import matplotlib.pyplot as plt
-
-    from lessonkit.foundation.plots import as_pictures, label_bars
-
-    y = torch.atleast_1d(_as_labels(y)).cpu()
-    pictures = None if images is None else as_pictures(images)
+    y = torch.atleast_1d(checks.class_numbers(y)).cpu()
     if y.ndim != 1 or not len(y):
         raise ValueError(f"There must be labels to draw, of shape (N,), not {tuple(y.shape)}.")
-    if pictures is not None and len(pictures) != len(y):
-        raise ValueError(f"There are {len(pictures)} pictures for {len(y)} labels.")
-    before, after = (smooth_labels(y, len(classes), share, ignore_index) for share in (0, eps))
-    # float32's 0.01 is a bit less, and would be written as "<1 %"
-    after = after.double().round(decimals=6).numpy()
+    labels = [smooth_labels(y, len(classes), share, ignore_index).double().round(decimals=6).numpy() for share in (0, eps)]
+    marked = [None if label == ignore_index else label for label in y.tolist()]
+    titles = ["ignored" if label is None else classes[label] for label in marked]
+    names = ["before", f"after, ε = {eps:.2g}"]
     top = min(len(classes), 10)
-    columns = 2 + (pictures is not None)
-    fig, axes = plt.subplots(
-        len(y),
-        columns,
-        figsize=(
-            3.3 * columns - (columns == 3) * 1.3,
-            len(y) * (0.35 + 0.19 * (top + (len(classes) > top))),
-        ),
-        squeeze=False,
-        layout="constrained",
-        gridspec_kw={"width_ratios": [0.6, 1, 1][3 - columns :]},
-    )
-    for number, (line, label) in enumerate(zip(axes, y.tolist())):
-        if pictures is not None:
-            line[0].imshow(pictures[number], cmap="gray", vmin=0, vmax=255)
-            line[0].axis("off")
-        marked = None if label == ignore_index else label
-        for ax, title, rows in (
-            (line[-2], "before", before),
-            (line[-1], f"after, ε = {eps:.2g}", after),
-        ):
-            label_bars(ax, rows[number], classes, highlight=marked, top=top, in_order=True)
-            ax.set_title(f"{title} (ignored)" if marked is None else title, fontsize=10)
-    plt.close(fig)  # the caller draws it: a notebook shows what a cell returns
-    return fig
+    return show_labels(labels, classes, images, titles, names, marked, top=top)

@@ -6,223 +6,102 @@ conclusions stay the same."""
 # %% ../nbs/07_subset_selection.ipynb #7c26847f
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-import contextlib
 import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from joblib import delayed, Parallel
-from threadpoolctl import threadpool_limits
+from scipy.spatial.distance import cdist
 
 from .foundation import checks
-from .foundation.checks import some_of
-from .images import decode
-from .photos.image_set import ImageSet
 from lessonkit.selection.facility_location import (
-    apportion,
+    choose_by_class,
     chunks,
-    distinct_rows,
-    facility_location,
-    float_kind,
-    herding,
-    k_center,
-    Points,
+    nearest_picks,
+    ordinary_units,
+    rows_of_length_one,
+    RULES,
     spread_evenly,
+    Subset,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-from .selection.facility_location import Subset
 from .selection.features import embed
+from .selection.plots import show_subset
 from .selection.subset_folder import write_subset
 
 # %% auto #0
-__all__ = ['METHODS', 'KINDS', 'MEASURED', 'KERNEL_ROWS', 'select_subset', 'select_classes', 'coverage', 'show_subset', 'Subset',
-           'embed', 'write_subset']
+__all__ = ['select_subset', 'select_classes', 'coverage', 'Subset', 'embed', 'write_subset', 'show_subset']
 
 # %% ../nbs/07_subset_selection.ipynb #2d1c9af0
-METHODS = ("facility_location", "k_center", "herding", "random")
-
-
 def select_subset(
     features: np.ndarray,  # (N, D), numbers: a row for each item
     n: int,  # how many to choose, 0 to N
     labels: Sequence | None = None,  # (N,): the class of each row; then every class chooses for itself
     method: str = "facility_location",  # "facility_location", "k_center", "herding" or "random"
-    # classes get picks by their "proportional" or "equal" share; None: labels are ignored
-    balance: str | None = "proportional",
-    seed: int = 0,  # of method "random"; the others know no chance
-    # largest squared distance − squared distance; "cosine": the same of rows of length 1
-    similarity: str = "euclidean",
-    n_jobs: int = 1,  # cores: classes are chosen from side by side by joblib; -1: all
+    balance: str
+    | None = "proportional",  # picks of a class: "proportional" or "equal"; None: ignore labels
+    seed: int = 0,  # of method "random"; the others use no random numbers
+    similarity: str = "euclidean",  # a constant − squared distance; "cosine": of rows scaled to length 1
+    n_jobs: int = 1,  # cores among which joblib shares the classes; -1: all
 ) -> Subset:  # indices, weights and gains
     """Choose n rows that stand for all.
 
     "facility_location" makes the sum of similarities to the nearest pick large: greedy picks, at least 1
-    − 1/e of what can be had (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance
-    to the nearest pick small (Sener and Savarese 2018), "herding" keeps the mean of the picks next to
-    the mean of all (Welling 2009), "random" is what the others must beat.
-    Up to 16,384 rows a class facility location is exact; of more the candidates are those that are
-    greedily chosen within parts. The picks depend on the rows alone, not on their order ("random"
-    excepted); rows that repeat another come last. The largest squared distance is taken, for each class,
-    as 4 times the largest from its mean, which it can't exceed.
-    Raises `ValueError` for n out of range, unknown names, missing labels, and numbers that aren't
-    finite.
+    − 1/e of the best possible (Nemhauser, Wolsey and Fisher 1978). "k_center" makes the largest distance
+    to the nearest pick small (Sener and Savarese 2018), "herding" keeps the picks' mean close to the
+    mean of all (Welling 2009), "random" is what the others must beat. Copies of a row come last, and the
+    order of the rows doesn't matter ("random" excepted). Facility location is exact up to 16,384 rows a
+    class; beyond, candidates come from greedy picks within parts. The constant is 4 times the largest
+    squared distance of a class's rows from their mean.
+    Raises `ValueError` for n out of range, unknown names, missing labels and numbers too large to
+    compute with, `TypeError` for anything that isn't numbers.
     """
-    x = checks.features(features)
+    x, exponent = ordinary_units(checks.features(features))
     n = checks.whole_number(n, "n", 0)
     if n > len(x):
         raise ValueError(f"n={n} are more than the {len(x)} rows there are.")
-    checks.choice(method, "method", METHODS)
+    checks.choice(method, "method", (*RULES, "random"))
     checks.choice(balance, "balance", ("proportional", "equal", None))
     checks.choice(similarity, "similarity", ("euclidean", "cosine"))
     seed = checks.whole_number(seed, "seed", 0)
     numbers = np.zeros(len(x), np.int64) if labels is None else checks.class_of_each(labels, len(x))
     if n == 0:
         return Subset(np.empty(0, np.int64), np.empty(0), np.empty(0))
-    if balance is None:
-        numbers = np.zeros(len(x), np.int64)
-    order, sizes = np.argsort(numbers, kind="stable"), np.bincount(numbers)
-    turns = apportion(sizes, n, balance or "proportional")
-    rows_of = np.split(order, np.cumsum(sizes)[:-1])
-    quotas = np.bincount(turns, minlength=len(sizes))
-    # n_jobs alone decides how many cores are used, and the result depends on neither
-    with threadpool_limits(1):
-        parallel = Parallel(n_jobs, prefer="threads")
-        if len(sizes) == 1:
-            found = [_choose(x, quotas[0], method, (seed, 0), similarity, parallel)]
-        else:
-            found = parallel(
-                delayed(_choose_anywhere)(
-                    x[rows_of[c]], quotas[c], method, (seed, c), similarity, os.getpid()
-                )
-                for c in np.flatnonzero(quotas)
-            )
-    return _interleave(x, turns, rows_of, dict(zip(np.flatnonzero(quotas).tolist(), found)), similarity)
-
-
-def _choose(
-    x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, parallel: Parallel
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Choose within one class: row numbers, weights and gains."""
-    x = _scaled(x, similarity)
-    if method == "random":
-        picks = np.random.default_rng(seed).permutation(len(x))[:n]
-    else:
-        rows, counts, copies = distinct_rows(x)
-        points, most = Points(x[rows], counts), min(n, len(rows))
-        if method == "facility_location":
-            chosen = facility_location(points, most, parallel)
-        else:
-            chosen = (k_center if method == "k_center" else herding)(points, most)
-        picks = np.concatenate([rows[chosen], copies])[:n]
-    return picks, *_weights_and_gains(x, picks)
-
-
-def _choose_anywhere(
-    x: np.ndarray, n: int, method: str, seed: tuple[int, int], similarity: str, process: int
-) -> tuple:
-    """The same, in a thread or in another process, which must limit its own threads."""
-    with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
-        return _choose(x, n, method, seed, similarity, Parallel(1))
-
-
-def _scaled(x: np.ndarray, similarity: str) -> np.ndarray:
-    if similarity == "euclidean":
-        return x
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    if not lengths.all():
-        zeros = some_of(np.flatnonzero(lengths == 0))
-        raise ValueError(f"Rows {zeros} are all zeros: similarity='cosine' knows no direction for them.")
-    return x / lengths
-
-
-def _weights_and_gains(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many rows are nearest to each pick, and by how much each raised the sum of similarities."""
-    weights, gains, reach = np.zeros(len(picks)), np.zeros(len(picks)), 0.0
-    kind, mean = float_kind(len(x)), x.mean(axis=0, dtype=np.float64)
-    chosen = (x[picks] - mean).astype(kind)
-    for rows in chunks(len(x), max(1, 2**20 // len(picks))):
-        part = (x[rows] - mean).astype(kind)
-        norms = (part**2).sum(axis=1)
-        reach = max(reach, norms.max())
-        distances = (-2 * part) @ chosen.T
-        distances += norms[:, None]
-        distances += (chosen**2).sum(axis=1)
-        np.maximum(distances, 0, out=distances)
-        own = (picks >= rows.start) & (picks < rows.stop)
-        distances[picks[own] - rows.start, own] = 0
-        weights += np.bincount(distances.argmin(axis=1), minlength=len(picks))
-        np.minimum.accumulate(distances, axis=1, out=distances)
-        total = distances.sum(axis=0, dtype=np.float64)
-        gains -= np.diff(total, prepend=0)
-    gains[0] += 4 * reach * len(x)
-    return weights, gains
-
-
-def _interleave(x: np.ndarray, turns: np.ndarray, rows_of: list, found: dict, similarity: str) -> Subset:
-    """Put the picks of the classes in the order of their turns."""
-    place = np.argsort(turns, kind="stable")  # the first turn of the first class, its second, ...
-    parts = [found[c] for c in sorted(found)]
-    indices, weights, gains = np.empty(len(turns), np.int64), np.empty(len(turns)), np.empty(len(turns))
-    indices[place] = np.concatenate([rows_of[c][found[c][0]] for c in sorted(found)])
-    weights[place] = np.concatenate([part[1] for part in parts])
-    gains[place] = np.concatenate([part[2] for part in parts])
-    left = [rows for c, rows in enumerate(rows_of) if c not in found and len(rows)]
-    if left:  # classes without a pick go to the nearest of any class
-        nearest, _ = _nearest(
-            _scaled(x[np.concatenate(left)], similarity), _scaled(x[indices], similarity)
-        )
-        weights += np.bincount(nearest, minlength=len(indices))
-    return Subset(indices, weights, gains)
-
-
-def _nearest(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row the nearest pick, the first among equals, and the squared distance from it."""
-    nearest, away = np.empty(len(x), np.int64), np.empty(len(x))
-    mean = picks.mean(axis=0, dtype=np.float64)
-    chosen = picks - mean
-    for rows in chunks(len(x), max(1, 2**22 // len(picks))):
-        part = x[rows] - mean
-        distances = (part**2).sum(axis=1)[:, None] + (chosen**2).sum(axis=1) - 2 * part @ chosen.T
-        nearest[rows] = distances.argmin(axis=1)
-        away[rows] = np.maximum(distances.min(axis=1), 0)
-    return nearest, away
+    x = rows_of_length_one(x) if similarity == "cosine" else x
+    numbers = numbers if balance else np.zeros(len(x), np.int64)
+    subset = choose_by_class(x, n, numbers, method, balance or "proportional", seed, n_jobs)
+    return subset._replace(gains=np.ldexp(subset.gains, 2 * exponent))
 
 # %% ../nbs/07_subset_selection.ipynb #26bb7dbd
-KINDS = ("spread", "hard", "typical", "random")
-
-
 def select_classes(
     features: np.ndarray,  # (N, D), numbers: a row for each item
     labels: Sequence[int],  # (N,): the class of each row
     k: int,  # how many classes to choose, at least 1
-    kind: str = "spread",  # "spread": well apart; "hard": alike; "typical": like all together; "random"
+    kind: str = "spread",  # "spread": far apart; "hard": alike; "typical": like all together; "random"
     seed: int = 0,  # of kind "random"
 ) -> np.ndarray:  # (k,), labels of the chosen classes, in the order of choice
     """Choose k of many classes.
 
-    Two classes are as far apart as their means, measured in the spread of their rows around them (as in
-    Fisher's discriminant). "spread" begins with the two that are farthest apart and adds the class
-    farthest from all chosen, as Imagenette's classes are easily told apart; "hard" begins with the two
-    nearest and adds the class nearest to the chosen on average, as in Imagewoof; "typical" is facility
-    location among the means. Raises `ValueError` for k out of range and what `select_subset` raises.
+    The distance of two classes is that of their means, measured in the spread of their rows around them
+    (as in Fisher's discriminant). "spread" begins with the two farthest apart and adds the class
+    farthest from all chosen: Imagenette's classes are easily told apart. "hard" begins with the two
+    nearest and adds the class nearest to the chosen on average, as in Imagewoof. "typical" is facility
+    location among the means.
+    Raises `ValueError` for k out of range, and what `select_subset` raises.
     """
-    x = checks.features(features)
+    x, _ = ordinary_units(checks.features(features))
     numbers, k = checks.class_of_each(labels, len(x)), checks.whole_number(k, "k", 1)
-    checks.choice(kind, "kind", KINDS)
-    names = np.unique(np.asarray(labels))
+    checks.choice(kind, "kind", ("spread", "hard", "typical", "random"))
+    names = np.unique(checks.as_numpy(labels))
     if k > len(names):
         raise ValueError(f"k={k} are more than the {len(names)} classes there are.")
     if kind == "random":
-        return names[np.random.default_rng(checks.whole_number(seed, "seed", 0)).permutation(len(names))[:k]]
+        return names[
+            np.random.default_rng(checks.whole_number(seed, "seed", 0)).permutation(len(names))[:k]
+        ]
     means, spread = _class_means(x, numbers)
     if kind == "typical":
         return names[select_subset(means, k).indices]
-    squared = ((means[:, None] - means) ** 2).sum(axis=2)
+    squared = cdist(means, means, "sqeuclidean")
     floor = max(1e-12 * squared.max(), np.finfo(float).tiny)  # classes of one row have no spread
     apart = squared / np.maximum(spread[:, None] + spread, floor)
     sign = 1 if kind == "spread" else -1
@@ -236,7 +115,7 @@ def select_classes(
 
 
 def _class_means(x: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of each class, and the mean squared distance of its rows from it."""
+    """Compute each class's mean, and the mean squared distance of its rows from it."""
     counts = np.bincount(numbers)
     sums, squares = np.zeros((len(counts), x.shape[1])), np.zeros(len(counts))
     middle = x.mean(axis=0, dtype=np.float64)
@@ -248,36 +127,32 @@ def _class_means(x: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.nda
     return means, np.maximum(squares / counts - (means**2).sum(axis=1), 0)
 
 # %% ../nbs/07_subset_selection.ipynb #3b618676
-MEASURED = 20_000  # at most so many rows, spread evenly, are asked for their nearest pick
-KERNEL_ROWS = 2_000  # at most so many stand for the whole, and for the subset, in `mmd`
-
-
 def coverage(
     features: np.ndarray,  # (N, D), numbers: a row for each item
     indices: Sequence[int],  # (n,): the chosen rows
     labels: Sequence | None = None,  # (N,): the class of each row, for the class balance
     draws: int = 20,  # random subsets of the same size to compare with, at least 2
     seed: int = 0,  # of the random subsets
-) -> pd.DataFrame:  # rows "chosen" and "random"; columns: each measure, and the 95 % range of the draws
-    """Measure how well some rows stand for all, beside random subsets of the same size; of each measure,
-    less is better.
+) -> pd.DataFrame:  # rows "chosen" and "random"; columns: each measure, and the 95% range of the draws
+    """Measure how well some rows stand for all, beside random subsets of the same size; less is better.
 
     `mean_distance` and `largest_distance`: from the nearest pick. `mmd`: the maximum mean discrepancy
-    with a Gaussian kernel (Gretton et al. 2012, equation 5), whose width is the median distance between
-    rows. `class_distance`: the total variation distance between the shares of the classes. Of more than
-    20,000 rows, so many spread evenly are measured; the kernel takes 2,000 at most.
-    Row "random" holds the mean of the draws, and in `..._low` and `..._high` where 95 % of them lie.
+    with a Gaussian kernel (Gretton et al. 2012, equation 5), as wide as the median distance between
+    rows. `class_distance`: the total variation distance between the shares of the classes. At most
+    20,000 rows, spread evenly, are measured; the kernel takes 2,000. Row "random" holds the mean of the
+    draws; 95% of them lie between `..._low` and `..._high`.
     Raises `ValueError` for rows that aren't there, none at all, and what `select_subset` raises.
     """
-    x = checks.features(features)
+    x, exponent = ordinary_units(checks.features(features))
     indices = checks.picks(indices, len(x))
     numbers = None if labels is None else checks.class_of_each(labels, len(x))
     rng = np.random.default_rng(checks.whole_number(seed, "seed", 0))
-    measure = _Measures(x, numbers)
-    drawn = (
-        rng.choice(len(x), len(indices), replace=False) for _ in range(checks.whole_number(draws, "draws", 2))
+    measure = _Measures(x, numbers, exponent)
+    sets = (
+        rng.choice(len(x), len(indices), replace=False)
+        for _ in range(checks.whole_number(draws, "draws", 2))
     )
-    random = pd.DataFrame([measure(rows) for rows in drawn])
+    random = pd.DataFrame([measure(rows) for rows in sets])
     table = pd.DataFrame({"chosen": measure(indices), "random": random.mean()}).T
     for name in random:
         table[f"{name}_low"], table[f"{name}_high"] = np.nan, np.nan
@@ -290,17 +165,17 @@ def coverage(
 class _Measures:
     """The measures of `coverage`, with what they need of the whole."""
 
-    def __init__(self, x: np.ndarray, numbers: np.ndarray | None):
-        self.x, self.numbers = x, numbers
-        self.asked = x[spread_evenly(len(x), MEASURED)]
-        self.whole = x[spread_evenly(len(x), KERNEL_ROWS)].astype(np.float64)
-        squared = _squared_distances(self.whole, self.whole)
+    def __init__(self, x: np.ndarray, numbers: np.ndarray | None, exponent: int):
+        self.x, self.numbers, self.exponent = x, numbers, exponent
+        self.asked = x[spread_evenly(len(x), 20_000)]
+        self.whole = x[spread_evenly(len(x), 2_000)].astype(np.float64)
+        squared = cdist(self.whole, self.whole, "sqeuclidean")
         median = np.median(squared[np.triu_indices(len(squared), 1)]) if len(squared) > 1 else 0.0
         self.width = median if median > 0 else 1.0
         self.within = np.exp(-squared / (2 * self.width)).mean()
 
     def __call__(self, indices: np.ndarray) -> dict[str, float]:
-        away = np.sqrt(_nearest(self.asked, self.x[indices])[1])
+        away = np.ldexp(np.sqrt(nearest_picks(self.asked, self.x[indices])[1]), self.exponent)
         found = {"mean_distance": away.mean(), "largest_distance": away.max(), "mmd": self._mmd(indices)}
         if self.numbers is not None:
             parts = self.numbers, self.numbers[indices]
@@ -309,113 +184,10 @@ class _Measures:
         return found
 
     def _mmd(self, indices: np.ndarray) -> float:
-        some = self.x[indices[spread_evenly(len(indices), KERNEL_ROWS)]].astype(np.float64)
-        within, across = (
-            np.exp(-_squared_distances(some, other) / (2 * self.width)).mean()
-            for other in (some, self.whole)
-        )
+        some = self.x[indices[spread_evenly(len(indices), 2_000)]].astype(np.float64)
+        squared = cdist(some, some, "sqeuclidean"), cdist(some, self.whole, "sqeuclidean")
+        within, across = (np.exp(-part / (2 * self.width)).mean() for part in squared)
         return math.sqrt(max(0.0, self.within + within - 2 * across))
 
-
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    from scipy.spatial.distance import cdist
-
-    return cdist(a, b, "sqeuclidean")
-
 # %% ../nbs/07_subset_selection.ipynb #a8948c89
-_all_ = ["Subset", "embed", "write_subset"]
-
-# %% ../nbs/07_subset_selection.ipynb #3bbbe9ea
-def show_subset(
-    images: ImageSet,  # where the photos are
-    features: np.ndarray,  # (N, D): a row for each photo, as `embed` gives
-    subset: Subset,  # its indices are rows of `images`
-    picks: int = 6,  # so many of the first picks are shown
-    neighbours: int = 4,  # beside each, so many of the nearest photos of its class that were not picked
-) -> Figure:
-    """Draw a map of the training photos with the picks marked, and the first picks with what they stand
-    for.
-
-    The map shows the two directions in which the features spread most (PCA); a mark's area is the pick's
-    weight.
-    Raises `ValueError` when features and photos don't go together.
-    """
-    from matplotlib import pyplot as plt
-    from sklearn.decomposition import PCA
-
-    from lessonkit.foundation.plots import GREY, PALETTE, shorten
-
-    x = checks.features(features)
-    if len(x) != len(images):
-        raise ValueError(
-            f"There are {len(x)} rows of features for {len(images)} photos: there must be one for each."
-        )
-    indices = checks.picks(subset.indices, len(x))
-    train = np.union1d(images.indices("train"), indices)
-    flat = PCA(2 if x.shape[1] > 1 else 1, random_state=0).fit(x[train]).transform(x)
-    flat = flat if flat.shape[1] == 2 else np.hstack([flat, np.zeros_like(flat)])
-    shown = indices[:picks]
-    height = max(3.6, 1.15 * len(shown))
-    figure = plt.figure(figsize=(11, height), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
-    axis = left.subplots()
-    labels = images.labels
-    few = len(images.classes) <= len(PALETTE) + 2
-    colours = [*PALETTE, "#8C564B", "#555555"]
-    for label in np.unique(labels[train]):
-        rows = train[labels[train] == label]
-        axis.scatter(*flat[rows].T, s=7, color=colours[label] if few else GREY, alpha=0.35, lw=0)
-        rows = labels[indices] == label
-        axis.scatter(
-            *flat[indices[rows]].T,
-            s=12 + 2.5 * np.asarray(subset.weights)[rows],
-            color=colours[label] if few else GREY,
-            edgecolor="black",
-            lw=0.9,
-            label=shorten(images.classes[label], 16),
-        )
-    for number, row in enumerate(shown, 1):
-        axis.annotate(
-            str(number),
-            flat[row],
-            xytext=(4, 4),
-            textcoords="offset points",
-            fontsize=9,
-            fontweight="bold",
-        )
-    axis.set(
-        xticks=[],
-        yticks=[],
-        title=f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}",
-    )
-    if few:
-        legend = axis.legend(
-            fontsize=7,
-            frameon=False,
-            markerscale=0.5,
-            loc="upper left",
-            bbox_to_anchor=(0, -0.01),
-            ncols=4,
-        )
-        for name in legend.get_texts():
-            name.set_parse_math(False)  # a $ in a name is a $
-    grid = right.subplots(len(shown), neighbours + 1, squeeze=False)
-    side = 64
-    for number, (row, axes) in enumerate(zip(shown, grid), 1):
-        rivals = np.setdiff1d(train[labels[train] == labels[row]], indices)
-        nearest = rivals[np.argsort(((x[rivals] - x[row]) ** 2).sum(axis=1), kind="stable")[:neighbours]]
-        photos = decode(images.take([row, *nearest]), side, progress=False).transpose(0, 2, 3, 1)
-        for place, one in enumerate(axes):
-            one.set_axis_off()
-            if place < len(photos):
-                one.imshow(photos[place])
-        weight = f"stands for {subset.weights[number - 1]:.0f}"
-        axes[0].set_title(
-            f"{number} {shorten(images.classes[labels[row]], 14)}, {weight}",
-            fontsize=8,
-            loc="left",
-            pad=3,
-            parse_math=False,
-        )
-        axes[0].add_patch(plt.Rectangle((-0.5, -0.5), side, side, fill=False, edgecolor="black", lw=3))
-    return figure
+_all_ = ["Subset", "embed", "write_subset", "show_subset"]

@@ -36,15 +36,16 @@ def cluster(tmp_path_factory):
     where = tmp_path_factory.mktemp("dask")
     file, log = where / "scheduler.json", open(where / "log.txt", "w")
     run = [sys.executable, "-W", "ignore", "-m", "dask"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])}
     options = {"env": env, "stdout": log, "stderr": log, "cwd": where}
     started = [subprocess.Popen([*run, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)], **options)]
     worker = [*run, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard", "--nanny"]
     started += [subprocess.Popen(worker, **options) for _ in range(2)]
     try:
-        with distributed.Client(scheduler_file=str(file), set_as_default=False, timeout=60) as client:
-            client.wait_for_workers(2, timeout=120)
+        with distributed.Client(scheduler_file=str(file), set_as_default=False, timeout=600) as client:
+            client.wait_for_workers(2, timeout=600)
             yield client.scheduler.address
+            client.shutdown()  # at once; on signals it takes its time
     finally:
         for process in started[::-1]:
             process.terminate()
@@ -69,7 +70,6 @@ def alone(images, tmp_path_factory):
 
 
 @pytest.mark.processor
-@pytest.mark.timeout(300)
 def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
     together = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK)
     pd.testing.assert_frame_equal(results(together), results(alone[1]))
@@ -77,7 +77,6 @@ def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
         np.testing.assert_array_equal(right, read_correct(alone[0], alone[1])[name])
 
 
-@pytest.mark.timeout(300)
 def test_a_cluster_gives_the_same_table(images, alone, tmp_path, cluster):
     far = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, cluster=cluster, **QUICK)
     pd.testing.assert_frame_equal(results(far), results(alone[1]))
@@ -89,7 +88,6 @@ def run(folder, names, seeds=2, marks=None, **where):
         return run_trials(dict.fromkeys(names, {}), seeds, partial(outcome, marks=marks), folder, SETTINGS, progress=False, **where)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_trial_that_kills_its_process_costs_only_itself(tmp_path):
     trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, jobs=2)
@@ -99,7 +97,6 @@ def test_a_trial_that_kills_its_process_costs_only_itself(tmp_path):
     assert os.getpid() not in set(trials["process"]) and len(read_correct(tmp_path)) == 4
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_process_that_dies_once_costs_nothing(tmp_path):
     (tmp_path / "marks").mkdir()
@@ -107,7 +104,6 @@ def test_a_process_that_dies_once_costs_nothing(tmp_path):
     assert len(trials) == 4 and read_trials(tmp_path / "study", failed=True).empty
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_worker_of_a_cluster_that_dies_costs_only_its_trial(tmp_path, cluster):
     trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, cluster=cluster)
@@ -116,7 +112,6 @@ def test_a_worker_of_a_cluster_that_dies_costs_only_its_trial(tmp_path, cluster)
     assert failed["dies"].str.contains("KilledWorker").all() and (failed["fails"] == "ValueError: loss is NaN").all()
 
 
-@pytest.mark.timeout(120)
 def test_a_cluster_that_isnt_there_is_told(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     connect = distributed.Client
@@ -148,7 +143,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
@@ -183,7 +177,6 @@ def test_threads_are_given_back(images):
         torch.set_num_threads(before)
 
 
-@pytest.mark.timeout(300)
 def test_a_technique_of_ones_own_travels_to_other_processes(images, tmp_path):
     calls = []
     own = Technique("own", loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3), callbacks=lambda: calls.append(1) or [])
@@ -201,7 +194,6 @@ def steps_of(dask_scheduler):
     return dask_scheduler.transition_counter
 
 
-@pytest.mark.timeout(300)
 def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
     from joblib import parallel_config
 
@@ -211,9 +203,9 @@ def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
     rng = np.random.default_rng(0)
     features, labels = rng.standard_normal((400, 8)).astype("float32"), rng.integers(0, 5, 400)
     here = select_subset(features, 60, labels)
-    with distributed.Client(cluster, set_as_default=False, timeout=60) as client:
+    with distributed.Client(cluster, set_as_default=False, timeout=600) as client:
         before = client.run_on_scheduler(steps_of)
-        with parallel_config(backend="dask", client=client, wait_for_workers_timeout=60):
+        with parallel_config(backend="dask", client=client, wait_for_workers_timeout=600):
             there = select_subset(features, 60, labels, n_jobs=2)
         assert client.run_on_scheduler(steps_of) > before  # it was the cluster that worked
     np.testing.assert_array_equal(there.indices, here.indices)

@@ -15,7 +15,7 @@ from lessonkit.comparison import summarize
 from lessonkit.images import ImageSet
 from lessonkit.photos.bundled import make_bundled
 from lessonkit.study.techniques import comparisons
-from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.trainer import Recipe
 from lessonkit.study.trials import fingerprint
 
 RESULTS = Path(__file__).parent.parent / "nbs" / "results"

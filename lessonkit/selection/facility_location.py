@@ -5,52 +5,68 @@
 # %% ../../nbs/selection/facility_location.ipynb #20203626
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from joblib import delayed, Parallel
+from threadpoolctl import threadpool_limits
+
+from ..foundation.checks import some_of
 
 # %% auto #0
-__all__ = ['DOUBLE', 'BLOCK', 'TILE', 'EXACT', 'Subset', 'float_kind', 'Points', 'canonical_order', 'distinct_rows', 'chunks',
-           'LazyGreedy', 'facility_location', 'k_center', 'herding', 'apportion', 'spread_evenly']
+__all__ = ['DOUBLE', 'BLOCK', 'TILE', 'EXACT', 'RULES', 'Subset', 'ordinary_units', 'Points', 'canonical_order', 'distinct_rows',
+           'chunks', 'LazyGreedy', 'facility_location', 'weights_and_gains', 'nearest_picks', 'k_center', 'herding',
+           'apportion', 'spread_evenly', 'rows_of_length_one', 'choose_by_class']
 
 # %% ../../nbs/selection/facility_location.ipynb #43435cc5
 class Subset(NamedTuple):
     """Chosen rows, in the order of choice: the first k of them are the subset of size k."""
 
     indices: np.ndarray  # (n,), int64: row numbers, each once
-    # (n,), float: how many rows each pick stands for; they sum to the number of all rows
-    weights: np.ndarray
-    # (n,), float: by how much each pick raised the sum of similarities to the nearest pick of the class
-    gains: np.ndarray
+    weights: (
+        np.ndarray
+    )  # (n,), float: how many rows each pick stands for; they sum to the number of rows
+    gains: np.ndarray  # (n,), float: by how much each pick raised its class's sum of similarities
 
     def of_rows(
         self,
-        rows: Sequence[int],  # (N,): what the rows that were chosen from are called elsewhere
+        rows: Sequence[
+            int
+        ],  # (N,): the numbers by which the rows that were chosen from are known elsewhere
     ) -> Subset:
-        """The same picks in other row numbers: after choosing among `features[rows]`, those of
-        `features`.
+        """Return the same picks in other row numbers: those of `features` after a choice from
+        `features[rows]`.
         """
         return self._replace(indices=np.asarray(rows)[self.indices])
 
 # %% ../../nbs/selection/facility_location.ipynb #482c9cbc
-DOUBLE = 4096  # up to so many rows are reckoned in float64, more in float32
-# rows and columns of the pieces in which distances are reckoned: a piece fits the processor's cache
-BLOCK, TILE = 512, 2048
+DOUBLE = 4096  # up to this many rows distances are float64, beyond it float32
+BLOCK, TILE = (
+    512,
+    2048,
+)  # distances are computed in pieces of this many rows and columns, to fit the processor's cache
 
 
-def float_kind(n: int) -> type:
-    """The type for so many rows: float64, or float32 where there are too many."""
-    return np.float64 if n <= DOUBLE else np.float32
+def ordinary_units(
+    x: np.ndarray,  # (N, D), finite
+) -> tuple[np.ndarray, int]:  # the rows in another unit, and the power of two that leads back
+    """Change the unit of rows whose squares would overflow or vanish; leave all others as they are."""
+    largest = float(max(x.max(initial=0), -x.min(initial=0)))
+    if largest == 0 or 1e-3 <= largest <= 1e6:
+        return x, 0
+    exponent = math.frexp(largest)[1]
+    return np.ldexp(x, -exponent), exponent
 
 
 class Points:
-    """Rows with their mean taken off, and what squared distances are made of: |a|² + |b|² − 2 a·b."""
+    """Rows without their mean, and what squared distances are made of: |a|² + |b|² − 2 a·b."""
 
     def __init__(self, x: np.ndarray, counts: np.ndarray):
-        kind = float_kind(len(x))
+        kind = np.float64 if len(x) <= DOUBLE else np.float32
         mean = np.average(x, axis=0, weights=counts.astype(np.float64))
         self.x = (x - mean).astype(kind)
         self.norms = np.einsum("nd,nd->n", self.x, self.x)
@@ -60,7 +76,7 @@ class Points:
         return len(self.x)
 
     def from_row(self, row: int) -> np.ndarray:
-        """Squared distances of all rows from one."""
+        """Return the squared distances of all rows from one."""
         distances = self.norms + (self.norms[row] - 2 * (self.x @ self.x[row]))
         np.maximum(distances, 0, out=distances)
         distances[row] = 0
@@ -68,8 +84,8 @@ class Points:
 
 # %% ../../nbs/selection/facility_location.ipynb #010c4759
 def canonical_order(x: np.ndarray) -> np.ndarray:
-    """The order of rows by their numbers, the first column first: the same for the same rows, however
-    they came in.
+    """Sort rows by their numbers, first column first: the same rows come in the same order, however they
+    were listed.
     """
     order = np.argsort(x[:, 0], kind="stable")
     first = x[order, 0]
@@ -77,9 +93,7 @@ def canonical_order(x: np.ndarray) -> np.ndarray:
 
 
 def distinct_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of which no two are equal, how often each occurs, and the rows that repeat one of them; in
-    canonical order.
-    """
+    """Find rows of which no two are equal, how often each occurs, and the rows that repeat one."""
     order = canonical_order(x)
     new = np.ones(len(x), dtype=bool)
     for rows in chunks(len(x) - 1, 2**16):
@@ -95,9 +109,7 @@ def chunks(n: int, size: int) -> list[slice]:
 
 # %% ../../nbs/selection/facility_location.ipynb #254b0c4e
 def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """What each candidate would gain: the sum, over all rows, of what its distance is below that of the
-    nearest pick.
-    """
+    """Each candidate's marginal gain: the total reduction in squared distance to the nearest pick."""
     total = np.zeros(len(left))
     for columns in chunks(right.shape[1], TILE):
         closer = left @ right[:, columns]
@@ -109,9 +121,9 @@ def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarra
 class LazyGreedy:
     """Greedy picks that evaluate a candidate only when it may be the best (Minoux 1978).
 
-    Gains only fall while picks are added, so an old gain bounds the new one from above: a candidate
-    whose fresh gain is not below any other's old one is the best. And what a gain fell by since it was
-    last known, follows from the rows that have come nearer to a pick since: these are logged, and soon
+    Gains only fall as picks are added, so an old gain is an upper bound of the new one: a candidate
+    whose fresh gain isn't below any other's old one is the best. How far a gain fell since it was last
+    known follows from the rows that have come nearer to a pick since then. These are logged, and soon
     they are few.
     """
 
@@ -122,9 +134,10 @@ class LazyGreedy:
         self.left = np.hstack([2 * x, -norms, ones])
         self.right = np.hstack([x, ones, ones]).T.copy()
         self.nearest = np.full(len(x), np.inf, x.dtype)  # squared distance from the nearest pick
-        self.bound = np.full(len(x), -np.inf)
-        # the first pick is the row nearest to the mean
-        self.bound[candidates] = -points.norms[candidates]
+        self.bound = np.full(len(x), -np.inf)  # upper bound of each candidate's gain
+        self.bound[candidates] = -points.norms[
+            candidates
+        ]  # the first pick is the row nearest to the mean
         self.seen = np.zeros(len(x), np.int64)  # number of picks when the bound was made
         self.rounding = 1e-14 * float(points.norms @ points.counts)
         self.picks: list[int] = []
@@ -133,7 +146,7 @@ class LazyGreedy:
         self.ends = [0]  # length of the log after each pick
 
     def run(self, n: int) -> list[int]:
-        """Go on until there are n picks."""
+        """Continue until there are n picks."""
         while len(self.picks) < n:
             self._pick(self._best())
         return self.picks
@@ -169,14 +182,21 @@ class LazyGreedy:
         self.ends.append(end)
 
     def _best(self) -> int:
-        """The candidate with the largest gain, the first in canonical order among equals.
+        """Find the candidate with the largest gain, the first in canonical order among equals.
 
-        Two neighbours far from all picks gain the same, whichever is picked, but for rounding: hence the
-        tolerance.
+        Two neighbours far from all picks gain the same, whichever is picked, except for rounding: hence
+        the tolerance.
         """
         some = 16
         while True:
-            best = np.flatnonzero(self.bound >= self.bound.max() - self.rounding)
+            most = self.bound.max()
+            if (
+                self.picks and most <= self.rounding
+            ):  # gains beside those of the first picks are lost to rounding
+                if not self._sharpen():
+                    return int(np.flatnonzero(self.bound > -np.inf)[0])
+                continue
+            best = np.flatnonzero(self.bound >= most - self.rounding)
             if not self.picks or (self.seen[best] == len(self.picks)).all():
                 return int(best[0])
             stale = np.where(self.seen < len(self.picks), self.bound, -np.inf)
@@ -188,17 +208,28 @@ class LazyGreedy:
             self._refresh(rows)
             some = min(2 * some, 256)
 
+    def _sharpen(self) -> bool:
+        """Compute all gains again, if a row far from all others was picked and smaller gains can now be
+        told apart.
+        """
+        rounding = 1e-14 * float(self.nearest @ self.points.counts)
+        if rounding > 1e-3 * self.rounding or not rounding:
+            return False
+        self.rounding = rounding
+        self.admit(np.flatnonzero(self.bound > -np.inf))
+        return True
+
     def _refresh(self, rows: np.ndarray) -> None:
-        """Bring gains up to date: by the log where little has changed since, else anew."""
+        """Bring gains up to date: from the log where little has changed since, else from the start."""
         starts = np.array(self.ends)[self.seen[rows]]
         anew = self.ends[-1] - starts > len(self.points) / 8
         if anew.any():
-            self.bound[rows[anew]] = self._anew(rows[anew])
+            self.bound[rows[anew]] = self._recompute(rows[anew])
         if not anew.all():
-            self.bound[rows[~anew]] -= self._fall(rows[~anew], starts[~anew])
+            self.bound[rows[~anew]] -= self._gain_drop(rows[~anew], starts[~anew])
         self.seen[rows] = len(self.picks)
 
-    def _anew(self, rows: np.ndarray) -> np.ndarray:
+    def _recompute(self, rows: np.ndarray) -> np.ndarray:
         if len(rows) * len(self.points) < 2**22:  # too little work to share
             return _gains(self.left[rows], self.right, self.points.counts)
         parts = np.array_split(rows, 4)
@@ -207,12 +238,12 @@ class LazyGreedy:
         )
         return np.concatenate(gains)
 
-    def _fall(self, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """What gains have fallen by since the given places in the log."""
+    def _gain_drop(self, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """How far gains have fallen since the given places in the log."""
         entries = np.arange(starts.min(), self.ends[-1])
         rows, before, after = (
-            (log[entries[0] : entries[-1] + 1] for log in self.log) if len(entries) else self.log
-        )
+            log[starts.min() : self.ends[-1]] for log in self.log
+        )  # none if no pick changed anything
         columns = self.right[:, rows]
         columns[-1] = before - self.points.norms[rows]
         closer = self.left[candidates] @ columns
@@ -224,11 +255,13 @@ class LazyGreedy:
         return fall.sum(axis=1, dtype=np.float64)
 
 # %% ../../nbs/selection/facility_location.ipynb #6b4013ef
-EXACT = 2**14  # up to so many rows each is a candidate; of more, an eighth, by greedy picks within parts
+EXACT = (
+    2**14
+)  # up to this many rows each is a candidate; beyond it an eighth, picked greedily within parts
 
 
 def facility_location(points: Points, n: int, parallel: Parallel) -> list[int]:
-    """Greedy picks; of many rows in two rounds (Mirzasoleiman et al. 2013)."""
+    """Pick greedily; from many rows in two rounds (Mirzasoleiman et al. 2013)."""
     everything = np.arange(len(points))
     if len(points) <= EXACT:
         return LazyGreedy(points, everything, parallel).run(n)
@@ -248,9 +281,47 @@ def facility_location(points: Points, n: int, parallel: Parallel) -> list[int]:
 def _picks_of_part(x: np.ndarray, counts: np.ndarray, n: int) -> list[int]:
     return LazyGreedy(Points(x, counts), np.arange(len(x)), Parallel(1)).run(n)
 
+# %% ../../nbs/selection/facility_location.ipynb #c3a1f0d2
+def weights_and_gains(
+    x: np.ndarray,  # (N, D)
+    picks: np.ndarray,  # (n,): row numbers, in the order of choice
+) -> tuple[np.ndarray, np.ndarray]:  # both (n,)
+    """Count the rows nearest to each pick, and by how much each pick raised the sum of similarities."""
+    weights, gains, reach = np.zeros(len(picks)), np.zeros(len(picks)), 0.0
+    mean = x.mean(axis=0, dtype=np.float64)
+    chosen = x[picks] - mean
+    for rows in chunks(len(x), max(1, 2**20 // len(picks))):
+        part = x[rows] - mean
+        norms = (part**2).sum(axis=1)
+        reach = max(reach, norms.max())
+        distances = (-2 * part) @ chosen.T
+        distances += norms[:, None]
+        distances += (chosen**2).sum(axis=1)
+        np.maximum(distances, 0, out=distances)
+        own = (picks >= rows.start) & (picks < rows.stop)
+        distances[picks[own] - rows.start, own] = 0
+        weights += np.bincount(distances.argmin(axis=1), minlength=len(picks))
+        np.minimum.accumulate(distances, axis=1, out=distances)
+        gains -= np.diff(distances.sum(axis=0), prepend=0)
+    gains[0] += 4 * reach * len(x)
+    return weights, gains
+
+
+def nearest_picks(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find each row's nearest pick, the first among equals, and the squared distance from it."""
+    nearest, away = np.empty(len(x), np.int64), np.empty(len(x))
+    mean = picks.mean(axis=0, dtype=np.float64)
+    chosen = picks - mean
+    for rows in chunks(len(x), max(1, 2**22 // len(picks))):
+        part = x[rows] - mean
+        distances = (part**2).sum(axis=1)[:, None] + (chosen**2).sum(axis=1) - 2 * part @ chosen.T
+        nearest[rows] = distances.argmin(axis=1)
+        away[rows] = np.maximum(distances.min(axis=1), 0)
+    return nearest, away
+
 # %% ../../nbs/selection/facility_location.ipynb #5e8766ed
-def k_center(points: Points, n: int) -> list[int]:
-    """Begin next to the mean; then always the row farthest from all picks (Gonzalez 1985)."""
+def k_center(points: Points, n: int, parallel: Parallel | None = None) -> list[int]:
+    """Begin next to the mean, then always take the row farthest from all picks (Gonzalez 1985)."""
     picks = [int(points.norms.argmin())]
     nearest = points.from_row(picks[0])
     while len(picks) < n:
@@ -260,8 +331,8 @@ def k_center(points: Points, n: int) -> list[int]:
     return picks
 
 
-def herding(points: Points, n: int) -> list[int]:
-    """Always the row that brings the mean of the picks nearest to the mean of all (Welling 2009)."""
+def herding(points: Points, n: int, parallel: Parallel | None = None) -> list[int]:
+    """Always take the row that brings the picks' mean nearest to the mean of all (Welling 2009)."""
     total, away = np.zeros(points.x.shape[1], points.x.dtype), points.norms.copy()
     picks: list[int] = []
     while len(picks) < n:
@@ -270,11 +341,18 @@ def herding(points: Points, n: int) -> list[int]:
         away[picks[-1]] = np.inf
     return picks
 
-# %% ../../nbs/selection/facility_location.ipynb #90fbbd11
-def apportion(sizes: np.ndarray, n: int, balance: str) -> np.ndarray:
-    """Whose turn each of n picks is: numbers of classes.
 
-    A class of s rows that has k picks already has the claim s / √(k(k + 1)), which is endless for k = 0
+RULES = {"facility_location": facility_location, "k_center": k_center, "herding": herding}
+
+# %% ../../nbs/selection/facility_location.ipynb #90fbbd11
+def apportion(
+    sizes: np.ndarray,  # (C,): rows in each class
+    n: int,  # how many picks there are
+    balance: str,  # "proportional" or "equal" shares
+) -> np.ndarray:  # (n,): whose turn each pick is
+    """Give out turns among classes.
+
+    A class of s rows that has k picks already has the claim s / √(k(k + 1)), which is infinite for k = 0
     (Huntington and Hill; Balinski and Young 1982). The largest claim is next; among equals the larger
     class, then the first.
     """
@@ -287,5 +365,80 @@ def apportion(sizes: np.ndarray, n: int, balance: str) -> np.ndarray:
 
 # %% ../../nbs/selection/facility_location.ipynb #519088f5
 def spread_evenly(n: int, most: int) -> np.ndarray:
-    """Row numbers from 0 to n − 1: all, or as many as wanted at equal steps."""
+    """Take row numbers from 0 to n − 1 at equal steps: all of them, or as many as wanted."""
     return np.arange(n) if n <= most else np.arange(most) * n // most
+
+# %% ../../nbs/selection/facility_location.ipynb #4b8f21c7
+def rows_of_length_one(x: np.ndarray) -> np.ndarray:
+    """Scale each row to length 1.
+    Raises `ValueError`, with the rows, for rows of zeros.
+    """
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    if not largest.all():
+        zeros = some_of(np.flatnonzero(largest == 0))
+        raise ValueError(f"Rows {zeros} are all zeros: similarity='cosine' knows no direction for them.")
+    x = np.ldexp(x, -np.frexp(largest)[1])  # so that no square vanishes
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def choose_by_class(
+    x: np.ndarray, n: int, numbers: np.ndarray, method: str, balance: str, seed: int, n_jobs: int
+) -> Subset:
+    """Let each class choose for itself, and put the picks in the order of the turns."""
+    sizes = np.bincount(numbers)
+    rows_of = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
+    turns = apportion(sizes, n, balance)
+    quotas = np.bincount(turns, minlength=len(sizes))
+    with threadpool_limits(
+        1
+    ):  # n_jobs alone decides how many cores are used, and the result depends on neither
+        parallel = Parallel(n_jobs, prefer="threads")
+        if len(sizes) == 1:
+            found = {0: _choose(x, n, method, (seed, 0), parallel)}
+        else:
+            classes = np.flatnonzero(quotas).tolist()
+            tasks = (
+                delayed(_choose_anywhere)(x[rows_of[c]], quotas[c], method, (seed, c), os.getpid())
+                for c in classes
+            )
+            found = dict(zip(classes, parallel(tasks)))
+    return _interleave(x, turns, rows_of, found)
+
+
+def _choose(
+    x: np.ndarray, n: int, method: str, seed: tuple, parallel: Parallel
+) -> tuple[np.ndarray, ...]:
+    """Choose within one class: row numbers, weights and gains."""
+    if method == "random":
+        picks = np.random.default_rng(seed).permutation(len(x))[:n]
+    else:
+        rows, counts, copies = distinct_rows(x)
+        chosen = RULES[method](Points(x[rows], counts), min(n, len(rows)), parallel)
+        picks = np.concatenate([rows[chosen], copies])[:n]
+    weights, gains = weights_and_gains(x, picks)
+    if method == "facility_location":  # these gains can't rise, except by rounding
+        lowest = np.minimum.accumulate(gains)
+        gains = np.where(gains - lowest <= 1e-9 * gains[0], lowest, gains)
+    return picks, weights, gains
+
+
+def _choose_anywhere(
+    x: np.ndarray, n: int, method: str, seed: tuple, process: int
+) -> tuple[np.ndarray, ...]:
+    """Do the same in a thread, or in another process, which must limit its own threads."""
+    with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
+        return _choose(x, n, method, seed, Parallel(1))
+
+
+def _interleave(x: np.ndarray, turns: np.ndarray, rows_of: list, found: dict) -> Subset:
+    """Put the picks of the classes in the order of their turns."""
+    place = np.argsort(turns, kind="stable")  # the first turn of the first class, its second, ...
+    indices, weights, gains = np.empty(len(turns), np.int64), np.empty(len(turns)), np.empty(len(turns))
+    indices[place] = np.concatenate([rows_of[c][picks] for c, (picks, _, _) in found.items()])
+    weights[place] = np.concatenate([part for _, part, _ in found.values()])
+    gains[place] = np.concatenate([part for _, _, part in found.values()])
+    left = [rows for c, rows in enumerate(rows_of) if c not in found and len(rows)]
+    if left:  # classes without a pick go to the nearest of any class
+        nearest, _ = nearest_picks(x[np.concatenate(left)], x[indices])
+        weights += np.bincount(nearest, minlength=len(indices))
+    return Subset(indices, weights, gains)

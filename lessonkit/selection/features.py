@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn, Tensor
+from torch.nn.modules import pooling
+from torch.nn.modules.conv import _ConvNd
 from tqdm import tqdm
 
-from ..foundation.batch_transforms import Augment
 from ..foundation import checks
-from ..foundation.checks import some_of
-from ..foundation.files import read_json, write_json
+from ..foundation.batch_transforms import Augment
+from ..foundation.files import read_json, write_atomic, write_json
 from ..foundation.models import small_resnet
 from ..images import decode
+from ..normalization import channel_stats, Normalize
 from ..photos.image_set import ImageSet
 from ..photos.loaders import ImageLoader, PhotoRows
+from ..photos.photo_cache import digests
 from .facility_location import chunks, spread_evenly
 
 # %% auto #0
@@ -35,94 +42,121 @@ STEPS = 240  # training steps of the network that makes features when none is gi
 
 def embed(
     images: ImageSet,  # all of its photos get a row
-    # any network; None: a small one, trained quickly on the training photos
-    model: nn.Module | None = None,
-    size: int = 64,  # side of the pictures, in pixels
+    model: nn.Module
+    | None = None,  # any network; None: a small one, trained quickly on the training photos
+    size: int = 64,  # side of the photos, in pixels
     batch_size: int = 64,  # photos at once
-    # module whose output is taken, by its name in `named_modules()`; None: what enters the last Linear
-    layer: str | None = None,
-    # a .npy file for many photos: memory-mapped, and continued after an interruption
-    out: str | Path | None = None,
+    layer: str | None = None,  # module whose output is taken, as in `named_modules()`; None: see below
+    out: str | Path | None = None,  # a .npy file, memory-mapped and continued after an interruption
     progress: bool = True,  # show a bar with the time left
     seed: int = 0,  # of the training
-    # what the model's pictures go through, float 0 to 1; None: see below
-    normalize: Callable[[Tensor], Tensor] | None = None,
+    normalize: Callable[[Tensor], Tensor]
+    | None = None,  # applied to each batch (0 to 1); None: see below
 ) -> np.ndarray:  # (N, D), float32; row i belongs to images.paths[i]; with `out` mapped, read-only
     """Describe each photo by the numbers from which a network decides.
 
-    The network is left as it was, and works in evaluation mode, where it is. Maps (N, C, H, W) are
-    averaged over their pixels. Without `normalize`, pictures are normalized with the mean and standard
-    deviation that timm's networks carry with them, else with those of the training photos.
-    Raises `ValueError` for a network without a Linear layer (name one with `layer`), unknown layers,
-    sets without training photos, and a file that isn't its own.
+    These are timm's pooled features where the network has `forward_features` and `forward_head`, else
+    what enters the Linear that the network runs last. Maps, (N, C, H, W) or (N, H, W, C), are averaged
+    over their pixels. The network runs in evaluation mode, where and in the precision in which it is,
+    and is left as it was. Without `normalize`, photos are normalized with the mean and std that timm's
+    networks carry, else with those of the training photos.
+    Raises `ValueError` for a network that doesn't end in a Linear and for maps whose layout can't be
+    known (name a `layer`), unknown layers, sets without training photos, and a file that can't be
+    written or isn't its own.
     """
     if not len(images):
         raise ValueError("There are no photos to describe.")
-    checks.whole_number(size, "size", 1)
-    checks.whole_number(batch_size, "batch_size", 1)
+    checks.whole_number(size, "size", unit="pixels")
+    checks.whole_number(batch_size, "batch_size")
     checks.whole_number(seed, "seed", 0)
+    if normalize is not None:
+        checks.function(normalize, "normalize", "a function of a batch, such as Normalize")
+    task = _Task(images, model, size, batch_size, layer, progress, seed, normalize)
+    if layer is not None and model is not None:
+        _named(model, layer)  # an unknown one is told before anything is computed
     if out is not None:
-        return _embed_into(Path(out), images, model, size, batch_size, layer, progress, seed, normalize)
-    model, normalize = _network(images, model, size, seed, normalize, progress)
-    return np.concatenate(
-        list(_batches_of_features(images, model, size, batch_size, layer, normalize, 0, progress))
-    )
+        return _embed_into(Path(out).expanduser(), task)
+    return np.concatenate(list(task.batches()))
 
 
-def _network(
-    images: ImageSet,
-    model: nn.Module | None,
-    size: int,
-    seed: int,
-    normalize: Callable | None,
-    progress: bool,
-) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """The network, trained if none is given, and its normalization."""
-    if normalize is None:
-        config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+@dataclass
+class _Task:
+    """What is to be described, and how."""
+
+    images: ImageSet
+    model: nn.Module | None
+    size: int
+    batch_size: int
+    layer: str | None
+    progress: bool
+    seed: int
+    normalize: Callable[[Tensor], Tensor] | None
+
+    def stated(self) -> Callable[[Tensor], Tensor] | None:
+        """The normalization that was given, or that a timm network carries."""
+        config = (
+            getattr(self.model, "pretrained_cfg", None) or getattr(self.model, "default_cfg", None) or {}
+        )
         stated = {"mean", "std"} <= set(config)
-        normalize = (
-            _Normalizing(config["mean"], config["std"]) if stated else _own_statistics(images, size)
+        return self.normalize or (Normalize(config["mean"], config["std"]) if stated else None)
+
+    def prepare(self) -> None:
+        """Find the normalization, and train a network if none was given."""
+        self.normalize = self.stated() or _own_statistics(self.images, self.size)
+        if self.model is None:
+            self.model = _quickly_trained(
+                self.images, self.size, self.seed, self.normalize, self.progress
+            )
+
+    def batches(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield features, batch after batch, from row `start` on."""
+        self.prepare()
+        weights = next(
+            (part for part in self.model.parameters() if part.is_floating_point()), torch.empty(0)
         )
-    if model is None:
-        model = _quickly_trained(images, size, seed, normalize, progress)
-    return model, normalize
-
-
-class _Normalizing:
-    """Take the mean off each channel and divide by the standard deviation."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
-        self.mean, self.std = (
-            torch.tensor(numbers, dtype=torch.float32)[:, None, None] for numbers in (mean, std)
+        photos, rows = (
+            PhotoRows(self.images, np.arange(len(self.images)), 1),
+            np.arange(start, len(self.images)),
         )
+        loader = ImageLoader(photos, bs=self.batch_size, size=self.size, device=weights.device)
+        bar = tqdm(
+            None,
+            "describing photos",
+            len(self.images),
+            initial=start,
+            unit="photo",
+            leave=False,
+            delay=2,
+            disable=not self.progress,
+        )
+        with bar, _reading(self.model, self.layer) as features_of, torch.inference_mode():
+            for part in chunks(len(rows), self.batch_size):
+                x = loader._make_batch(rows[part])[0].as_subclass(Tensor)
+                yield features_of(self.normalize(x).to(weights.dtype)).float().cpu().numpy()
+                bar.update(len(x))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return (x - self.mean.to(x)) / self.std.to(x)
 
-
-def _own_statistics(images: ImageSet, size: int) -> _Normalizing:
-    """Mean and standard deviation of each channel, over training photos spread evenly."""
+def _own_statistics(images: ImageSet, size: int) -> Normalize:
+    """Normalize with the statistics of the training photos, of 2,000 at most, spread evenly."""
     rows = images.indices("train")
     if not len(rows):
         raise ValueError(f"{images} has no training photos: pass model= and normalize=.")
-    rows = rows[spread_evenly(len(rows), 2000)]
-    pixels = decode(images.take(rows), size, progress=False) / 255.0
-    return _Normalizing(pixels.mean(axis=(0, 2, 3)), np.maximum(pixels.std(axis=(0, 2, 3)), 1e-3))
+    stats = channel_stats(
+        decode(images.take(rows[spread_evenly(len(rows), 2000)]), size, progress=False)
+    )
+    return Normalize(stats.mean, stats.std.clamp(min=1e-3))  # photos of one colour have no spread
 
 
 def _quickly_trained(
     images: ImageSet, size: int, seed: int, normalize: Callable, progress: bool
 ) -> nn.Module:
-    """A small network after a few hundred steps on the training photos; the same for the same seed."""
+    """Train a small network for a few hundred steps on the training photos; a seed repeats it."""
     rows = images.indices("train")
+    if not len(rows):
+        raise ValueError(f"{images} has no training photos: pass model=.")
+    photos = PhotoRows(images, rows, 0)
     loader = ImageLoader(
-        PhotoRows(images, rows, 0),
-        bs=min(64, len(rows)),
-        shuffle=True,
-        size=size,
-        augment=Augment(),
-        seed=seed,
+        photos, bs=min(64, len(rows)), shuffle=True, size=size, augment=Augment(), seed=seed
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -144,172 +178,204 @@ def _quickly_trained(
     return model
 
 # %% ../../nbs/selection/features.ipynb #f341e07a
-def _source(model: nn.Module, layer: str | None) -> tuple[nn.Module, bool]:
-    """The module to listen to, and whether to what enters it (else to what leaves it)."""
+_POOLS = (pooling._AvgPoolNd, pooling._MaxPoolNd, pooling._AdaptiveAvgPoolNd, pooling._AdaptiveMaxPoolNd)
+_CHANNELS_FIRST = (
+    _ConvNd,
+    nn.BatchNorm2d,
+    *_POOLS,
+)  # PyTorch's own layers that always take (N, C, H, W)
+
+
+def _named(model: nn.Module, layer: str) -> nn.Module:
     modules = dict(model.named_modules())
-    if layer is not None:
-        if layer not in modules:
-            last = some_of([name for name in modules if name][-5:])
-            raise ValueError(f"The network has no layer {layer!r}; its last ones are {last}.")
-        return modules[layer], False
-    linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ValueError(
-            "The network has no Linear layer, whose input would be taken: name a layer, layer='...'."
-        )
-    return linear[-1], True
+    if layer not in modules:
+        last = checks.some_of([name for name in modules if name][-5:])
+        raise ValueError(f"The network has no layer {layer!r}; its last ones are {last}.")
+    return modules[layer]
+
+
+def _pools_itself(model: nn.Module) -> bool:
+    """Whether a network has timm's two halves, of which the second can stop before the classifier."""
+    halves = getattr(model, "forward_features", None), getattr(model, "forward_head", None)
+    return all(map(callable, halves)) and "pre_logits" in signature(halves[1]).parameters
 
 
 @contextlib.contextmanager
-def _listening(model: nn.Module, layer: str | None) -> Iterator[list]:
-    """Evaluation mode, and a list that holds what the layer saw last; afterwards everything is as it
-    was.
+def _reading(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Yield a function from a batch to its features; modes and hooks of the network are as before at the
+    end.
     """
-    module, enters = _source(model, layer)
-    heard, modes = [None], [(part, part.training) for part in model.modules()]
-    hook = (
-        module.register_forward_pre_hook(lambda _, args: heard.__setitem__(0, args[0]))
-        if enters
-        else module.register_forward_hook(lambda _, args, result: heard.__setitem__(0, result))
+    heard, modes = {}, [(part, part.training) for part in model.modules()]
+
+    def listen(module: nn.Module, args: tuple, kwargs: dict, result: Tensor) -> None:
+        heard.update(module=module, entered=next(iter([*args, *kwargs.values()]), None), left=result)
+
+    def features_of(x: Tensor) -> Tensor:
+        heard.clear()
+        if layer is None and _pools_itself(model):
+            return _one_row_each(model.forward_head(model.forward_features(x), pre_logits=True), len(x))
+        model(x)
+        if layer is not None:
+            return _one_row_each(
+                heard.get("left"), len(x), isinstance(heard.get("module"), _CHANNELS_FIRST)
+            )
+        entered = heard.get("entered")
+        if (
+            not isinstance(heard.get("module"), nn.Linear)
+            or not isinstance(entered, Tensor)
+            or entered.ndim != 2
+        ):
+            raise ValueError(
+                "The network doesn't end in a Linear layer that sees one row for each photo: "
+                "name the layer whose output to take, layer='...'."
+            )
+        return _one_row_each(entered, len(x))
+
+    watched = (nn.Linear, _ConvNd, *_POOLS)  # what runs last of these is the head, if it is a Linear
+    parts = (
+        [part for part in model.modules() if isinstance(part, watched)]
+        if layer is None
+        else [_named(model, layer)]
     )
+    hooks = [part.register_forward_hook(listen, with_kwargs=True) for part in parts]
     model.eval()
     try:
-        yield heard
+        yield features_of
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         for part, mode in modes:
             part.training = mode
 
 
-def _batches_of_features(
-    images: ImageSet,
-    model: nn.Module,
-    size: int,
-    batch_size: int,
-    layer: str | None,
-    normalize: Callable,
-    start: int,
-    progress: bool,
-) -> Iterator[np.ndarray]:
-    """Yield features, batch after batch, from row `start` on."""
-    device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
-    rows = np.arange(start, len(images))
-    loader = ImageLoader(
-        PhotoRows(images, np.arange(len(images)), 1), bs=batch_size, size=size, device=device
+def _one_row_each(
+    found: Tensor,  # what came out of the network
+    n: int,  # photos in the batch
+    channels_first: bool = False,  # a map is known to be (N, C, H, W)
+) -> Tensor:  # (n, D)
+    """Average maps over their pixels. The photos are square, and so are their maps: the odd side is the
+    channels.
+    """
+    if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != n:
+        raise ValueError("The layer gave no numbers for each photo: name another one, layer='...'.")
+    if found.ndim <= 2:
+        return found.reshape(n, -1)
+    if found.ndim == 4:
+        height, middle, width = found.shape[1:]
+        if channels_first or middle == width != height or height == middle == width == 1:
+            return found.mean(dim=(2, 3))
+        if height == middle != width:
+            return found.mean(dim=(1, 2))
+    raise ValueError(
+        f"The layer gives {tuple(found.shape)}, and which of these are the channels can't be known: "
+        "name a layer that gives one row for each photo, layer='...', or choose another size."
     )
-    batches = (loader._make_batch(rows[part])[0] for part in chunks(len(rows), batch_size))
-    bar = tqdm(
-        None,
-        "describing photos",
-        len(images),
-        initial=start,
-        unit="photo",
-        leave=False,
-        delay=2,
-        disable=not progress,
-    )
-    with bar, _listening(model, layer) as heard, torch.inference_mode():
-        for x in batches:
-            heard[0] = None
-            model(normalize(x.as_subclass(Tensor)))
-            if not isinstance(heard[0], Tensor) or len(heard[0]) != len(x):
-                raise ValueError(
-                    "The layer gave no numbers for each photo: name another one, layer='...'."
-                )
-            features = heard[0].mean(dim=(2, 3)) if heard[0].ndim == 4 else heard[0].flatten(1)
-            yield features.float().cpu().numpy()
-            bar.update(len(x))
 
 # %% ../../nbs/selection/features.ipynb #9e1a8ef4
-def _embed_into(
-    out: Path,
-    images: ImageSet,
-    model: nn.Module | None,
-    size: int,
-    batch_size: int,
-    layer: str | None,
-    progress: bool,
-    seed: int,
-    normalize: Callable | None,
-) -> np.ndarray:
+def _embed_into(out: Path, task: _Task) -> np.ndarray:
     """Write rows into a file, batch by batch; what an interrupted call has written is used."""
     if out.suffix != ".npy":
         raise ValueError(f"out={str(out)!r} must be a .npy file.")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out} can't be written: {out.parent} is no folder, make it first.")
+    if not os.access(out.parent, os.W_OK):
+        raise ValueError(f"{out} can't be written: {out.parent} allows no new files.")
     record, weights = out.with_suffix(".json"), out.with_suffix(".pt")
-    wanted = {
-        "photos": _photos_in_words(images),
-        "size": size,
-        "layer": layer,
-        "model": _model_in_words(model, seed),
-        "normalize": None if normalize is None else repr(normalize),
-    }
     found = read_json(record)
-    if out.exists() and (found is None or "features_of" not in found):
+    if found is not None and "features_of" not in found:
+        raise ValueError(f"{record} isn't a record of features: name another file.")
+    if found is None and out.exists():
         raise ValueError(
             f"{out} is there already and has no record of how it was made ({record.name}): "
             "name another file."
         )
-    if found is not None and found.get("features_of") != wanted:
-        if "features_of" not in found:
-            raise ValueError(f"{record} isn't a record of features: name another file.")
+    wanted = {
+        "photos": _contents(task.images),
+        "size": task.size,
+        "layer": task.layer,
+        "model": _model_in_words(task.model, task.seed),
+        "normalize": _what_it_does(task.stated(), task.size),
+    }
+    if found is not None and found["features_of"] != wanted:
         print(
             f"{out.name} holds features of other photos, or of another network or size: starting over."
         )
         found = None
         weights.unlink(missing_ok=True)
-    done = found["done"] if found and out.exists() else 0
-    if done < len(images):
-        trained = model is None
-        if trained and weights.exists():
-            model = small_resnet(len(images.classes))
-            model.load_state_dict(torch.load(weights, weights_only=True))
-        model, normalize = _network(images, model, size, seed, normalize, progress)
-        if trained:
-            torch.save(model.state_dict(), weights)
-        _write_rows(
-            out,
-            record,
-            wanted,
-            done,
-            images,
-            _batches_of_features(images, model, size, batch_size, layer, normalize, done, progress),
-        )
+    done = found["done"] if found is not None and _holds_rows(out, len(task.images)) else 0
+    if done < len(task.images):
+        _train_or_load(task, weights)
+        _write_rows(out, record, wanted, done, task)
         weights.unlink(missing_ok=True)
     return np.load(out, mmap_mode="r")
 
 
-def _write_rows(
-    out: Path, record: Path, wanted: dict, done: int, images: ImageSet, batches: Iterator[np.ndarray]
-) -> None:
+def _holds_rows(out: Path, n: int) -> bool:
+    try:
+        return len(np.load(out, mmap_mode="r")) == n
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _train_or_load(task: _Task, weights: Path) -> None:
+    """Train the small network, or take the one that an interrupted call has trained."""
+    if task.model is not None:
+        return
+    if weights.exists():
+        task.model = small_resnet(len(task.images.classes))
+        task.model.load_state_dict(torch.load(weights, weights_only=True))
+        return
+    task.prepare()
+    content = io.BytesIO()
+    torch.save(task.model.state_dict(), content)
+    write_atomic(weights, content.getvalue())
+
+
+def _write_rows(out: Path, record: Path, wanted: dict, done: int, task: _Task) -> None:
     rows = np.lib.format.open_memmap(out, mode="r+") if done else None
-    for features in batches:
+    for features in task.batches(done):
         if rows is None:
             write_json(record, {"features_of": wanted, "done": 0})
-            rows = np.lib.format.open_memmap(
-                out, mode="w+", dtype=np.float32, shape=(len(images), features.shape[1])
-            )
+            shape = len(task.images), features.shape[1]
+            rows = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
         rows[done : done + len(features)] = features
         rows.flush()
         done += len(features)
         write_json(record, {"features_of": wanted, "done": done})
 
 
-def _photos_in_words(images: ImageSet) -> str:
-    """Other words for other photos, another order or other labels."""
+def _digest(parts: Iterator[bytes]) -> str:
     digest = hashlib.sha256()
-    for path, label, part in zip(images.paths, images.labels, images.split):
-        facts = path.stat()
-        digest.update(
-            f"{path.name}\0{facts.st_size}\0{label}\0{part}\n".encode("utf-8", "surrogateescape")
+    for part in parts:
+        digest.update(len(part).to_bytes(8) + part)
+    return digest.hexdigest()[:16]
+
+
+def _contents(images: ImageSet) -> str:
+    """A fingerprint of names, labels and every byte of the photos."""
+    rows = (
+        f"{path.name}\0{label}\0{part}\0{content}".encode("utf-8", "surrogateescape")
+        for path, label, part, content in zip(
+            images.paths, images.labels, images.split, digests(images.paths)
         )
-    return f"{len(images)} photos {digest.hexdigest()[:16]}"
+    )
+    return f"{len(images)} photos {_digest(rows)}"
 
 
 def _model_in_words(model: nn.Module | None, seed: int) -> str:
     if model is None:
         return f"small_resnet, {STEPS} steps, seed {seed}"
-    digest = hashlib.sha256(str(model).encode())
-    for name, values in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(values.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return f"{type(model).__name__} {digest.hexdigest()[:16]}"
+    values = (
+        values.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
+        for values in model.state_dict().values()
+    )
+    parts = itertools.chain([str(model).encode()], (part.numpy().tobytes() for part in values))
+    return f"{type(model).__name__} {_digest(parts)}"
+
+
+def _what_it_does(normalize: Callable[[Tensor], Tensor] | None, size: int) -> str | None:
+    """A fingerprint of a normalization: what it makes of a picture of all values."""
+    if normalize is None:
+        return None
+    picture = torch.linspace(0, 1, 3 * size * size).reshape(1, 3, size, size)
+    return _digest([normalize(picture).detach().cpu().float().numpy().tobytes()])

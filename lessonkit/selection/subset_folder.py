@@ -21,8 +21,7 @@ from tqdm import tqdm
 from ..foundation import checks
 from ..foundation.checks import some_of
 from ..foundation.files import read_json, write_json
-from ..photos.image_set import ImageSet
-from ..photos.image_set import WORDNET
+from ..photos.image_set import ImageSet, WORDNET
 from .facility_location import Subset
 
 # %% auto #0
@@ -39,18 +38,19 @@ def write_subset(
     subset: Subset,  # its indices are rows of `images`, of training photos
     dest: str | Path,  # a new folder, or an older subset's, which is replaced
     how: str = "copy",  # "copy", "hardlink" or "symlink" the photos, or list them in a table, "csv"
-    about: Mapping[str, Any] | None = None,  # what the record is to say besides: method, seed...
+    about: Mapping[str, Any] | None = None,  # what else to put on record: method, seed...
 ) -> Path:  # the folder; for "csv" the table in it
-    """Make a folder in Imagenette's layout of the chosen training photos and all others (validation,
-    test).
+    """Make a folder, in Imagenette's layout, of the picked training photos and all validation and test
+    photos.
 
-    Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which says what was taken from where,
-    in the order of choice, with weights. The folder appears when it is whole: an interrupted call leaves
-    `<dest>.unfinished` at most, which the next one removes. Read it with `ImageSet.from_folder(dest)`;
-    the table with `ImageSet.from_csv(table, root)`, where `root` stands in the record. Names of classes
-    and files that would not do as such are written with % and numbers. Raises `ValueError` for picks
-    that aren't training photos, classes that would have photos to test on and none to train on, a folder
-    that isn't its own, and links that can't be made.
+    Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which lists the picks in the order of
+    choice, with their sources and weights. The folder appears when it is complete: an interrupted call
+    leaves at most `<dest>.unfinished`, which the next one removes. Read it with
+    `ImageSet.from_folder(dest)`, and a table with `ImageSet.from_csv(table, root)`, where `root` stands
+    in the record. Characters that a file system may refuse in the names of classes and files are written
+    with % and numbers.
+    Raises `ValueError` for picks that aren't training photos, classes left with photos to validate on
+    but none to train on, a folder that isn't its own, and links that can't be made.
     """
     checks.choice(how, "how", HOW)
     dest = Path(dest).expanduser().absolute()
@@ -58,7 +58,7 @@ def write_subset(
     wrong = indices[images.split[indices] != "train"]
     if len(wrong):
         raise ValueError(
-            f"{len(wrong)} of the picks are no training photos: rows {some_of(wrong)}. "
+            f"{len(wrong)} of the picks aren't training photos: rows {some_of(wrong)}. "
             "After choosing among the training photos alone, "
             "`subset.of_rows(images.indices('train'))` gives rows of the set."
         )
@@ -147,8 +147,8 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _safe_name(name: str) -> str:
-    """A name that any file system takes and `ImageSet.from_folder` doesn't skip; the letters that would
-    not do as %XX.
+    """Make a name that any file system takes and `ImageSet.from_folder` doesn't skip: other letters
+    become %XX.
     """
 
     def coded(match: re.Match) -> str:
@@ -159,8 +159,8 @@ def _safe_name(name: str) -> str:
 
 
 def _file_names(images: ImageSet, rows: np.ndarray) -> dict[int, str]:
-    """For each row a place in the new folder, as in train/cat/1.jpg; photos of one name from several
-    folders get numbers.
+    """Find each row's place in the new folder, as in train/cat/1.jpg; photos of the same name get
+    numbers.
     """
     identifiers = {name: identifier for identifier, name in WORDNET.items()}
     folders, taken = _class_folder_names(images.classes, identifiers), set()
@@ -178,8 +178,8 @@ def _file_names(images: ImageSet, rows: np.ndarray) -> dict[int, str]:
 
 
 def _class_folder_names(classes: Sequence[str], identifiers: Mapping[str, str]) -> list[str]:
-    """A folder for each class: its WordNet number where `from_folder` would read the name from it, else
-    its own name.
+    """Name each class's folder: by its WordNet number if `from_folder` reads the class from it, else by
+    its name.
     """
     taken, folders = set(), []
     for name in classes:
@@ -226,5 +226,5 @@ def _write_table(images: ImageSet, rows: np.ndarray, folder: Path) -> None:
         table.to_csv(folder / "photos.csv", index=False, encoding="utf-8", lineterminator="\n")
     except UnicodeEncodeError as error:
         name = ascii(error.object[max(0, error.start - 40) : error.end + 40])
-        message = f"A table can't hold a name that is no text, near {name}: use how='copy'."
+        message = f"A table can't hold a name that isn't text, near {name}: use how='copy'."
         raise ValueError(message) from None

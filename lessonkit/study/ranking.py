@@ -11,45 +11,38 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lessonkit.comparison import (
-    check_trials,
-    estimate_difference,
-    estimate_of_seeds,
-    exact_number,
-    holm,
-    LOWER_IS_BETTER,
-    p_value,
-    photos_known,
-    verdict,
-)
+from ..comparison import estimate_difference, judge, LOWER_IS_BETTER, paired_interval
+from ..foundation import checks
+from ..foundation.trial_tables import by_setting, check_trials, exact_number, photos_known
 
 # %% auto #0
 __all__ = ['interaction', 'CostRatio', 'cost_ratio', 'RankAgreement', 'rank_agreement', 'Discrimination', 'discrimination']
 
 # %% ../../nbs/study/ranking.ipynb #f3aed0b6
 def interaction(
-    trials: pd.DataFrame,  # one row a trial, as for `summarize`
+    trials: pd.DataFrame,  # a row for each trial, as for `summarize`
     a: str,  # technique, or recipe, with only the first
     b: str,  # with only the second
     both: str,  # with both
     baseline: str = "baseline",  # with neither
-    metric: str = "accuracy",  # column to compare; for losses, errors and costs lower counts as better
+    metric: str = "accuracy",  # column to compare; for losses, errors and costs lower is better
     correct: Mapping[str, Any] | None = None,  # trial id (column `id`) -> right or not, (n_photos,) bool
-    margin: float = 0.01,  # smallest difference that matters, in the metric's own unit, 0 or more
-    confidence: float = 0.95,  # of each interval, above 0, at most 1
+    margin: float = 0.01,  # smallest difference that matters, in the metric's unit, 0 or more
+    confidence: float = 0.95,  # that all intervals hold together, above 0, at most 1
     setting: Sequence[str] = ("size", "epochs"),  # columns that must be equal within a comparison
+    family: int | None = None,  # how many rows share the confidence; None: those of this table
 ) -> pd.DataFrame:  # five rows for each setting that has all four recipes
     """
-    What two techniques bring alone, with the other one on, and together compared with the sum of both.
+    What two techniques add alone, with the other one on, and together compared with the sum of both.
 
-    Columns: `effect`, the setting, `seeds` (that all four recipes have; others are left out), `difference`, `low`,
-    `high`, `covers`, `p` (as in `summarize`; photos only where `correct` has the trials of all four), `verdict`. The rows
-    of `effect`, with the names of a and b for A and B: "A alone" (a - baseline), "A with B on" (both - b), "B alone",
-    "B with A on", and "together minus the sum of both" (both - a - b + baseline), where "helps" means that together
-    they are better than the sum. Each verdict is for its row alone, without Holm's rule: choose before which row is
-    the question. The last row is the interaction of a 2 × 2 factorial design (Fisher 1935, *The Design of Experiments*).
+    Columns: `effect`, the setting, `seeds` (that all four recipes have; others are left out), `difference`,
+    `low`, `high`, `level`, `covers`, `verdict` and `seeds_needed`, as in `summarize`. The rows of `effect`,
+    with the names of a and b for A and B: "A alone" (a - baseline), "A with B on" (both - b), "B alone",
+    "B with A on", and "together minus the sum of both" (both - a - b + baseline), where "helps" means that
+    together they are better than the sum. The last row is the interaction of a 2 × 2 factorial design
+    (Fisher 1935, *The Design of Experiments*).
 
-    Raises `ValueError` for missing columns, trials that occur twice, and where no setting has a seed with all four.
+    Raises `ValueError` for missing columns, repeated trials, and where no setting has a seed with all four.
     """
     setting, names = list(setting), (a, b, both, baseline)
     effects = {
@@ -59,23 +52,27 @@ def interaction(
         f"{b} with {a} on": (-1, 0, 1, 0),
         "together minus the sum of both": (-1, -1, 1, 1),
     }
-    valid, rows = check_trials(trials, metric, setting), []
-    for values, group in valid.groupby(setting) if setting else [((), valid)]:
-        sides = [group[group["technique"] == name].set_index("seed") for name in names]
+    rows: list[dict[str, Any]] = []
+    for here, by_name in by_setting(check_trials(trials, metric, setting), setting):
+        if not by_name.keys() >= set(names):
+            continue
+        sides = [by_name[name] for name in names]
         seeds = sorted(set.intersection(*(set(side.index) for side in sides)))
         sides = [side.loc[seeds] for side in sides]
         known = correct if photos_known(sides, correct) else None  # all rows cover the same
         for effect, signs in effects.items() if seeds else ():
             taken = [(side, sign) for side, sign in zip(sides, signs) if sign]
-            estimate, covers = estimate_difference(*zip(*taken), metric, known)
-            low, high = estimate.interval(confidence)
+            found, covers = estimate_difference(*zip(*taken), metric, known)
             difference = sum(sign * side[metric].mean() for side, sign in taken)
-            row = {"effect": effect, **dict(zip(setting, values)), "seeds": len(seeds), "difference": difference}
-            row |= {"low": low, "high": high, "covers": covers, "p": p_value(estimate)}
-            rows.append(row | {"verdict": verdict(low, high, margin, metric in LOWER_IS_BETTER)})
+            row = {"effect": effect, **here, "seeds": len(seeds), "difference": difference}
+            rows.append(row | {"covers": covers, "estimate": found})
     if not rows:
-        raise ValueError(f"There is no seed and setting with all four of {', '.join(names)}; train them from the same seeds.")
-    return pd.DataFrame(rows)
+        raise ValueError(f"No seed and setting has all four of {', '.join(names)}: train them from the same seeds.")
+    m = len(rows) if family is None else checks.whole_number(family, "family")
+    for row in rows:
+        row |= judge(row["estimate"], 1 - (1 - confidence) / m, margin, metric in LOWER_IS_BETTER)
+    columns = "seeds difference low high level covers verdict seeds_needed".split()
+    return pd.DataFrame(rows, columns=["effect", *setting, *columns])
 
 # %% ../../nbs/study/ranking.ipynb #dfe01893
 class CostRatio(NamedTuple):
@@ -275,13 +272,14 @@ def _f_statistic(
 
 def _told_apart(
     differences: np.ndarray,  # (n_seeds, n_pairs)
-    confidence: float,
-) -> float:  # share of pairs whose interval excludes zero, by Holm's rule
-    """Share of the pairs whose paired t test holds among all of them."""
+    confidence: float,  # that all intervals hold together
+) -> float:
+    """Share of the pairs whose paired interval, at a level that allows for their number, leaves zero out."""
     if len(differences) < 2:
         return np.nan
-    p_values = [p_value(estimate_of_seeds(pair)) for pair in differences.T]
-    return float((holm(p_values) <= 1 - confidence).mean())
+    level = 1 - (1 - confidence) / differences.shape[1]
+    intervals = np.array([paired_interval(pair, level) for pair in differences.T])
+    return float(((intervals[:, 0] > 0) | (intervals[:, 1] < 0)).mean())
 
 
 def discrimination(
@@ -292,19 +290,19 @@ def discrimination(
     """
     Say how clearly a study tells its techniques apart.
 
-    F and p: two-way analysis of variance without interaction, techniques against what is left after the seeds' own effects.
-    `told_apart`: the share of pairs of techniques whose paired t interval over seeds excludes zero, where the levels
-    follow Holm's rule, so that the chance of any false one is at most 1 - confidence. Only seeds that
-    every technique has are used; others are left out, and so is a technique without any value. With one such seed
-    everything but the number of pairs is NaN. F grows with the number of seeds: compare studies that have equally many.
+    F and p: two-way analysis of variance without interaction, techniques against what is left after the
+    seeds' own effects.
+    `told_apart`: the share of the m pairs of techniques whose paired t interval over seeds leaves zero out
+    at the level 1 - (1 - confidence) / m, so that the chance of any false one is at most 1 - confidence.
+    Only seeds that every technique has are used; a technique without any value is left out. With one such
+    seed everything but the number of pairs is NaN. F grows with the number of seeds: compare studies that
+    have equally many.
 
-    Raises `ValueError` for missing columns, trials that occur twice, several settings, no seed that all techniques have,
-    and fewer than two techniques.
-    Sources: Fisher 1925, *Statistical Methods for Research Workers*; Holm 1979, *A Simple Sequentially Rejective Multiple
-    Test Procedure*.
+    Raises `ValueError` for missing columns, repeated trials, several settings, no seed that all techniques
+    have, and fewer than two techniques. Fisher 1925, *Statistical Methods for Research Workers*.
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence={confidence} must lie between 0 and 1, for example 0.95.")
+    hint, below_1 = "between 0 and 1, for example 0.95", np.nextafter(1, 0)
+    checks.number(confidence, "confidence", above=0, at_most=below_1, hint=hint)
     table = _seeds_by_techniques(trials, metric, "The table").to_numpy()
     if table.shape[1] < 2:
         raise ValueError("There must be two techniques at least.")

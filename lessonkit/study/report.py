@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import html
 import io
 import json
 import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 
@@ -30,16 +31,17 @@ from lessonkit.study.tables import (
     fold_name,
     format_table,
     interaction_table,
-    judged,
+    level_text,
     measures,
     readable,
     sentences,
+    verdict_in_points,
 )
 from .techniques import BASELINE, choose_techniques, comparisons, Technique
 from .trials import read_correct, read_trials
 
 # %% auto #0
-__all__ = ['STYLE', 'versions', 'machine', 'html_report', 'markdown_report', 'png_bytes', 'write_report', 'plot_ablation',
+__all__ = ['COLORS', 'versions', 'machine', 'html_report', 'markdown_report', 'png_bytes', 'write_report', 'plot_ablation',
            'plot_costs', 'ablation_report']
 
 # %% ../../nbs/study/report.ipynb #43c71b9a
@@ -82,74 +84,6 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 # %% ../../nbs/study/report.ipynb #7a86f7a2
-STYLE = """
-:root { color-scheme: light; --ink: #1d2733; --quiet: #5d6b7a; --line: #d8dee5; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; color: var(--ink);
-       background: #f4f6f8; margin: 0; }
-main { max-width: 1120px; margin: 32px auto; padding: 32px 36px 48px; background: white;
-       border: 1px solid var(--line); border-radius: 10px; }
-h1 { font-size: 28px; line-height: 1.25; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 19px; margin: 36px 0 10px; }
-p.quiet, footer { color: var(--quiet); font-size: 14px; }
-ul.findings { list-style: none; margin: 20px 0; padding: 14px 20px; background: #eef4fa;
-              border-left: 4px solid #4878a8; border-radius: 4px; font-size: 17px; }
-.wide { overflow-x: auto; } .wide table { min-width: 60%; }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 7px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--quiet); font-weight: 600; white-space: normal; border-bottom: 2px solid var(--line);
-     vertical-align: bottom; }
-th.text, td.text { text-align: left; }
-td.text { white-space: normal; overflow-wrap: break-word; max-width: 440px; }
-td.helps { color: #1f6b3f; font-weight: 600; } td.hurts { color: #a12d23; font-weight: 600; }
-img { max-width: 100%; height: auto; display: block; }
-pre { background: #f4f6f8; border: 1px solid var(--line); border-radius: 6px; padding: 12px 16px;
-      white-space: pre-wrap; overflow-wrap: anywhere; font-size: 14px; }
-details { margin-top: 12px; } summary { cursor: pointer; font-weight: 600; }
-.side { display: flex; flex-wrap: wrap; gap: 16px 56px; } .side > div { min-width: 260px; }
-@media (max-width: 700px) { main { margin: 0; padding: 20px; border: 0; border-radius: 0; } }
-"""
-
-
-def _escape(value: Any) -> str:
-    """Text that a page shows as it is, whatever it holds; letters that no file can hold are replaced."""
-    return html.escape(str(value).encode("utf-8", "replace").decode("utf-8"), quote=True)
-
-
-def _breakable(text: str) -> str:
-    """Escaped text of a cell: long names may break after a "+", a bracket and a number stay in one line."""
-    text = re.sub(r"\(alone: (.*?)\)", lambda found: f"(alone:\N{NO-BREAK SPACE}{found[1].replace(' ', chr(160))})", text)
-    text = re.sub(r"^(\d+) more (seeds?)$", "\\1\N{NO-BREAK SPACE}more\N{NO-BREAK SPACE}\\2", text)
-    return text.replace("+", "+<wbr>") if re.fullmatch(r"[a-z_][a-z0-9_+.-]*", text) else text
-
-
-def _html_table(table: pd.DataFrame, text: Sequence[str] = ()) -> str:
-    """A table with every name and value escaped; columns in `text` are aligned to the left."""
-    classes = [' class="text"' if name in text else "" for name in table]
-    head = "".join(f"<th{kind}>{_escape(name)}</th>" for name, kind in zip(table, classes))
-    body = []
-    for row in table.itertuples(index=False):
-        cells = []
-        for value, kind in zip(row, classes):
-            kind = f' class="text {value}"' if value in ("helps", "hurts") else kind
-            cells.append(f"<td{kind}>{_breakable(_escape(value))}</td>")
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return f'<div class="wide">{whole}</div>'
-
-
-def _two_columns(values: Mapping[str, Any]) -> str:
-    """Names and values as a table without a head."""
-    cell = '<td class="text">{}</td>'
-    rows = (f"<tr>{cell.format(_escape(k))}{cell.format(_escape(v))}</tr>" for k, v in values.items())
-    return f"<table><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _note(text: str) -> str:
-    """A line in small grey letters."""
-    return f'<p class="quiet">{_escape(text)}</p>'
-
-
 def html_report(
     title: str,  # what was studied
     summary: pd.DataFrame,  # from `summarize`, for accuracy
@@ -160,48 +94,31 @@ def html_report(
     settings: Mapping[str, Any] | None = None,  # of all trials
     command: str = "",  # that does it again
     failed: pd.DataFrame | None = None,  # trials with `technique`, `seed`, `error`
-    confidence: float = 0.95,  # given to `summarize`
     notes: Sequence[str] = (),  # what a reader must know: what cost the same, how things were chosen
     together: pd.DataFrame | None = None,  # from `interaction_table`
 ) -> str:  # a whole page
     """Write everything about a study into one page that needs no other file and no network."""
-    parts = [f"<h1>{_escape(title)}</h1>"]
-    parts.append(_note("Each line: the same network trained with and without one technique, all else equal."))
-    parts.append(f'<ul class="findings">{"".join(f"<li>{_escape(s)}</li>" for s in sentences(summary, confidence))}</ul>')
-    parts.append(_html_table(readable(summary, confidence), text=("technique", "verdict", "would settle it")))
-    meaning = "“With” and “without” are mean accuracies over the pairs; costs are factors, with it over without it."
-    parts.append(_note(f"{explain_interval(summary)} {meaning}"))
-    parts += map(_note, notes)
-    if picture:
-        source = base64.b64encode(picture).decode("ascii")
-        parts.append(f'<img alt="Differences with their intervals" src="data:image/png;base64,{source}">')
-    if together is not None and len(together):
-        parts.append(f"<h2>Together</h2>{_html_table(together, text=('combination', 'effect', 'verdict'))}")
-        parts.append(_note("Each line is judged for itself. The last one of each combination: does one do more, or less, with the other on?"))
-    if cards:
-        parts.append(f"<h2>The techniques</h2>{_two_columns(cards)}")
-    parts.append(f"<h2>All measures</h2>{_html_table(measures(trials), text=('recipe',))}")
-    parts.append(_note("Mean ± standard deviation over the seeds. For nll, brier and ece, lower is better."))
-    if classes is not None:
-        parts.append(f"<h2>The photos</h2>{_html_table(classes, text=('class',))}")
-    if failed is not None and len(failed):
-        table = failed[["technique", "seed", "error"]]
-        parts.append(f"<h2>Failed trials</h2>{_html_table(table, text=('technique', 'error'))}")
-    columns = [c for c in trials if c not in ("id", "fingerprint")]
-    every = trials[columns].map(lambda v: f"{v:.4g}" if isinstance(v, float) else v)
-    parts.append(f"<details><summary>Every trial</summary>{_html_table(every, text=('technique',))}</details>")
-    blocks = {"Settings": settings or {}, "Versions": versions(), "Machine": machine()}
-    inside = "".join(f"<div><h2>{name}</h2>{_two_columns(rows)}</div>" for name, rows in blocks.items() if rows)
-    parts.append(f'<div class="side">{inside}</div>')
-    if command:
-        parts.append(f"<h2>Do it again</h2><pre>{_escape(command)}</pre>")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_escape(title)}</title><style>{STYLE}</style></head>\n<body><main>\n"
-        + "\n".join(parts)
-        + "\n</main></body></html>\n"
+    rules = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    template = files("lessonkit.study").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    every = trials[[name for name in trials if name not in ("id", "fingerprint")]]
+    page = jinja2.Environment(**rules).from_string(template).render(
+        title=title,
+        findings=sentences(summary),
+        summary=readable(summary),
+        meaning=f"{explain_interval(summary)} “With” and “without” are mean accuracies over the pairs; "
+        "costs are factors, with it over without it.",
+        notes=notes,
+        picture=base64.b64encode(picture).decode("ascii"),
+        together=together,
+        cards=cards,
+        measures=measures(trials),
+        classes=classes,
+        failed=None if failed is None or failed.empty else failed[["technique", "seed", "error"]],
+        trials=every.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value),
+        about={"Settings": settings, "Versions": versions(), "Machine": machine()},
+        command=command,
     )
+    return page.encode("utf-8", "replace").decode("utf-8")  # no file can hold half a letter
 
 # %% ../../nbs/study/report.ipynb #d42fddbb
 def _markdown_text(value: Any) -> str:
@@ -224,14 +141,13 @@ def markdown_report(
     picture: str = "",  # file name of a picture beside the page
     settings: Mapping[str, Any] | None = None,  # of all trials
     command: str = "",  # that does it again
-    confidence: float = 0.95,  # given to `summarize`
     notes: Sequence[str] = (),  # what a reader must know
     together: pd.DataFrame | None = None,  # from `interaction_table`
     **_: Any,  # what only the page has
 ) -> str:  # a whole text
     """Write the main parts of a study as Markdown."""
-    parts = [f"# {_markdown_text(title)}", "\n".join(f"- {_markdown_text(s)}" for s in sentences(summary, confidence))]
-    parts.append(_markdown_table(readable(summary, confidence)))
+    parts = [f"# {_markdown_text(title)}", "\n".join(f"- {_markdown_text(s)}" for s in sentences(summary))]
+    parts.append(_markdown_table(readable(summary)))
     parts += map(_markdown_text, [explain_interval(summary), *notes])
     if picture:
         parts.append(f"![Differences with their intervals]({picture})")
@@ -274,54 +190,52 @@ def write_report(
     return folder / "report.html"
 
 # %% ../../nbs/study/report.ipynb #29540a6e
+COLORS = {"helps": "#2b7a4b", "hurts": "#b3362b", "can't tell": "#8a6d1a"}
+
+
 def plot_ablation(
-    summary: pd.DataFrame,  # from `summarize`
+    summary: pd.DataFrame,  # from `summarize`, for accuracy
     margin: float | None = None,  # band of differences too small to matter, as in the verdicts
     ax: Any = None,  # matplotlib axes; new ones when None
     title: str = "What each technique adds",
-    confidence: float = 0.95,  # given to `summarize`
 ) -> Any:  # the axes
-    """Draw the difference each technique makes, in percentage points, with interval and verdict."""
+    """Draw the difference each technique makes, in percentage points, with its interval and verdict."""
     rows = summary[summary["verdict"] != "reference"]
     if ax is None:
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=(8, 1.6 + 0.5 * max(1, len(rows))))
-    colors = {"helps": "#2b7a4b", "hurts": "#b3362b", "can't tell": "#8a6d1a"}
-    several = rows[["size", "epochs"]].drop_duplicates().shape[0] > 1 if len(rows) else False
-    names, reach = [], 0.0
+    several = len(rows) and len(rows[["size", "epochs"]].drop_duplicates()) > 1
+    names, reach = [], 100 * (margin or 0)
     for place, row in enumerate(rows.itertuples()):
-        low, high = (100 * v for v in (row.low, row.high))
-        color = colors.get(row.verdict, "#555555")
-        if np.isfinite([low, high]).all():
-            ax.plot(
-                [low, high], [place, place], color=color, linewidth=3, solid_capstyle="round", alpha=0.7
-            )
-            reach = max(reach, abs(low), abs(high))
-        ax.plot(100 * row.difference, place, "o", color=color, markersize=8)
-        reach = max(reach, abs(100 * row.difference)) if np.isfinite(row.difference) else reach
-        name = f"{row.technique} ({row.size} px, {row.epochs} epochs)" if several else row.technique
-        names.append(fold_name(name))
-        words = judged(row._asdict())
-        ax.annotate(words, (1.01, place), xycoords=("axes fraction", "data"), va="center", color=color)
+        middle, *ends = (100 * value for value in (row.difference, row.low, row.high))
+        color = COLORS.get(row.verdict, "#555555")
+        if np.isfinite(ends).all():
+            ax.plot(ends, [place] * 2, color=color, linewidth=3, solid_capstyle="round", alpha=0.7)
+        ax.plot(middle, place, "o", color=color, markersize=8)
+        reach = max([reach, *(abs(value) for value in (middle, *ends) if np.isfinite(value))])
+        names.append(fold_name(row.technique + (f" ({row.size} px, {row.epochs} epochs)" if several else "")))
+        beside = {"xy": (1.01, place), "xycoords": ("axes fraction", "data"), "va": "center", "color": color}
+        ax.annotate(verdict_in_points(row.verdict), **beside)
     if margin:
         band = {"color": "black", "alpha": 0.12, "linewidth": 0, "label": "too small to matter"}
         ax.axvspan(-100 * margin, 100 * margin, **band)
-        reach = max(reach, 100 * margin)
         ax.legend(loc="lower right", fontsize=8, frameon=False)
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(names)), names)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
     covers = "seeds and photos" if (rows["covers"] == "seeds and photos").all() else "seeds"
-    ax.set_xlabel(
-        f"difference in accuracy, percentage points\n({100 * confidence:.4g} % interval over {covers})"
-    )
-    ax.set_title(title, loc="left", fontsize=11)
-    for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
-    ax.grid(axis="x", alpha=0.3)
-    ax.figure.tight_layout()
+    ax.set_xlabel(f"difference in accuracy, percentage points\n({level_text(rows)} interval over {covers})")
+    _plain_axes(ax, title, ("top", "right", "left"), "x")
     return ax
+
+
+def _plain_axes(ax: Any, title: str, without: Sequence[str], grid: str) -> None:
+    """Title, grid and spines as in all pictures of a report."""
+    ax.set_title(title, loc="left", fontsize=11)
+    ax.spines[list(without)].set_visible(False)
+    ax.grid(axis=grid, alpha=0.3)
+    ax.figure.tight_layout()
 
 # %% ../../nbs/study/report.ipynb #842e7fc2
 def plot_costs(
@@ -360,12 +274,8 @@ def plot_costs(
         ax.xaxis.set_minor_formatter(NullFormatter())
     axis = {"train_seconds": "seconds of training", "pixels": "pixels trained on"}.get(cost, cost)
     ax.set(xlabel=axis + " (logarithmic)" * wide, ylabel="accuracy, % (± standard error)")
-    ax.set_title("Accuracy over cost", loc="left", fontsize=11)
     ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    ax.grid(alpha=0.3)
-    ax.figure.tight_layout()
+    _plain_axes(ax, "Accuracy over cost", ("top", "right"), "both")
     return ax
 
 # %% ../../nbs/study/report.ipynb #3488f876
@@ -378,14 +288,13 @@ def _interactions(
     trials: pd.DataFrame, chosen: Sequence[Technique], correct: Mapping[str, np.ndarray], margin: float
 ) -> dict[str, pd.DataFrame]:
     """For each combination of two that were also run alone: what each adds with the other on."""
-    there, found = set(trials["technique"]), {}
-    for technique in chosen:
-        parts = technique.recipe.split("+")
-        if len(parts) == 2 and {*parts, technique.recipe} <= there:
-            with contextlib.suppress(ValueError):  # no seed has all four
-                found[technique.name] = interaction(
-                    trials, *parts, technique.recipe, BASELINE, correct=correct, margin=margin
-                )
+    parts = {t.name: (*t.recipe.split("+"), t.recipe) for t in chosen if t.recipe.count("+") == 1}
+    parts = {name: recipes for name, recipes in parts.items() if {*recipes} <= set(trials["technique"])}
+    found: dict[str, pd.DataFrame] = {}
+    for name, recipes in parts.items():
+        with contextlib.suppress(ValueError):  # no seed has all four
+            rows = {"correct": correct, "margin": margin, "family": 5 * len(parts)}  # of all tables together
+            found[name] = interaction(trials, *recipes, BASELINE, **rows)
     return found
 
 
@@ -399,56 +308,42 @@ def _look(
     Raises `ValueError` for another plan.
     """
     path = out / "looks.json"
-    if path.exists():
-        noted = json.loads(path.read_text(encoding="utf-8"))
-        planned = noted["planned"] if planned is None else planned
-        if planned != noted["planned"]:
-            raise ValueError(
-                f"{path} says that {noted['planned']} seeds were planned before the first look, "
-                f"now {planned}. "
-                "A plan that is changed after looking promises nothing."
-            )
-    elif planned is None:
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"planned": planned, "looks": []}
+    if noted["planned"] is None:
         return 0.95
-    else:
-        noted = {"planned": planned, "looks": []}
+    if planned not in (None, noted["planned"]):
+        raise ValueError(
+            f"{path} says that {noted['planned']} seeds were planned before the first look, now {planned}. "
+            "A plan that is changed after looking promises nothing."
+        )
     earlier = [look for look in noted["looks"] if look < seeds]
-    confidence = look_confidence([*earlier, seeds], planned)[-1]
-    write_atomic(path, json.dumps({"planned": planned, "looks": sorted({*noted["looks"], seeds})}))
+    confidence = look_confidence([*earlier, seeds], noted["planned"])[-1]
+    write_atomic(path, json.dumps(noted | {"looks": sorted({*noted["looks"], seeds})}))
     return confidence
 
 
 def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: float) -> list[str]:
     """What a reader of the report must know about the study."""
-    equal = {"pixels": "pixels trained on", "epochs": "epochs", "seconds": "seconds of training"}[
-        about["cost"]
-    ]
-    notes = [
-        f"Equal for all: {equal}. "
-        "A technique that saves gets more epochs, never more than the baseline's cost."
-    ]
+    equal = {"pixels": "pixels trained on", "epochs": "epochs", "seconds": "seconds of training"}
+    start = "was trained from scratch, with the statistics of the training photos."
     if about["pretrained"]:
-        notes.append(
-            f"{about['model']} started from trained weights, "
-            "with the statistics that they were trained with."
-        )
-    else:
-        notes.append(
-            f"{about['model']} was trained from scratch, with the statistics of the training photos."
-        )
-    notes.append(
-        choice or "Nothing was chosen on the validation photos: all settings were fixed before."
-    )
+        start = "started from trained weights, with the statistics that they were trained with."
+    notes = [
+        f"Equal for all: {equal[about['cost']]}. "
+        "A technique that saves gets more epochs, never more than the baseline's cost.",
+        f"{about['model']} {start}",
+        choice or "Nothing was chosen on the validation photos: all settings were fixed before.",
+    ]
     if confidence != 0.95:
         looks = json.loads((out / "looks.json").read_text(encoding="utf-8"))
         notes.append(
             f"Looked at with {', '.join(map(str, looks['looks']))} of {looks['planned']} planned seeds: "
-            f"this look's intervals are at {100 * confidence:.4g} %, so that all looks together err in "
-            "5 % of studies at most."
+            f"this look's intervals share {100 * (1 - confidence):.2g}%, so that all looks together err "
+            "in 5% of studies at most."
         )
     return notes
 
-
+# %% ../../nbs/study/report.ipynb #3488f877
 def ablation_report(
     images: ImageSet,
     trials: pd.DataFrame,  # from `run_ablation`
@@ -457,12 +352,8 @@ def ablation_report(
     margin: float = 0.01,  # smallest difference in accuracy that matters
     title: str = "Which techniques help?",
     command: str = "",  # that does it again
-    choice: (
-        str | None
-    ) = None,  # how the techniques were chosen, from `choose_best`; None: fixed beforehand
-    planned: (
-        int | None
-    ) = None,  # the most seeds that there may ever be, if you want to look now and add some
+    choice: str | None = None,  # how techniques were chosen, from `choose_best`; None: fixed beforehand
+    planned: int | None = None,  # the most seeds there may ever be, if you want to look now and add some
 ) -> str:  # the table as plain text
     """
     Write `summary.csv`, `ablation.png`, `report.html` and `report.md` beside the trials.
@@ -475,15 +366,14 @@ def ablation_report(
 
     out, chosen, correct = Path(out), choose_techniques(techniques), read_correct(out, trials)
     confidence = _look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
-    pairs = comparisons(chosen)
-    summary = summarize(
-        trials, BASELINE, margin=margin, pairs=pairs, correct=correct, confidence=confidence
-    )
+    about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
+    notes = _notes(about, choice, out, confidence)
+    among = {"margin": margin, "pairs": comparisons(chosen), "correct": correct, "confidence": confidence}
+    summary = summarize(trials, BASELINE, **among)
     figure = Figure(figsize=(9, 5.5 + 0.5 * len(summary)))
     upper, lower = figure.subplots(2, 1, height_ratios=[1.4 + 0.5 * len(summary), 3.2])
-    plot_ablation(summary, margin, upper, confidence=confidence)
+    plot_ablation(summary, margin, upper)
     plot_costs(trials, ax=lower)
-    about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
     failed = read_trials(out, failed=True)
     if len(failed):
         failed = failed[failed["technique"].isin([t.recipe for t in chosen])]
@@ -498,8 +388,7 @@ def ablation_report(
         settings={name: _format_value(value) for name, value in about.items()},
         command=command,
         failed=failed,
-        confidence=confidence,
-        notes=(notes := _notes(about, choice, out, confidence)),
+        notes=notes,
         together=interaction_table(_interactions(trials, chosen, correct, margin)),
     )
-    return "\n".join([format_table(summary, confidence), *notes])
+    return "\n".join([format_table(summary), *notes])

@@ -404,7 +404,7 @@ QUESTIONS: dict[str, Question] = {
     "02.pretrained": Question(
         "choice",
         "You take a network with trained weights and train it further on your photos. Which mean and standard"
-        " deviation do you reference_normalize your photos with?",
+        " deviation do you normalize your photos with?",
         answer="c",
         choices={
             "a": "Those of your photos.",
@@ -416,7 +416,7 @@ QUESTIONS: dict[str, Question] = {
             "Its weights expect the numbers that they were trained on. Often these are ImageNet's statistics,"
             " but not always: its documentation or configuration says."
         ),
-        hint="Whose habits matter here, your photos' or the weights'?",
+        hint="Which photos have the weights adapted to?",
         mistakes=(
             (
                 "a",
@@ -458,7 +458,7 @@ QUESTIONS: dict[str, Question] = {
                 "b",
                 (
                     "Then something of the validation photos has gone into the model. The harm is small here,"
-                    " but the habit isn't."
+                    " but with other steps it can be large."
                 ),
             ),
             (
@@ -519,6 +519,28 @@ QUESTIONS: dict[str, Question] = {
             ),
         ),
         inputs=_batches_and_statistics,
+    ),
+    "02.scale": Question(
+        "choice",
+        "Without batch norm and with He's first weights, photos from 0 to 255 came to 41% and normalized ones to"
+        " 54%. With PyTorch's smaller first weights it was the other way round: 50% and 37%. What explains both?",
+        answer="b",
+        choices={
+            "a": "Four seeds are too few: one of the two results must be an accident.",
+            "b": "Unit and first weights together set the scale of the values inside.",
+            "c": "Photos from 0 to 255 hold more information, which only a network with small weights can use.",
+            "d": "He's first weights were made for networks with batch norm.",
+        },
+        why=(
+            "Values inside the network are products of pixels and weights. Small weights make them fade, and large"
+            " pixels make up for that; with He's weights the same pixels make them too large."
+        ),
+        hint="What does a layer compute from pixels and weights, and how large is the result?",
+        mistakes=(
+            ("a", "Four seeds are few, but 13 points each way are far more than seeds differ by. Look at the dots."),
+            ("c", "All units hold the same information: one can be computed from the other."),
+            ("d", "They were made for networks without it, and keep the scale of the values from layer to layer."),
+        ),
     ),
     "02.statistics": Question(
         "function",
@@ -902,50 +924,44 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.sure": Question(
         "choice",
-        "Why does MixUp keep a network from being too sure?",
+        "Why does MixUp make a network less confident?",
         answer="b",
         choices={
-            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values.",
-            "b": (
-                "It is asked for shares like 0.7 and 0.3, which it can only give by not being sure; and it never sees"
-                " the same mix twice, so it can't learn the answers by heart."
-            ),
-            "c": "The loss is divided by two, because there are two labels.",
-            "d": "It adds noise to the weights.",
+            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values, which give smaller logits.",
+            "b": "The loss of a mixture is lowest where the probabilities are the shares, such as 0.7 and 0.3.",
+            "c": "The loss is divided by two because there are two labels, so the network learns half as fast.",
+            "d": "It adds noise to the weights, and noise makes every answer less certain.",
         },
         why=(
-            "The loss of a mixed label is lowest where the probabilities are the shares. To be surer than that costs"
-            " something in every batch, all training long."
+            "To be more confident than the shares costs something in every batch. And no mixture comes twice, so there is"
+            " nothing to memorize."
         ),
         hint="For which probabilities is the loss of the label 0.7 and 0.3 lowest?",
         mistakes=(
-            ("a", "A mix of two photos has the same mean brightness as the two. Look at the labels instead."),
+            ("a", "A mixture of two photos has the same mean brightness as the two. Look at the labels instead."),
             ("c", "The two losses are weighted with λ and 1 − λ, which sum to 1."),
             ("d", "The weights aren't touched. What changes are photos and labels."),
         ),
     ),
     "05.short": Question(
         "choice",
-        "Five epochs with MixUp end with a worse accuracy than five without. What is the best explanation?",
+        "Look at the lesson's table. You can afford ten epochs on photos like these. What does the study say about MixUp?",
         answer="c",
         choices={
-            "a": "There must be a fault in the code: a good technique never makes it worse.",
-            "b": "Each epoch has half as many photos, as two are mixed into one.",
-            "c": (
-                "Mixed photos are harder, so learning is slower; and what MixUp prevents, learning by heart, hasn't"
-                " begun yet after five epochs."
-            ),
-            "d": "The validation photos are mixed as well.",
+            "a": "Use it: at 80 epochs it was ahead by 2.4 points, and what helps in the long run helps in the short.",
+            "b": "It can't tell: the interval of the row for 40 epochs contains zero.",
+            "c": "Leave it out: it cost 6 points there, and the interval lies below zero.",
+            "d": "Use it with half the α, which makes half of the difference and turns the sign.",
         },
         why=(
-            "A remedy for learning by heart costs something from the first epoch on, and pays only when there is"
-            " something to remedy. Whether that comes at 40 epochs or never has to be measured."
+            "The row for 10 epochs says -6.0 points, settled. A remedy for memorizing costs something from the first epoch"
+            " on, and after ten epochs there was little to remedy."
         ),
-        hint="What is MixUp a remedy for? Is the illness there after five epochs?",
+        hint="Which row of the table is about your case?",
         mistakes=(
-            ("a", "Most techniques have a price. Which one does this have, and when is it paid back?"),
-            ("b", "Each photo is mixed with a partner and stays in its place: as many photos as before."),
-            ("d", "They aren't: `run_valid` is off in the callback, and a test in this lesson looks at it."),
+            ("a", "The sign changes with the length: that is what the figure shows."),
+            ("b", "That row is about 40 epochs. Yours has an interval of its own."),
+            ("d", "Only α = 0.4 was measured. A smaller α may cost less, but nobody has looked."),
         ),
     ),
     "05.harder": Question(
@@ -953,19 +969,19 @@ QUESTIONS: dict[str, Question] = {
         "Somebody says: I can't tell what is on this mixed photo, so its label must be wrong. What do you answer?",
         answer="a",
         choices={
-            "a": "It's harder for people, too; and the label doesn't say one class, but how much of each is there.",
-            "b": "Right: mixed photos should be left out of the loss.",
-            "c": "Right: the label should be the class with the larger share.",
+            "a": "The label doesn't name one thing. It says how much of each is there.",
+            "b": "Right: mixed photos that people can't recognize should be left out of the loss.",
+            "c": "Right: the label should be the class with the larger share, which is what people would see.",
             "d": "The label is a number between the two class numbers, so it is exact.",
         },
         why=(
-            "The label is a pair of shares, as the photo is a pair of photos. With only the larger class as the label,"
-            " the network would be asked to be sure about a photo in which something else is visible."
+            "The label is a pair of shares, as the photo is a pair of photos. With the larger class alone as its label, the"
+            " network would be asked to be confident about a photo in which something else is visible."
         ),
         hint="What does the label of a mixed photo say?",
         mistakes=(
-            ("b", "Then nothing would be learned from them. What can be said about a mix that is true?"),
-            ("c", "Then it would be asked for 100 % of one thing where two can be seen."),
+            ("b", "Then nothing would be learned from them. What can be said about a mixture that is true?"),
+            ("c", "Then it would be asked for 100% of one thing where two can be seen."),
             ("d", "Class numbers have no in-between: 1 isn't half-way between cat (0) and owl (2)."),
         ),
     ),
@@ -986,7 +1002,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.mixup": Question(
         "function",
-        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the one before it"
+        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the previous one"
         " in the batch, the first with the last: λ of itself, 1 − λ of the other.",
         answer=reference_mixup,
         why="x.roll(1, 0) has in each place the image before. The shares need three more dimensions to spread over an image.",

@@ -201,7 +201,7 @@ def test_rows_that_cannot_be_used_are_named(folder, row, message):
 
 
 def test_tables_that_cannot_be_read(folder):
-    with pytest.raises(ValueError, match="no column 'label'; its columns are path, kind"):
+    with pytest.raises(ValueError, match="no column of classes; its columns are path, kind. Name it, label_col="):
         ImageSet.from_csv(write_table(folder, "path,kind", "cat/0.png,cat"))
     with pytest.raises(ValueError, match="no rows"):
         ImageSet.from_csv(write_table(folder, "path,label"))
@@ -394,10 +394,10 @@ def test_a_kill_in_the_middle_never_leaves_a_bad_cache(large_folder):
     photos = cache_dir() / "photos"
     for stop, at in (("fit_photo", 0), ("fit_photo", 150), ("fit_photo", 299), ("os.rename", 0)):
         child = subprocess.Popen(decoding(large_folder, 128, stop, at), stdout=subprocess.PIPE)
-        assert child.stdout.read(5) == b"there"
+        said = child.stdout.read(5)
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        assert list(photos.iterdir()) and all(".making-" in made.name for made in photos.iterdir())
+        assert said == b"there" and list(photos.iterdir()) and all(".making-" in made.name for made in photos.iterdir())
     found = ImageSet.from_folder(large_folder)
     expected = np.stack([np.asarray(read_photo(path).resize((128, 128), Image.Resampling.BILINEAR)) for path in found.paths[:2]])
     made = decode(found, 128)
@@ -594,10 +594,16 @@ def test_no_worker_processes(folder):
     assert image_dataloaders(ImageSet.from_folder(folder), 16, 4).train.fake_l.num_workers == 0
 
 
-@pytest.mark.parametrize("settings", [{"size": 0}, {"size": 2.5}, {"batch_size": 0}, {"seed": -1}, {"batch_size": True},
+@pytest.mark.parametrize("settings", [{"size": 0}, {"batch_size": 0}, {"seed": -1},
                                       {"augment": Augment(min_area=2)}, {"augment": Augment(max_ratio=0.5)}, {"augment": Augment(flip=3)}])
 def test_settings_out_of_range(folder, settings):
     with pytest.raises(ValueError, match=f"(?i){next(iter(settings))}"):
+        image_dataloaders(ImageSet.from_folder(folder), **settings)
+
+
+@pytest.mark.parametrize("settings", [{"size": 2.5}, {"size": "64"}, {"batch_size": True}, {"seed": None}, {"normalize": "yes"}])
+def test_settings_of_a_wrong_kind(folder, settings):
+    with pytest.raises(TypeError, match=f"{next(iter(settings))}="):
         image_dataloaders(ImageSet.from_folder(folder), **settings)
 
 
@@ -712,7 +718,7 @@ def test_the_environment_chooses_the_set(folder, monkeypatch):
         load_images("no such set")
 
 
-CLOTHING = Path(__file__).resolve().parent.parent.parent / "shared/data/clothing-160"
+CLOTHING = Path(__file__).resolve().parent.parent.parent.parent / "shared/data/clothing-160"
 
 
 @pytest.mark.skipif(not CLOTHING.is_dir(), reason="clothing-160, real photos, is not here")
@@ -720,3 +726,67 @@ def test_real_photos():
     found = ImageSet.from_folder(CLOTHING)
     assert (len(found), len(found.indices("train")), len(found.classes)) == (3781, 3068, 10)
     assert set(found.check(progress=False).problem) <= {"duplicate", "on both sides of the split", "extreme"}
+
+
+# --- fastai's own calls
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from fastai.learner import Learner
+    from fastai.losses import CrossEntropyLossFlat
+    from tiny_photos import draw
+
+    images = draw(tmp_path_factory.mktemp("tiny"))
+    loaders = image_dataloaders(images, size=16, batch_size=8)
+    learn = Learner(loaders, small_resnet(2, 4), loss_func=CrossEntropyLossFlat())
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1)
+    return learn, images
+
+
+def test_fastai_interprets_what_it_trained(trained):
+    import matplotlib.pyplot as plt
+    from fastai.vision.all import ClassificationInterpretation  # chapter 2 of the book imports all of it
+
+    learn, images = trained
+    with learn.no_bar():
+        interpretation = ClassificationInterpretation.from_learner(learn)
+        interpretation.plot_top_losses(3)
+        interpretation.show_results([0, 1])
+        plt.close("all")
+        photos, probs, labels, _, losses = interpretation[[2, 5]]
+    assert labels.tolist() == images.labels[images.indices("valid")][[2, 5]].tolist()
+    assert photos.shape == (2, 3, 16, 16) and probs.shape == (2, 2) and losses.shape == (2,)
+
+
+@pytest.mark.parametrize("kind", ["path", "Pillow", "array", "tensor"])
+def test_fastai_predicts_one_photo_however_it_comes(trained, kind):
+    learn, images = trained
+    row = images.indices("valid")[0]
+    picture = read_photo(images.paths[row])
+    array = np.asarray(picture)
+    item = {"path": images.paths[row], "Pillow": picture, "array": array, "tensor": torch.tensor(array).permute(2, 0, 1)}[kind]
+    with learn.no_bar():
+        name, label, probs = learn.predict(item)
+        expected = learn.get_preds()[0][0]
+    torch.testing.assert_close(probs, expected)
+    assert name == images.classes[int(label)] and int(label) == int(expected.argmax())
+
+
+def test_fastai_test_time_augmentation_varies_the_validation_photos(trained):
+    learn, _ = trained
+    with learn.no_bar():
+        plain, labels = learn.get_preds()
+        (varied, same), targets = learn.tta(n=2, beta=None)
+    assert not torch.allclose(varied, plain, atol=1e-6) and varied.shape == plain.shape
+    torch.testing.assert_close(same, plain)
+    assert targets.tolist() == labels.tolist()
+    assert learn.dls.valid.dataset.split_idx == 1 and labels.tolist() == learn.get_preds()[1].tolist()
+
+
+def test_labels_that_are_not_known_are_asked_for_in_vain(trained, tmp_path):
+    learn, images = trained
+    known = learn.dls.test_dl(images.paths[:2], with_labels=True)
+    assert next(iter(known))[1].tolist() == images.labels[:2].tolist()
+    with pytest.raises(ValueError, match="No labels are known for .*new.png"):
+        learn.dls.test_dl([images.paths[0], tmp_path / "new.png"], with_labels=True)

@@ -5,6 +5,7 @@ import ast
 import io
 import os
 import pickle
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 
 from lessonkit.foundation.files import cache_dir
 from lessonkit.photos import photo_cache
-from lessonkit.photos.photo_cache import cached_photos, clear_cache, fingerprint
+from lessonkit.photos.photo_cache import cached_photos, clear_cache, digests, fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -196,3 +197,45 @@ def test_no_module_unpickles_evaluates_or_uses_a_shell(path):
             for word, safe in (("allow_pickle", False), ("shell", False), ("weights_only", True)):
                 assert word not in words or getattr(words[word], "value", None) is safe, f"line {node.lineno}: {word}"
             assert name != "torch.load" or "weights_only" in words, f"line {node.lineno}"
+
+
+# --- content decides
+
+
+def test_two_files_of_equal_size_and_time_that_change_places(paths):
+    before = cached_photos(paths, 8, progress=False)[0].copy()
+    for path in paths[:2]:
+        os.utime(path, ns=(10**18, 10**18))
+    digests(paths)  # noted
+    content = [path.read_bytes() for path in paths[:2]]
+    size = max(map(len, content))
+    for path, other in zip(paths[:2], reversed(content)):
+        path.write_bytes(other.ljust(size, b"\0"))
+        os.utime(path, ns=(10**18, 10**18))
+    after = cached_photos(paths, 8, progress=False)[0]
+    assert same(after[0], before[1]) and same(after[1], before[0]) and same(after[2:], before[2:])
+
+
+def test_a_copied_folder_is_not_decoded_again(paths, tmp_path, monkeypatch):
+    cached_photos(paths, 8, progress=False)
+    copies = [Path(shutil.copy(path, tmp_path / f"copy of {path.name}")) for path in paths]
+    monkeypatch.setattr(photo_cache, "read_photo", lambda *args, **kwargs: pytest.fail("decoded again"))
+    assert same(cached_photos(copies, 8, progress=False)[0], cached_photos(paths, 8, progress=False)[0])
+
+
+def test_a_file_is_read_once_and_again_when_it_changed(paths, monkeypatch):
+    monkeypatch.setattr(photo_cache, "SETTLED", -1.0)  # as if they had been changed long ago
+    first = digests(paths)
+    read, real = [], photo_cache._digest
+    monkeypatch.setattr(photo_cache, "_digest", lambda path: read.append(path) or real(path))
+    assert digests(paths) == first and read == []
+    paths[1].write_bytes(paths[1].read_bytes() + b"\0")
+    assert [a == b for a, b in zip(digests(paths), first)] == [True, False, True, True, True] and read == [paths[1]]
+
+
+def test_damaged_notes_of_digests_count_as_none(paths, monkeypatch):
+    monkeypatch.setattr(photo_cache, "SETTLED", -1.0)
+    first = digests(paths)
+    for note in (cache_dir() / "digests").iterdir():
+        note.write_text("[1, 2", encoding="utf-8")
+    assert digests(paths) == first

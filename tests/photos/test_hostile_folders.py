@@ -160,8 +160,8 @@ def read(folder, content, **options):
 @pytest.mark.parametrize("content, options", [
     (TABLE, {}), (b"\xef\xbb\xbf" + TABLE.encode(), {}), (TABLE.replace("\n", "\r\n"), {}), (TABLE.replace("\n", "\r"), {}),
     (TABLE.encode("utf-16"), {"encoding": "utf-16"}), (TABLE.replace("cat/", "cat\\"), {}), (TABLE.rstrip("\n"), {}),
-    (TABLE.replace(",cat", ',"cat"'), {}), ("more," + TABLE.replace("\n", "\nx,")[:-2], {}),
-], ids=["plain", "mark", "crlf", "cr", "utf-16", "backslashes", "no end", "quotes", "more columns"])
+    (TABLE.replace(",cat", ',"cat"'), {}), (TABLE.replace(",", ";"), {}), (TABLE.replace(",", "\t"), {}), ("more," + TABLE.replace("\n", "\nx,")[:-2], {}),
+], ids=["plain", "mark", "crlf", "cr", "utf-16", "backslashes", "no end", "quotes", "semicolons", "tabs", "more columns"])
 def test_tables_in_other_forms(folder, content, options):
     found = read(folder, content, **options)
     assert [path.name for path in found.paths] == [f"{number}.png" for number in range(8)] and found.classes == ["cat", "dog"]
@@ -169,11 +169,10 @@ def test_tables_in_other_forms(folder, content, options):
 
 @pytest.mark.parametrize("content, options, words", [
     (TABLE.encode("utf-16"), {}, "pass its encoding"), (TABLE, {"encoding": "none"}, "encoding='none'"),
-    (TABLE.replace(",", ";"), {}, "no column 'path'"), (TABLE.replace(",", "\t"), {}, "no column 'path'"),
     (TABLE + "cat/0.png,cat,more\n", {}, "can't be read"), (TABLE + '"cat/0.png,cat\n', {}, "can't be read"),
     (TABLE + "cat/0.png\n", {}, "nothing in column 'label'"), (TABLE + "\n", {}, "line 10"), (TABLE + "a\0b,cat\n", {}, "line 10"),
     (TABLE + "x" * 5000 + ",cat\n", {}, "line 10"), (TABLE + "cat,cat\n", {}, "line 10"), (TABLE.replace("dog\n", "cat\n"), {}, "Only one class"),
-    (TABLE, {"path_col": None}, "no column None"), (TABLE, {"label_col": 0}, "no column 0"), (TABLE, {"valid_col": "v"}, "no column 'v'"),
+    (TABLE, {"label_col": 0}, "no column 0"), (TABLE, {"valid_col": "v"}, "no column 'v'"),
     (bytes(range(256)) * 9, {}, "pass its encoding|can't be read"), (b"   \n \n", {}, "no column"),
     ('"pa\nth",label\nx,y\n', {}, "pa.+nth"),
 ])

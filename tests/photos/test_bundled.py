@@ -93,15 +93,16 @@ def test_a_near_copy_keeps_size_and_differs():
 
 
 @pytest.mark.parametrize(
-    "options, words",
+    "options, error, words",
     [
-        ({"n_train": 9}, "n_train"), ({"n_valid": 10.5}, "n_valid"), ({"size": 4}, "size"), ({"seed": -1}, "seed"),
-        ({"label_noise": 1.5}, "label_noise"), ({"label_noise": True}, "label_noise"), ({"near_duplicates": 0.6}, "near_duplicates"),
-        ({"n_train": 10, "near_duplicates": 0.5}, "original"),
+        ({"n_train": 9}, ValueError, "n_train"), ({"n_valid": 10.5}, TypeError, "n_valid"), ({"size": 4}, ValueError, "size"),
+        ({"seed": -1}, ValueError, "seed"), ({"label_noise": 1.5}, ValueError, "label_noise"),
+        ({"label_noise": True}, TypeError, "label_noise"), ({"near_duplicates": 0.6}, ValueError, "near_duplicates"),
+        ({"n_train": 10, "near_duplicates": 0.5}, ValueError, "original"),
     ],
 )  # fmt: skip
-def test_options_that_make_no_sense_draw_nothing(tmp_path, options, words):
-    with pytest.raises(ValueError, match=words):
+def test_options_that_make_no_sense_draw_nothing(tmp_path, options, error, words):
+    with pytest.raises(error, match=words):
         make_bundled(tmp_path / "new", **(SMALL | options))
     assert not list(tmp_path.iterdir())
 
