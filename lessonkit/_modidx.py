@@ -305,6 +305,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'lessonkit/foundation/plots.py'),
                                             'lessonkit.foundation.plots._png': ( 'foundation/plots.html#_png',
                                                                                  'lessonkit/foundation/plots.py'),
+                                            'lessonkit.foundation.plots.answers_below': ( 'foundation/plots.html#answers_below',
+                                                                                          'lessonkit/foundation/plots.py'),
                                             'lessonkit.foundation.plots.as_pictures': ( 'foundation/plots.html#as_pictures',
                                                                                         'lessonkit/foundation/plots.py'),
                                             'lessonkit.foundation.plots.label_bars': ( 'foundation/plots.html#label_bars',

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ORANGE', 'SKY_BLUE', 'GREEN', 'YELLOW', 'BLUE', 'VERMILION', 'PURPLE', 'BLACK', 'PALETTE', 'GREY', 'as_pictures',
            'to_rgb', 'shorten', 'show_images', 'sample_photos', 'label_bars', 'show_labels', 'show_normalized',
-           'with_slider']
+           'with_slider', 'answers_below']
 
 # %% ../../nbs/foundation/plots.ipynb #6b4cb242
 ORANGE, SKY_BLUE, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
@@ -392,3 +392,35 @@ def _png(figure: Figure) -> bytes:
     figure.savefig(file, format="png", bbox_inches="tight", dpi=100)
     plt.close(figure)
     return file.getvalue()
+
+# %% ../../nbs/foundation/plots.ipynb #c2486f00
+def answers_below(
+    pictures: Sequence[Any],  # each (C, H, W); sizes may differ
+    answers: Sequence[Any],  # probabilities for each picture, (C,), and then one answer more
+    names: Sequence[str],  # of the pictures, and of that answer
+    classes: Sequence[str],  # C names
+    highlight: int | str | None = None,  # the class to mark
+    top: int = 3,  # bars at most; one more holds the rest
+    columns: int = 7,  # pictures in a row, at most
+) -> Figure:
+    """Draw pictures with the bars of `label_bars` below, and at the end the bars of one answer more."""
+    from matplotlib import pyplot as plt
+
+    columns = min(columns, len(answers))
+    rows = -(-len(answers) // columns)
+    figure, axes = plt.subplots(2 * rows, columns, figsize=(1.8 * columns, 2.4 * rows), squeeze=False,
+                                layout="constrained", height_ratios=[1.3, 1] * rows)
+    figure.get_layout_engine().set(h_pad=0.02, w_pad=0.03, hspace=0, wspace=0)
+    for axis in axes.flat:
+        axis.axis("off")
+    for place, (answer, name) in enumerate(zip(answers, names)):
+        above, below = axes[2 * (place // columns) :, place % columns][:2]
+        if place < len(pictures):
+            above.imshow(as_pictures(pictures[place])[0], cmap="gray")
+            above.set_title(name, fontsize=9, parse_math=False)
+            above.set_anchor("S")
+        else:
+            above.text(0.5, 0.05, name, ha="center", fontweight="bold", transform=above.transAxes)
+        below.axis("on")
+        label_bars(below, answer, classes, highlight, top, letters=9)
+    return figure

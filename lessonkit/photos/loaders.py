@@ -132,7 +132,7 @@ class ImageLoader(TfmdDL):
     ):
         kwargs["num_workers"] = 0
         self.generators = SimpleNamespace(
-            **{name: torch.Generator() for name in ("order", "augment", "technique")}
+            **{name: torch.Generator("cpu") for name in ("order", "augment", "technique")}
         )
         self.augment, self.in_training = augment, in_training
         self.seed, self.epoch, self.last_indices = seed, 0, None
@@ -186,7 +186,7 @@ class ImageLoader(TfmdDL):
     def get_idxs(self) -> list[int]:
         """The rows of this epoch, in their order."""
         return (
-            torch.randperm(self.n, generator=self.generators.order).tolist()
+            torch.randperm(self.n, generator=self.generators.order, device="cpu").tolist()
             if self.shuffle
             else list(range(self.n))
         )

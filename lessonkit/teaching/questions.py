@@ -685,6 +685,28 @@ QUESTIONS: dict[str, Question] = {
             ("d", "Accuracy on training photos tells how well the network remembers them."),
         ),
     ),
+    "03.study": Question(
+        "choice",
+        "In the lesson's study at 64 px, all for the same pixels as five epochs: 64 px throughout has 63.5% right, growing from"
+        " 32 to 64 px 66.0%, 48 px throughout 69.0%. What does that say about growing?",
+        answer="b",
+        choices={
+            "a": "The network needs sharp images at the end, and growing gives it both small and sharp ones.",
+            "b": "Smaller images helped, and growing did not.",
+            "c": "Growing is the best of the three when the budget is short.",
+            "d": "Nothing: the three networks weren't trained for the same number of epochs.",
+        },
+        why=(
+            "Growing beats full size because small images leave time for more epochs. A smaller size throughout uses the budget"
+            " better still: it beats growing by 3.0 points."
+        ),
+        hint="Put the three in order. What do the first two have in common that the last one lacks?",
+        mistakes=(
+            ("a", "Then it should beat 48 px throughout, which is never that sharp. Does it?"),
+            ("c", "It beats full size. And the third one?"),
+            ("d", "Equal pixels is the fair cost here: more epochs are what the small images buy."),
+        ),
+    ),
     "03.judged": Question(
         "choice",
         "A large network was trained at 224 px, on random crops resized to 224 px. On whole photos it is a little better at"
