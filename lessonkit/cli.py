@@ -12,27 +12,31 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
-from .photos.image_set import ImageSet
+from fastcore.docments import docments
+
+from .study.settings import SEEDS, Settings
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'main']
 
 # %% ../nbs/cli.ipynb #b239f3c7
-EXAMPLES = """examples:
+EXAMPLES = f"""examples:
   lessonkit ablate photos
-      every technique, 3 seeds, into the new folder ablation-photos; says first how long it will take
-  lessonkit ablate photos --techniques normalization --seeds 5 --size 64 --epochs 5 --out study
+      every technique, {SEEDS} seeds, into the new folder ablation-photos; says first how long it will take
+  lessonkit ablate photos --techniques normalization --seeds 10 --size 64 --epochs 5 --out study
       one technique; start it again to go on where it stopped, or with more seeds to be more certain
   lessonkit ablate photos --size 32 --epochs 2
       a quick look
-  lessonkit ablate photos --techniques mixup,mixup+tta,mine --techniques-from my.py --seeds 5
+  lessonkit ablate photos --techniques mixup,mixup+tta,mine --techniques-from my.py
       a combination, and a technique of your own: my.py has a line like  mine = Technique("mine", loss=MyLoss)
   lessonkit ablate photos --model resnet18 --pretrained --size 96 --epochs 3
       another network: of torchvision or timm, or a function of yours, --model my.py:make_model
   lessonkit ablate photos --choose
-      which is best? decided on a part of the training photos, then judged once on the validation photos
+      which is best? decided on a part of the training photos, then evaluated once on the validation photos
   lessonkit ablate photos --subset 0.1
       trains on a tenth of the training photos, chosen to stand for all; into ablation-photos-subset-0.1
 
@@ -48,7 +52,8 @@ Each command shows more of them: lessonkit ablate --help
 """
 SUBSET_EXAMPLES = """examples:
   lessonkit subset photos --n 300
-      300 training photos that stand for all, copied with all validation photos into the new folder subset-photos
+      300 training photos that stand for all, copied with all validation photos into the new folder
+      subset-photos
   lessonkit subset photos --n 0.1 --out small --how hardlink
       a tenth of them, with no second copy on the disk
   lessonkit subset photos --n 300 --features photos.npy
@@ -57,21 +62,24 @@ SUBSET_EXAMPLES = """examples:
 DIR becomes a folder as Imagenette has it, with train/, val/ and subset.json, which says how it was made;
 with --how csv it gets the table photos.csv and subset.json, and the photos stay where they are.
 """
-METHODS = ("facility_location", "k_center", "herding", "random")  # of `subset_selection`, which is heavy to import
+METHODS = ("facility_location", "k_center", "herding", "random")  # of `subset_selection`, slow to import
+
+
+def _whole_number(text: str, least: int) -> int:
+    """A whole number, for argparse."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least {least}")
+    return int(text)
 
 
 def _positive(text: str) -> int:
     """A whole number of 1 or more, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least 1")
-    return int(text)
+    return _whole_number(text, 1)
 
 
 def _seed(text: str) -> int:
     """A whole number of 0 or more, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least 0")
-    return int(text)
+    return _whole_number(text, 0)
 
 
 def _amount(text: str) -> int | float:
@@ -83,7 +91,8 @@ def _amount(text: str) -> int | float:
     except ValueError:
         share = 0.0
     if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least 1, or a share such as 0.1")
+        wanted = "a whole number, at least 1, or a share such as 0.1"
+        raise argparse.ArgumentTypeError(f"{text!r} must be {wanted}")
     return share
 
 
@@ -103,71 +112,97 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_photos(command: argparse.ArgumentParser) -> None:
-    """What every command asks about the photos; `_load` reads it."""
-    command.add_argument("folder", metavar="FOLDER", help="photos: a folder, a .csv, or the name of a set ('bundled')")
-    command.add_argument("--skip-damaged", action="store_true", help="check all photos first, leave out those that can't be read")
+def _add_command(
+    commands: argparse._SubParsersAction, name: str, help: str, description: str, examples: str
+) -> argparse.ArgumentParser:
+    """A command, with what every one asks about the photos; `_load` reads it."""
+    command = commands.add_parser(
+        name, help=help, description=description, epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    photos = "photos: a folder, a .csv, or the name of a set ('bundled')"
+    command.add_argument("folder", metavar="FOLDER", help=photos)
+    skip = "check all photos first, leave out those that can't be read"
+    command.add_argument("--skip-damaged", action="store_true", help=skip)
+    return command
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    """An option for each field of `Settings`, with its type, its default, and the comment behind it."""
+    kinds, comments = get_type_hints(Settings), docments(Settings)
+    parse = {int: _positive, float: float, str: str}
+    for field in fields(Settings):
+        name, kind = "--" + field.name.replace("_", "-"), kinds[field.name]
+        told = f"{comments[field.name]} (default: {field.default})"
+        if kind is bool:
+            command.add_argument(name, action="store_true", help=comments[field.name])
+        elif choices := get_args(kind):
+            command.add_argument(name, choices=choices, default=field.default, help=told)
+        else:
+            metavar = {int: "N", float: "X", str: "NAME"}[kind]
+            command.add_argument(name, type=parse[kind], default=field.default, metavar=metavar, help=told)
 
 
 def _add_ablate(commands: argparse._SubParsersAction) -> None:
     """What can be typed after `lessonkit ablate`."""
-    one = commands.add_parser(
+    one = _add_command(
+        commands,
         "ablate",
-        help="train with and without each technique, several times, and compare",
-        description="Train a small network with and without each technique, all else equal, with several seeds, "
-        "and say which technique helps, what it costs, and how sure that is.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "train with and without each technique, several times, and compare",
+        "Train a small network with and without each technique, all else equal, with several seeds, "
+        "and say which technique helps, what it costs, and how certain that is.",
+        EXAMPLES,
     )
-    _add_photos(one)
     add = one.add_argument
-    add("--techniques", metavar="A,B", help="which techniques, and combinations such as mixup+tta (default: all)")
-    add("--techniques-from", metavar="FILE", help="a Python file that defines more techniques, lessonkit.study.techniques.Technique")
-    add("--choose", action="store_true", help="choose the best technique on a part of the training photos, then judge that one")
-    add("--seeds", type=_positive, default=3, metavar="N", help="trainings of each (default: 3)")
+    add("--techniques", metavar="A,B",
+        help="which techniques, and combinations such as mixup+tta (default: all)")
+    add("--techniques-from", metavar="FILE",
+        help="a Python file that defines more techniques, lessonkit.study.techniques.Technique")
+    add("--choose", action="store_true",
+        help="choose the best technique on a part of the training photos, then evaluate that one")
+    add("--seeds", type=_positive, default=SEEDS, metavar="N",
+        help="training runs of each (default: %(default)s)")
     add("--planned", type=_positive, metavar="N",
-        help="look now, add seeds later: the most seeds there may ever be; widens the intervals as that needs")
-    add("--size", type=_positive, default=64, metavar="PX", help="side of the pictures (default: 64)")
-    add("--epochs", type=_positive, default=5, metavar="N", help="length of a training (default: 5)")
+        help="look now, add seeds later: the most seeds there may ever be; widens the intervals as needed")
     add("--out", metavar="DIR", help="where results go (default: ablation-FOLDER, here)")
-    add("--batch-size", type=_positive, default=64, metavar="N", help="photos a step (default: 64)")
-    add("--model", default="small_resnet", metavar="NAME",
-        help="the network: one of torchvision's or timm's, or FILE.py:FUNCTION (default: small_resnet)")
-    add("--pretrained", action="store_true", help="start from the network's trained weights")
-    add("--width", type=_positive, default=32, metavar="N", help="width of small_resnet (default: 32)")
-    add("--cost", choices=("pixels", "epochs", "seconds"), default="pixels",
-        help="what is equal for all techniques: pixels trained on, epochs, seconds (default: %(default)s)")
-    add("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    add("--jobs", type=_positive, metavar="N", help="trainings side by side (default: one a core, at most 4; 1 on other devices)")
-    add("--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers see the photos")
+    add("--jobs", type=_positive, metavar="N",
+        help="training runs side by side (default: one a core, at most 4; 1 on other devices)")
+    add("--cluster", metavar="ADDRESS",
+        help="a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers see the photos")
     add("--margin", type=float, default=1.0, metavar="POINTS",
         help="smallest difference in accuracy that matters to you, in percentage points (default: 1)")
     add("--subset", type=_amount, metavar="N",
-        help="train on so many training photos only, or on a share such as 0.1, chosen to stand for all (default: all)")
+        help="train on so many training photos only, or on a share such as 0.1, "
+        "chosen to stand for all (default: all)")
+    _add_settings(one)
     one.set_defaults(run=_ablate, stopped=_stopped, smaller="--width, --size or --batch-size")
 
 
 def _add_subset(commands: argparse._SubParsersAction) -> None:
     """What can be typed after `lessonkit subset`."""
-    one = commands.add_parser(
+    one = _add_command(
+        commands,
         "subset",
-        help="choose a few training photos that stand for all",
-        description="Choose training photos that stand for all of them, and write them with all validation photos as a set "
-        "of their own, on which experiments are quick.",
-        epilog=SUBSET_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "choose a few training photos that stand for all",
+        "Choose training photos that stand for all of them, and write them with all validation photos "
+        "as a set of their own, on which experiments are quick.",
+        SUBSET_EXAMPLES,
     )
-    _add_photos(one)
     add = one.add_argument
-    add("--n", type=_amount, required=True, metavar="N", help="how many training photos, or a share such as 0.1")
+    add("--n", type=_amount, required=True, metavar="N",
+        help="how many training photos, or a share such as 0.1")
     add("--out", metavar="DIR", help="where the set goes (default: subset-FOLDER, here)")
-    add("--method", choices=METHODS, default=METHODS[0], help="how photos are chosen (default: %(default)s)")
+    add("--method", choices=METHODS, default=METHODS[0],
+        help="how photos are chosen (default: %(default)s)")
     add("--balance", choices=("proportional", "equal", "none"), default="proportional",
-        help="how many of each class: as in all photos, equally many, or whatever comes (default: %(default)s)")
+        help="how many of each class: as in all photos, equally many, or whatever comes "
+        "(default: %(default)s)")
     add("--how", choices=("copy", "hardlink", "symlink", "csv"), default="copy",
         help="copies, links, or only a table of the files (default: %(default)s)")
-    add("--seed", type=_seed, default=0, metavar="N", help="another seed, another choice where chance takes part (default: 0)")
-    add("--size", type=_positive, default=64, metavar="PX", help="side of the pictures that are compared (default: 64)")
+    add("--seed", type=_seed, default=0, metavar="N",
+        help="another seed, another choice where chance takes part (default: 0)")
+    add("--size", type=_positive, default=Settings.size, metavar="N",
+        help="side of the images that are compared, in pixels (default: %(default)s)")
     add("--features", metavar="FILE", help="an .npy file to keep what was computed for each photo")
     one.set_defaults(run=_subset, stopped=_nothing_written, smaller="--size")
 
@@ -192,8 +227,8 @@ def _out_folder(
     return out
 
 
-def _load(args: argparse.Namespace) -> ImageSet:
-    """The photos that were asked for, without the damaged ones where that was asked for."""
+def _load(args: argparse.Namespace) -> Any:
+    """The photos that were asked for, an `ImageSet`; without the damaged ones where that was asked for."""
     from lessonkit.images import load_images
 
     images = load_images(args.folder)
@@ -202,8 +237,51 @@ def _load(args: argparse.Namespace) -> ImageSet:
         images = images.without_bad()
         trained = set(images.labels[images.indices("train")].tolist())
         if gone := [name for number, name in enumerate(images.classes) if number not in trained]:
-            raise ValueError(f"No undamaged training photos are left of {', '.join(gone)}: move that folder away.")
+            names = ", ".join(gone)
+            raise ValueError(f"No undamaged training photos are left of {names}: move that folder away.")
     return images
+
+
+def _techniques(args: argparse.Namespace) -> list:
+    """The techniques that were asked for."""
+    from lessonkit.study.techniques import choose_techniques, techniques_from
+
+    own = techniques_from(args.techniques_from) if args.techniques_from else ()
+    if args.techniques is None:
+        return choose_techniques(None, own)
+    names = [name.strip() for name in args.techniques.split(",") if name.strip()]
+    if not names:
+        raise ValueError("--techniques names none.")
+    return choose_techniques(names, own)
+
+
+def _check_ablate(args: argparse.Namespace) -> dict[str, Any]:
+    """What can be checked before any photo is read; returns the settings of the study."""
+    if not 0 <= args.margin <= 100:
+        raise ValueError(f"--margin {args.margin} must lie between 0 and 100 points.")
+    if args.planned is not None and args.planned < args.seeds:
+        raise ValueError(f"--planned {args.planned} must be at least --seeds {args.seeds}.")
+    settings = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    Settings(**settings)
+    folder = "ablation-{}" if args.subset is None else f"ablation-{{}}-subset-{args.subset}"
+    args.out = _out_folder(args.out, Path(args.folder), folder)
+    jobs = args.jobs or (min(4, os.cpu_count() or 1) if args.device == "cpu" else 1)
+    return settings | {"seeds": args.seeds, "jobs": jobs, "cluster": args.cluster}
+
+
+def _take_subset(args: argparse.Namespace, images: Any) -> tuple[Any, dict[str, Any] | None, str]:
+    """The photos to train on, the record of the choice, and the choice in words."""
+    from lessonkit.study.subset_study import photo_count, take_subset
+
+    if args.subset is None:
+        return images, None, ""
+    photo_count(images, args.subset)  # a wrong number is reported before anything is computed
+    args.out.mkdir(parents=True, exist_ok=True)
+    images, record = take_subset(images, args.subset, out=args.out / "features.npy")
+    words = f"{record['photos']:,} of {record['of']:,} training photos"
+    chosen = f"{words}, chosen by {record['method']}"
+    print(f"Trained on {chosen}; evaluated on all validation photos.", flush=True)
+    return images, record, words
 
 
 def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -211,56 +289,37 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     import matplotlib
 
     matplotlib.use("Agg")
-    from lessonkit.ablation import choose_best
+    from lessonkit.ablation import choose_best, run_ablation
     from lessonkit.study.report import ablation_report
-    from lessonkit.study.study import run_ablation
-    from lessonkit.study.subset_study import photo_count, take_subset
-    from lessonkit.study.techniques import choose_techniques, techniques_from
 
-    names = None if args.techniques is None else [n.strip() for n in args.techniques.split(",") if n.strip()]
-    if names == []:
-        raise ValueError("--techniques names none.")
-    techniques = choose_techniques(names, techniques_from(args.techniques_from) if args.techniques_from else ())
-    if not 0 <= args.margin <= 100:
-        raise ValueError(f"--margin {args.margin} must lie between 0 and 100 points.")
-    folder = "ablation-{}" if args.subset is None else f"ablation-{{}}-subset-{args.subset}"
-    args.out = _out_folder(args.out, Path(args.folder), folder)
-    images, record = _load(args), None
-    title = f"Which techniques help on {Path(args.folder).expanduser().resolve().name or args.folder}?"
-    if args.subset is not None:
-        photo_count(images, args.subset)  # a wrong number is told before anything is computed
-        args.out.mkdir(parents=True, exist_ok=True)
-        images, record = take_subset(images, args.subset, out=args.out / "features.npy")
-        trained_on = f"{record['photos']:,} of {record['of']:,} training photos"
-        print(f"Trained on {trained_on}, chosen by {record['method']}; judged on all validation photos.", flush=True)
-        title += f" Trained on {trained_on}."
-    if args.planned is not None and args.planned < args.seeds:
-        raise ValueError(f"--planned {args.planned} must be at least --seeds {args.seeds}.")
-    settings = {name: getattr(args, name) for name in ("seeds", "epochs", "size", "batch_size", "width", "device")}
-    settings |= {name: getattr(args, name) for name in ("model", "pretrained", "cost", "cluster")}
-    settings |= {"jobs": args.jobs or (min(4, os.cpu_count() or 1) if args.device == "cpu" else 1), "subset": record}
+    techniques = _techniques(args)
+    settings = _check_ablate(args)
+    images, record, words = _take_subset(args, _load(args))
+    settings |= {"subset": record}
     choice = None
     if args.choose:
         techniques, choice = choose_best(images, techniques, out=args.out, **settings)
         print(f"\n{choice}\n", flush=True)
     trials = run_ablation(images, techniques, out=args.out, **settings)
+    title = f"Which techniques help on {Path(args.folder).expanduser().resolve().name or args.folder}?"
     report = ablation_report(
-        images, trials, args.out, techniques, margin=args.margin / 100, title=title, choice=choice, planned=args.planned,
+        images, trials, args.out, techniques, margin=args.margin / 100, choice=choice, planned=args.planned,
+        title=title + (f" Trained on {words}." if record else ""),
         command=shlex.join(["lessonkit", *typed]),
-    )
+    )  # fmt: skip
     print(f"\n{report}\n")
     if record:
-        print(f"These trials were trained on {trained_on}, chosen by {record['method']}.")
+        print(f"These trials were trained on {words}, chosen by {record['method']}.")
     print(f"The whole report: {args.out / 'report.html'}")
     return 0 if len(trials) == args.seeds * len(techniques) else 1
 
 
 def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     """Run `lessonkit subset`; return the exit code."""
-    from lessonkit.study.subset_study import photo_count
-    from lessonkit.study.tables import format_choice
     from lessonkit.selection.features import embed
     from lessonkit.selection.subset_folder import write_subset
+    from lessonkit.study.subset_study import photo_count
+    from lessonkit.study.tables import format_choice
     from lessonkit.subset_selection import coverage, select_subset
 
     args.out = _out_folder(args.out, Path(args.folder), "subset-{}")
@@ -274,14 +333,17 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     chosen = select_subset(features, count, labels, method=args.method, balance=balance, seed=args.seed)
     covered = coverage(features, chosen.indices, labels, seed=args.seed)
     chosen = chosen.of_rows(train)
-    about = {"command": shlex.join(["lessonkit", *typed]), "method": args.method, "balance": args.balance, "seed": args.seed}
-    where = write_subset(images, chosen, args.out, how=args.how, about=about)
+    about = {"command": shlex.join(["lessonkit", *typed]), "method": args.method, "balance": args.balance}
+    where = write_subset(images, chosen, args.out, how=args.how, about=about | {"seed": args.seed})
     print(f"\n{format_choice(images, chosen.indices, covered)}\n")
     print(f"The chosen set: {where}")
     return 0
 
 # %% ../nbs/cli.ipynb #42d87208
 def _one_line(error: object) -> str:
+    """A message in one line; an error of the system with its file, and without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        error = f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -289,17 +351,18 @@ _FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """Tell our own warnings in one line, and leave out those that libraries have for their developers."""
+    """Print our own warnings in one line, and leave out those that libraries have for their developers."""
     if not issubclass(category, _FOR_DEVELOPERS):
         print(f"Warning: {_one_line(message)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def _our_warnings() -> Iterator[None]:
-    """Within, warnings look as in `_show_warning`; the processes that run trials leave the same ones out."""
+    """Within, warnings look as in `_show_warning`; the processes that run trials leave out the same."""
     kept = os.environ.get("PYTHONWARNINGS")
     ignored = [f"ignore::{category.__name__}" for category in _FOR_DEVELOPERS]
-    os.environ["PYTHONWARNINGS"] = ",".join([*ignored, kept] if kept else ignored)  # the last one that fits counts
+    # the last one that fits counts
+    os.environ["PYTHONWARNINGS"] = ",".join([*ignored, kept] if kept else ignored)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -317,7 +380,8 @@ def _stopped(out: Path | str | None) -> str:
         return "Stopped. No trial had finished."
     from lessonkit.study.trials import read_trials
 
-    return f"Stopped. {len(read_trials(out))} trials are stored in {out}: the same command goes on from there."
+    stored = f"{len(read_trials(out))} trials are stored in {out}"
+    return f"Stopped. {stored}: the same command goes on from there."
 
 
 def _nothing_written(out: Path | str | None) -> str:
@@ -328,7 +392,7 @@ def _nothing_written(out: Path | str | None) -> str:
 def main(
     argv: Sequence[str] | None = None,  # what was typed after `lessonkit`; `sys.argv` when None
 ) -> int:  # exit code: 0 fine, 1 some trials failed, 2 bad input, 130 stopped by Ctrl-C
-    """The command `lessonkit`."""
+    """Run the command `lessonkit`."""
     typed = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -344,14 +408,24 @@ def main(
             sys.stdout = open(os.devnull, "w")
             return 1
         except (ValueError, OSError, OverflowError, MemoryError, RuntimeError) as error:
-            kind = type(error).__name__
-            if isinstance(error, RuntimeError) and not type(error).__module__.startswith("lessonkit"):
-                if "memory" not in str(error).lower() and "allocate" not in str(error).lower():
-                    raise
-                kind = "MemoryError"
+            kind = _kind(error)
+            if kind == "unknown":
+                raise
             advice = {
                 "DamagedPhoto": " In this command: --skip-damaged.",
                 "MemoryError": f" Use a smaller {args.smaller}.",
             }.get(kind, "")
             print(f"lessonkit: {_one_line(error)[:500]}{advice}", file=sys.stderr)
             return 1 if kind == "TrialsFailed" else 2
+
+
+def _kind(error: Exception) -> str:
+    """The name of an error's class; PyTorch's way to say that memory is short counts as `MemoryError`."""
+    if not isinstance(error, RuntimeError) or type(error).__module__.startswith("lessonkit"):
+        return type(error).__name__
+    short = any(word in str(error).lower() for word in ("memory", "allocate"))
+    return "MemoryError" if short else "unknown"
+
+# %% ../nbs/cli.ipynb #5bd5eae1
+if __name__ == "__main__" and __package__ == "lessonkit":  # python -m lessonkit.cli; not in a notebook
+    sys.exit(main())

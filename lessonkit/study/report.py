@@ -380,11 +380,11 @@ def _interactions(
     """For each combination of two that were also run alone: what each adds with the other on."""
     there, found = set(trials["technique"]), {}
     for technique in chosen:
-        parts = technique.recipe.split("+")
-        if len(parts) == 2 and {*parts, technique.recipe} <= there:
+        parts = technique.variant.split("+")
+        if len(parts) == 2 and {*parts, technique.variant} <= there:
             with contextlib.suppress(ValueError):  # no seed has all four
                 found[technique.name] = interaction(
-                    trials, *parts, technique.recipe, BASELINE, correct=correct, margin=margin
+                    trials, *parts, technique.variant, BASELINE, correct=correct, margin=margin
                 )
     return found
 
@@ -486,7 +486,7 @@ def ablation_report(
     about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
     failed = read_trials(out, failed=True)
     if len(failed):
-        failed = failed[failed["technique"].isin([t.recipe for t in chosen])]
+        failed = failed[failed["technique"].isin([t.variant for t in chosen])]
     write_report(
         out,
         title,

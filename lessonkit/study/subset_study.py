@@ -6,55 +6,58 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from fastcore.meta import delegates
 
+from ..foundation import checks
 from ..foundation.files import write_atomic
 from ..photos.image_set import ImageSet
+from ..selection.features import embed
 from .ranking import discrimination, rank_agreement
-from .study import run_ablation
+from .settings import SEEDS, Settings
+from .study import folder_for, Study
 from .techniques import BASELINE, choose_techniques, Technique
-from .trainer import Recipe
+from ..subset_selection import coverage, select_subset
 
 # %% auto #0
-__all__ = ['photo_count', 'take_subset', 'smallest_subset']
+__all__ = ['photo_count', 'take_subset', 'keep_rows', 'steps_per_epoch', 'smallest_subset']
 
 # %% ../../nbs/study/subset_study.ipynb #2587be6b
 def photo_count(
     images: ImageSet,
     size: float,  # share of the training photos, above 0 and below 1, or how many (a whole number)
 ) -> int:  # how many training photos
-    """Turn a share or a number of training photos into a number, at least one for each class.
+    """
+    Turn a share or a number of training photos into a number, at least one for each class.
 
-    Raises `ValueError` for more photos than there are, and for fewer than classes.
+    Raises `TypeError` for what is no number, `ValueError` for more photos than there are, and for fewer
+    than classes.
     """
     labels = images.labels[images.indices("train")]
     total, classes = len(labels), len(np.unique(labels))
-    whole_number = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    if isinstance(size, bool) or not (size >= 1 if whole_number else 0 < size <= 1):
-        raise ValueError(
-            f"{size!r} must be a share of the training photos, such as 0.1, "
-            "or a whole number of them, such as 300."
-        )
+    checks.number(size, "size", above=0, hint="a share of the training photos such as 0.1, or how many")
+    whole_number = isinstance(size, int | np.integer)
+    if not whole_number and size > 1:
+        raise ValueError(f"{size!r} must be a share of the training photos, up to 1, or a whole number of them.")
     count = int(size) if whole_number else round(size * total)
     if count > total:
         raise ValueError(f"{count:,} photos can't be chosen from {total:,} training photos.")
     if count < classes:
-        raise ValueError(
-            f"{size} gives {count:,} training photos, fewer than the {classes:,} classes: choose more."
-        )
+        few = f"{size} gives {count:,} training photos, fewer than the {classes:,} classes"
+        raise ValueError(f"{few}: choose more.")
     return count
 
 
 def take_subset(
     images: ImageSet,
     size: float,  # a share of the training photos, or how many of them, as in `photo_count`
-    features: np.ndarray | None = None,  # (N, D), a row a photo of `images`; from `embed` when None
+    features: np.ndarray | None = None,  # (N, D), one row per photo of `images`; from `embed` when None
     method: str = "facility_location",  # of `lessonkit.subset_selection.select_subset`
     balance: str | None = "proportional",  # over the classes, as there
     seed: int = 0,  # of the network behind the features, and of random choice
@@ -64,26 +67,36 @@ def take_subset(
     """
     Choose training photos that stand for all of them; validation photos stay whole.
 
-    Raises `ValueError` for a size out of range, features that don't fit, and what `select_subset`
-    raises.
+    Raises `ValueError` for a size out of range, features that don't fit, and what `select_subset` raises.
     """
     count = photo_count(images, size)
     features = _features(images, features, out, seed, progress)
-    return _keep(images, _pick(images, count, features, method, balance, seed), method, balance, seed)
+    picks = _pick(images, count, features, method, balance, seed)
+    return keep_rows(images, picks, method, balance, seed)
+
+
+def keep_rows(
+    images: ImageSet,
+    picks: np.ndarray,  # places among the training photos
+    method: str,  # how they were chosen
+    balance: str | None = None,  # over the classes
+    seed: int = 0,
+) -> tuple[ImageSet, dict[str, Any]]:  # chosen training photos and all others, in order; the record
+    """Keep some of the training photos and all others, and record how they were chosen."""
+    train, others = images.indices("train"), np.flatnonzero(images.split != "train")
+    record = {"method": method, "balance": balance or "none", "seed": seed}
+    record |= {"photos": len(picks), "of": len(train)}
+    return images.take(np.sort(np.concatenate([train[picks], others]))), record
 
 
 def _features(
     images: ImageSet, features: np.ndarray | None, out: str | Path | None, seed: int, progress: bool
 ) -> np.ndarray:
     """Features as given, or embedded, with a row for each photo."""
-    from lessonkit.selection.features import embed
-
     features = embed(images, out=out, seed=seed, progress=progress) if features is None else features
     if len(features) != len(images):
-        raise ValueError(
-            f"There are {len(features):,} rows of features for {len(images):,} photos: "
-            "one for each is needed."
-        )
+        found = f"There are {len(features):,} rows of features for {len(images):,} photos"
+        raise ValueError(f"{found}: one for each is needed.")
     return features
 
 
@@ -91,187 +104,121 @@ def _pick(
     images: ImageSet, count: int, features: np.ndarray, method: str, balance: str | None, seed: int
 ) -> np.ndarray:
     """Chosen photos, as places among the training photos."""
-    from lessonkit.subset_selection import select_subset
-
     train = images.indices("train")
     labels = images.labels[train]
-    return select_subset(
-        features[train], count, labels, method=method, balance=balance, seed=seed
-    ).indices
-
-
-def _keep(
-    images: ImageSet,
-    picks: np.ndarray,  # places among the training photos
-    method: str,  # how they were chosen
-    balance: str | None,
-    seed: int,
-) -> tuple[ImageSet, dict[str, Any]]:
-    """Some of the training photos and all others, in the order of the set; and the record of the
-    choice.
-    """
-    train, others = images.indices("train"), np.flatnonzero(images.split != "train")
-    record = {
-        "method": method,
-        "balance": balance or "none",
-        "seed": seed,
-        "photos": len(picks),
-        "of": len(train),
-    }
-    return images.take(np.sort(np.concatenate([train[picks], others]))), record
+    return select_subset(features[train], count, labels, method=method, balance=balance, seed=seed).indices
 
 # %% ../../nbs/study/subset_study.ipynb #b0a844e5
-def _steps(
+def steps_per_epoch(
     photos: int,  # for training
     batch_size: int,
 ) -> int:
-    """Training steps of an epoch; a single photo that is left over joins the batch before."""
+    """Count the training steps of an epoch; a single photo that is left over joins the previous batch."""
     full, rest = divmod(photos, batch_size)
     return max(1, full + (rest > 1))
 
 
-def _minutes(
-    trials: pd.DataFrame,  # from `run_ablation`
-    techniques: Sequence[Technique],
-) -> float:
-    """What the trials took; a network that several techniques predict with counts once."""
-    alike = {t.recipe for t in techniques if t.trained_as != t.recipe}
-    trained = trials.loc[~trials["technique"].isin(alike), "train_seconds"].sum()
-    return float(trained + trials["predict_seconds"].sum()) / 60
-
-
-def _failed_criteria(
-    row: Mapping[str, Any],  # with `tau` and `told_apart`
-    agreement: float,  # what the row must reach at least, and what it reaches
-    min_agreement: float,
-    min_told_apart: float,
-) -> str:  # nothing when it passes
-    """Say which thresholds a row of the table misses; an unknown value misses them."""
-    missed = []
-    if not agreement >= min_agreement:
-        missed.append(
-            f"agreement {agreement:.2f} below {min_agreement:g}"
-            if np.isfinite(agreement)
-            else "no agreement known"
-        )
-    if not row["told_apart"] >= min_told_apart:
-        apart = (
-            f"{row['told_apart']:.0%} of pairs"
-            if np.isfinite(row["told_apart"])
-            else "unknown how many pairs"
-        )
-        missed.append(f"{apart} told apart, below {min_told_apart:.0%}")
-    return ", ".join(missed).replace("%", " %")
-
-
+@delegates(Settings)
 def smallest_subset(
     images: ImageSet,  # photos to train on, with their split
     techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
     sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.5),  # shares of the training photos, or numbers of them
-    seeds: int | Sequence[int] = 5,  # how many (0, 1, ...), or which; 3 tell hardly any pair apart
-    same: str = "epochs",  # what trainings on a subset and on the whole share: "epochs" or "steps"
+    seeds: int | Sequence[int] = SEEDS,  # how many (0, 1, ...), or which; 3 tell hardly any pair apart
+    same: str = "epochs",  # what training runs on a subset and on the whole share: "epochs" or "steps"
     min_agreement: float = 0.8,  # smallest τ that is enough, -1 to 1
     min_told_apart: float = 0.5,  # smallest share of pairs told apart that is enough, 0 to 1
     method: str = "facility_location",  # of `lessonkit.subset_selection.select_subset`
     balance: str | None = "proportional",  # over the classes, as there
-    features: np.ndarray | None = None,  # (N, D), a row a photo of `images`; from `embed` when None
+    features: np.ndarray | None = None,  # (N, D), one row per photo of `images`; from `embed` when None
+    *,
     out: str | Path | None = None,  # folder where trials are stored and found again; None: nothing kept
-    progress: bool = True,  # say how long each study will take, and show bars
     selection_seed: int = 0,  # of the features and of random choice
-    **settings: Any,  # of `run_ablation`: epochs, size, batch_size, width, lr, device
+    jobs: int = 1,  # training runs side by side, as for `run_ablation`
+    threads: int | None = None,  # of PyTorch in a training run
+    cluster: str | None = None,  # address of a Dask scheduler
+    progress: bool = True,  # say how long each study will take, and show bars
+    **kwargs: Any,  # fields of `lessonkit.study.settings.Settings`: size, epochs, ...
 ) -> pd.DataFrame:  # a row for each size, the whole last, for `lessonkit.study.tables.format_subsets`
     """
     Find the smallest subset on which techniques rank as on the whole and can be told apart.
 
-    Runs the same techniques with the same seeds on each subset and on the whole, scored on all
-    validation photos. A subset passes when τ (`rank_agreement`) and the share of pairs told apart
-    (`discrimination`) reach the thresholds; in the row of the whole, the ceiling stands in for τ.
-    Nothing may pass, and `format_subsets` says so.
+    Runs the same techniques with the same seeds on each subset and on the whole, scored on all validation
+    photos. A subset passes when τ (`rank_agreement`) and the share of pairs told apart (`discrimination`)
+    reach the thresholds; in the row of the whole, the ceiling stands in for τ. Perhaps nothing passes.
 
     `same="epochs"` sees each photo as often as on the whole, and saves time. `same="steps"` raises the
     number of epochs until there are at least as many steps, with whole epochs, and saves none. Smaller
     subsets are part of the larger ones, so the rows aren't independent.
 
-    Columns: `size` (share), `photos`, `epochs`, `steps` (of one training), `tau`, `low`, `high`,
+    Columns: `size` (share), `photos`, `epochs`, `steps` (of one training run), `tau`, `low`, `high`,
     `ceiling`, `ceiling_low`, `ceiling_high`, `f`, `p`, `told_apart`, `accuracy` (of the baseline),
     `coverage` (mean distance to the nearest chosen photo), `coverage_random` (the same, mean of random
     draws), `minutes` (of all its trials, without choosing), `saved` (share of the whole's minutes),
     `same`, `method`, `techniques` (how many), `passes`, `why` (what it misses). Everything is stored in
     `out`, in a folder for each size, and the table in `smallest_subset.csv`; start again to go on.
-    Raises `ValueError` for bad sizes and settings, and what `run_ablation` raises.
+    Raises `TypeError` or `ValueError` for bad sizes and settings, and what `run_ablation` raises.
     """
-    if same not in ("epochs", "steps"):
-        raise ValueError(f"same={same!r} must be 'epochs' or 'steps'.")
-    recipe, chosen = Recipe(**settings), choose_techniques(techniques)
+    checks.choice(same, "same", ("epochs", "steps"))
+    settings, chosen = Settings(**kwargs), choose_techniques(techniques)
     total = len(images.indices("train"))
     if len(chosen) < 2:
-        raise ValueError("An order needs one technique beside the baseline at least.")
+        raise ValueError("A ranking needs at least one technique beside the baseline.")
     counts = sorted({photo_count(images, size) for size in sizes} - {total})
     if not counts:
-        raise ValueError(
-            f"sizes={sizes!r} names no part of the training photos: give shares such as 0.1."
-        )
-    if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return smallest_subset(
-                images, techniques, sizes, seeds, same, min_agreement, min_told_apart, method, balance,
-                features, folder, progress, selection_seed, **settings,
-            )  # fmt: skip
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    features = _features(images, features, out / "features.npy", selection_seed, progress)
-    # its beginnings are the smaller subsets
-    picks = _pick(images, counts[-1], features, method, balance, selection_seed)
+        raise ValueError(f"sizes={sizes!r} names no part of the training photos: give shares such as 0.1.")
     rows, tables = [], []
-    for photos in (*counts, total):
-        subset, record, folder = images, None, out / "whole"
-        if photos < total:
-            subset, record = _keep(images, picks[:photos], method, balance, selection_seed)
-            folder = out / f"{method}-{photos}-same-{same}"
-        steps = _steps(photos, recipe.batch_size)
-        epochs = (
-            math.ceil(recipe.epochs * _steps(total, recipe.batch_size) / steps)
-            if same == "steps"
-            else recipe.epochs
-        )
-        if progress:
-            print(f"{photos:,} of {total:,} training photos, {epochs} epochs.", flush=True)
-        now = settings | {"epochs": epochs}
-        tables.append(
-            run_ablation(subset, chosen, seeds, out=folder, progress=progress, subset=record, **now)
-        )
-        row = {
-            "size": photos / total,
-            "photos": photos,
-            "epochs": epochs,
-            "steps": epochs * steps,
-            "same": same,
-        }
-        row |= {"method": method, "techniques": len(chosen), "minutes": _minutes(tables[-1], chosen)}
-        chosen_rows = picks[:photos] if record else np.arange(total)
-        rows.append(row | _covered(images, features, chosen_rows, selection_seed))
-    for row, trials in zip(rows, tables):
-        row |= {"saved": 1 - row["minutes"] / rows[-1]["minutes"]}
-        row |= _compare_with_whole(tables[-1], trials, min_agreement, min_told_apart)
-    columns = "size photos epochs steps tau low high ceiling ceiling_low ceiling_high f p told_apart"
-    columns += " accuracy coverage coverage_random minutes saved same method techniques passes why"
-    table = pd.DataFrame(rows)[columns.split()]
-    write_atomic(out / "smallest_subset.csv", table.to_csv(index=False, lineterminator="\n"))
+    with folder_for(out) as folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        features = _features(images, features, folder / "features.npy", selection_seed, progress)
+        # its beginnings are the smaller subsets
+        picks = _pick(images, counts[-1], features, method, balance, selection_seed)
+        for photos in (*counts, total):
+            subset, record, name, rows_chosen = images, None, "whole", np.arange(total)
+            if photos < total:
+                rows_chosen, name = picks[:photos], f"{method}-{photos}-same-{same}"
+                subset, record = keep_rows(images, rows_chosen, method, balance, selection_seed)
+            epochs = _epochs(photos, total, settings) if same == "steps" else settings.epochs
+            if progress:
+                print(f"{photos:,} of {total:,} training photos, {epochs} epochs.", flush=True)
+            now = replace(settings, epochs=epochs)
+            study = Study(subset, chosen, folder / name, now, seeds, record, jobs, threads, cluster)
+            tables.append(study.run(progress))
+            row = {"size": photos / total, "photos": photos, "epochs": epochs, "same": same, "method": method}
+            row |= {"steps": epochs * steps_per_epoch(photos, settings.batch_size), "techniques": len(chosen)}
+            row |= _covered(images, features, rows_chosen, selection_seed)
+            rows.append(row | {"minutes": _minutes(tables[-1], chosen)})
+        for row, trials in zip(rows, tables):
+            row |= {"saved": 1 - row["minutes"] / rows[-1]["minutes"]}
+            row |= _compare_with_whole(tables[-1], trials, min_agreement, min_told_apart)
+        table = pd.DataFrame(rows)[_COLUMNS.split()]
+        write_atomic(folder / "smallest_subset.csv", table.to_csv(index=False, lineterminator="\n"))
     return table
+
+
+_COLUMNS = """size photos epochs steps tau low high ceiling ceiling_low ceiling_high f p told_apart accuracy coverage
+coverage_random minutes saved same method techniques passes why"""
+
+
+def _epochs(photos: int, total: int, settings: Settings) -> int:
+    """Whole epochs on some of the photos that have at least as many steps as the study on all of them."""
+    steps = settings.epochs * steps_per_epoch(total, settings.batch_size)
+    return math.ceil(steps / steps_per_epoch(photos, settings.batch_size))
+
+
+def _minutes(trials: pd.DataFrame, techniques: Sequence[Technique]) -> float:
+    """What the trials took; a network that several techniques predict with counts once."""
+    alike = {t.variant for t in techniques if t.weights_from != t.variant}
+    trained = trials.loc[~trials["technique"].isin(alike), "train_seconds"].sum()
+    return float(trained + trials["predict_seconds"].sum()) / 60
 
 
 def _covered(images: ImageSet, features: np.ndarray, picks: np.ndarray, seed: int) -> dict[str, float]:
     """How far training photos are from the chosen ones, beside the same for random choice."""
-    from lessonkit.subset_selection import coverage
-
     train = images.indices("train")
     if len(picks) == len(train):
         return {"coverage": 0.0, "coverage_random": 0.0}
-    table = coverage(features[train], picks, images.labels[train], seed=seed)
-    return {
-        "coverage": table.loc["chosen", "mean_distance"],
-        "coverage_random": table.loc["random", "mean_distance"],
-    }
+    distance = coverage(features[train], picks, images.labels[train], seed=seed)["mean_distance"]
+    return {"coverage": distance["chosen"], "coverage_random": distance["random"]}
 
 
 def _compare_with_whole(
@@ -280,24 +227,40 @@ def _compare_with_whole(
     min_agreement: float,
     min_told_apart: float,
 ) -> dict[str, Any]:
-    """Agreement, discrimination, and whether they are enough.
+    """
+    Agreement, discrimination, and whether they are enough.
 
     Where techniques are missing (they failed) nothing is known.
     """
-    row: dict[str, Any] = dict.fromkeys(
-        "tau low high ceiling ceiling_low ceiling_high f p told_apart".split(), np.nan
-    )
+    names = "tau low high ceiling ceiling_low ceiling_high f p told_apart"
+    row: dict[str, Any] = dict.fromkeys(names.split(), np.nan)
     row["accuracy"] = trials.loc[trials["technique"] == BASELINE, "accuracy"].mean()
     if missing := sorted(set(whole["technique"]) ^ set(trials["technique"])):
         return row | {"passes": False, "why": f"only one side has trials of {', '.join(missing)}"}
     row |= rank_agreement(whole, trials)._asdict()
     found = discrimination(trials)
     row |= {"f": found.f, "p": found.p, "told_apart": found.told_apart}
-    agreement = row["tau"]
+    agreement, name = row["tau"], "agreement"
     if trials is whole:
         row |= {"tau": np.nan, "low": np.nan, "high": np.nan}
-        agreement = row["ceiling"]
-    why = _failed_criteria(row, agreement, min_agreement, min_told_apart)
-    if trials is whole:
-        why = why.replace("agreement", "agreement of its halves")
+        agreement, name = row["ceiling"], "agreement of its halves"
+    why = _failed_criteria(row["told_apart"], agreement, min_agreement, min_told_apart, name)
     return row | {"passes": not why, "why": why}
+
+
+def _failed_criteria(
+    told_apart: float,
+    agreement: float,
+    min_agreement: float,
+    min_told_apart: float,
+    name: str = "agreement",  # of what is compared with min_agreement
+) -> str:  # nothing when both pass
+    """Say which thresholds a subset misses; an unknown value misses them."""
+    missed = []
+    if not agreement >= min_agreement:
+        known = np.isfinite(agreement)
+        missed.append(f"{name} {agreement:.2f} below {min_agreement:g}" if known else f"no {name} known")
+    if not told_apart >= min_told_apart:
+        apart = f"{told_apart:.0%} of pairs" if np.isfinite(told_apart) else "unknown how many pairs"
+        missed.append(f"{apart} told apart, below {min_told_apart:.0%}")
+    return ", ".join(missed)

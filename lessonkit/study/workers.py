@@ -5,22 +5,24 @@
 # %% ../../nbs/study/workers.ipynb #0d75985d
 from __future__ import annotations
 
-import operator
+import contextlib
 import re
+import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .trials import check_name, error_line, open_study, TrialsFailed
+from ..foundation import checks
+from .trials import check_name, error_line, open_study, StudyFolder, TrialsFailed
 
 # %% auto #0
-__all__ = ['Outcome', 'ATTEMPTS', 'check_jobs', 'run_trials']
+__all__ = ['Outcome', 'ATTEMPTS', 'seed_numbers', 'run_trials']
 
 # %% ../../nbs/study/workers.ipynb #1c2442f9
 Outcome = tuple[str, int, Mapping[str, Any], Any, Exception | None]  # technique, seed, row, correct, error
@@ -97,7 +99,8 @@ def _side_by_side(trials: Sequence[tuple[str, int]], run: Callable, jobs: int) -
             deaths[batch[0]] += 1
             if deaths[batch[0]] == ATTEMPTS:
                 suspects.remove(batch[0])
-                yield _failure(*batch[0], RuntimeError(f"its process died {ATTEMPTS} times: {_died(error)}"), 0.0)
+                told = f"its process died {ATTEMPTS} times: {_died(error)}"
+                yield _failure(*batch[0], RuntimeError(told), 0.0)
 
 
 def _died(error: Exception) -> str:
@@ -108,6 +111,20 @@ def _died(error: Exception) -> str:
 
 def _on_cluster(trials: Sequence[tuple[str, int]], run: Callable, address: str) -> Iterator[Outcome]:
     """Run trials on the workers of a Dask cluster."""
+    with _client(address) as client:
+        suspects = []
+        for trial, found in _received(client, run, trials):
+            if isinstance(found, Exception):  # a dying worker takes down all that waited there
+                suspects.append(trial)
+            else:
+                yield found
+        for trial in suspects:
+            yield _on_its_own(client, run, trial)
+
+
+@contextlib.contextmanager
+def _client(address: str) -> Iterator[Any]:
+    """A connection to a Dask scheduler that has a worker. Raises `ValueError` where there is none."""
     try:
         from distributed import Client
     except ImportError:
@@ -117,23 +134,16 @@ def _on_cluster(trials: Sequence[tuple[str, int]], run: Callable, address: str) 
     except (OSError, ValueError) as error:
         raise ValueError(f"No Dask scheduler answers at {address!r}: {error_line(error)}") from None
     with client:
-        if not client.scheduler_info()["workers"]:
-            try:
-                client.wait_for_workers(1, timeout=60)
-            except TimeoutError:
-                raise ValueError(f"The Dask cluster at {address!r} has had no worker for a minute. Start one.") from None
-        suspects = []
-        for trial, found in _received(client, run, trials):
-            if isinstance(found, Exception):  # all that waited at a dying worker are blamed; or its results went with it
-                suspects.append(trial)
-            else:
-                yield found
-        for trial in suspects:
-            yield _on_its_own(client, run, trial)
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError:
+            message = f"The Dask cluster at {address!r} has had no worker for a minute. Start one."
+            raise ValueError(message) from None
+        yield client
 
 
 def _on_its_own(client: Any, run: Callable, trial: tuple[str, int]) -> Outcome:
-    """Try a trial again with nothing else on the cluster; Dask itself tries a worker's death several times."""
+    """Try a trial again with nothing else on the cluster; Dask itself retries after a worker's death."""
     for _ in range(ATTEMPTS):
         ((_, found),) = _received(client, run, [trial])
         if not isinstance(found, Exception):
@@ -149,8 +159,11 @@ def _received(
     """Send trials to a cluster; yield each as soon as its outcome is there, or what kept it from coming."""
     from distributed import as_completed
 
-    # `run` goes with every trial: scattered once, it would die with the worker that holds it
-    futures = {client.submit(_in_process, run, *trial, key=f"{trial[0]}-{trial[1]}-{uuid.uuid4().hex}"): trial for trial in trials}
+    def send(trial: tuple[str, int]) -> Any:
+        # `run` goes with every trial: scattered once, it would die with the worker that holds it
+        return client.submit(_in_process, run, *trial, key=f"{trial[0]}-{trial[1]}-{uuid.uuid4().hex}")
+
+    futures = {send(trial): trial for trial in trials}
     for future in as_completed(futures, loop=client.loop):
         if future.status == "error":
             yield futures[future], future.exception()
@@ -158,18 +171,19 @@ def _received(
             yield futures[future], RuntimeError(f"the cluster gave it up ({future.status})")
         else:
             try:
-                yield futures[future], future.result(timeout=60)
+                found = future.result(timeout=60)
             except Exception as error:  # its worker died between finishing and telling
-                yield futures[future], error
+                found = error
+            yield futures[future], found
 
 # %% ../../nbs/study/workers.ipynb #570dc195
-def check_jobs(
-    jobs: int,  # trials that run side by side
-) -> int:  # the same number
-    """Raise `ValueError` unless it is a whole number of 1 or more."""
-    if isinstance(jobs, bool) or not isinstance(jobs, int | np.integer) or jobs < 1:
-        raise ValueError(f"jobs={jobs!r} must be a whole number, at least 1.")
-    return jobs
+def seed_numbers(
+    seeds: int | Sequence[int],  # how many, or which
+) -> list[int]:  # each once, in order; a number n gives 0 to n - 1
+    """List the seeds of a study. Raises `TypeError` for what isn't whole numbers, `ValueError` below 0."""
+    if np.ndim(seeds) == 0:
+        return list(range(checks.whole_number(seeds, "seeds", 0)))
+    return list(dict.fromkeys(checks.whole_number(seed, "seed", 0) for seed in seeds))
 
 
 def run_trials(
@@ -180,61 +194,100 @@ def run_trials(
     identity: Mapping[str, Any],  # photos and settings that hold for all trials; plain values
     before: Callable[[list], Any] | None = None,  # called with the missing (technique, seed), if any are
     steps: int = 1,  # how often `run` calls `tick` in one trial, for the progress bar
-    progress: bool = True,  # show a bar with the time left
-    jobs: int = 1,  # trials that run side by side, each in a process of its own; `run` must be picklable then
-    cluster: str | None = None,  # address of a Dask scheduler, "tcp://..."; its workers run the trials instead
-    later: Sequence[str] = (),  # techniques that gain from the others' trials: run after them, if side by side
+    progress: bool = True,  # show a bar with the time left, and each failure as it comes
+    jobs: int = 1,  # trials side by side, each in a process of its own; `run` must be picklable then
+    cluster: str | None = None,  # address of a Dask scheduler, "tcp://..."; its workers run the trials
+    later: Sequence[str] = (),  # techniques that gain from others' trials: run after them, if side by side
     each: Callable[[pd.DataFrame], Any] | None = None,  # called with the finished trials after each new one
 ) -> pd.DataFrame:  # the finished trials among those asked for, one row each, ordered by seed
     """
     Run the trials that the folder doesn't hold yet, and return all that were asked for.
 
-    A trial that raises is recorded with its error, and the others go on; a warning says how many failed. The same
-    holds for a trial whose process dies, in three attempts. Raises `TrialsFailed` if none finished, `ValueError` for a
-    cluster that doesn't answer, and what `open_study` raises. What is sent to a Dask cluster is run there, and its
-    answers are trusted: name only one that is yours. A worker of it that stands still is noticed only if the
-    scheduler's setting `worker-ttl` says after how long.
+    A trial that raises is recorded with its error, and the others go on; a warning says how many failed.
+    The same holds for a trial whose process dies, in three attempts. Raises `TrialsFailed` if none
+    finished, `ValueError` for a cluster that doesn't answer, and what `open_study` raises. What is sent to
+    a Dask cluster is run there, and its answers are trusted: name only one that is yours. A worker of it
+    that hangs is noticed only if the scheduler's setting `worker-ttl` says after how long.
     """
-    from tqdm import tqdm
-
-    seeds = range(operator.index(seeds)) if np.ndim(seeds) == 0 else [operator.index(seed) for seed in seeds]
-    wanted = [(check_name(name), seed) for seed in dict.fromkeys(seeds) for name in techniques]
+    wanted = [(check_name(name), seed) for seed in seed_numbers(seeds) for name in techniques]
     if not wanted:
-        raise ValueError("Ask for one technique and one seed at least.")
-    check_jobs(jobs)
-    failed = {}
+        raise ValueError("Ask for at least one technique and one seed.")
+    checks.whole_number(jobs, "jobs")
     with open_study(folder, identity, techniques) as study:
         finished = study.finished()
         todo = [trial for trial in wanted if trial not in finished]  # failed ones are tried again
         if todo and before:
             before(todo)
-        with tqdm(total=len(todo) * steps, unit="epoch", disable=not (progress and todo)) as bar:
+        with _progress_bar(len(todo) * steps, progress) as bar:
             outcomes = _outcomes(todo, run, bar, jobs, cluster, later)
-            for number, (technique, seed, row, correct, error) in enumerate(outcomes, 1):
-                if error is not None:
-                    failed[technique, seed] = row["error"], error
-                try:
-                    line = study.store(technique, seed, row, correct)
-                except OSError as error:  # to go on training would throw every further result away
-                    raise OSError(
-                        f"Trial {technique}, seed {seed} can't be stored in {folder} ({error.strerror}). Make room there and "
-                        f"start again: {len(finished)} finished trials are kept."
-                    ) from error
-                if error is None:
-                    finished[technique, seed] = line  # to read all of them again for each would take longer and longer
-                bar.update(number * steps - bar.n)
-                if each:
-                    each(_table(finished, wanted))
-        table = _table(finished, wanted)
+            failed = _store_all(study, outcomes, finished, wanted, bar, steps, each)
+    table = _table(finished, wanted)
     if failed:
-        technique, seed = min(failed, key=wanted.index)
-        words, error = failed[technique, seed]
-        first = f"{technique} with seed {seed}: {words}"
-        told = f"{len(failed)} of {len(wanted)} trials failed, first {first}".rstrip(".")
-        if table.empty:
-            raise TrialsFailed(told) from error
-        warnings.warn(f"{told}. The others are stored; start again to repeat only these.", stacklevel=2)
+        _tell_failures(failed, wanted, table)
     return table
+
+
+def _progress_bar(total: int, progress: bool) -> Any:
+    """tqdm's bar, silent where nobody looks or nothing is to do."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="epoch", disable=not (progress and total))
+
+
+def _store_all(
+    study: StudyFolder,
+    outcomes: Iterable[Outcome],
+    finished: dict[tuple[str, int], dict],  # grows; reading all of them each time would take ever longer
+    wanted: Sequence[tuple[str, int]],
+    bar: Any,  # tqdm's
+    steps: int,  # of the bar, in one trial
+    each: Callable[[pd.DataFrame], Any] | None,
+) -> dict[tuple[str, int], tuple[str, Exception]]:  # the trials that failed, why in words, and the error
+    """Store each outcome as it comes, and show what there is so far."""
+    failed = {}
+    for number, (technique, seed, row, correct, error) in enumerate(outcomes, 1):
+        try:
+            line = study.store(technique, seed, row, correct)
+        except OSError as full:  # to go on training would throw every further result away
+            raise OSError(
+                f"Trial {technique}, seed {seed} can't be stored in {study.folder} ({full.strerror}). "
+                f"Make room there and start again: {len(finished)} finished trials are kept."
+            ) from full
+        if error is None:
+            finished[technique, seed] = line
+        else:
+            failed[technique, seed] = row["error"], error
+            if not bar.disable:
+                bar.write(f"{technique}, seed {seed} failed: {row['error']}", file=sys.stderr)
+        bar.update(number * steps - bar.n)
+        if each and finished:
+            each = _shown(each, _table(finished, wanted))
+    return failed
+
+
+def _shown(each: Callable[[pd.DataFrame], Any], table: pd.DataFrame) -> Callable[[pd.DataFrame], Any] | None:
+    """Show the trials so far; a display that fails costs itself, not the study."""
+    try:
+        each(table)
+    except Exception as error:
+        warnings.warn(f"The trials so far can't be shown: {error_line(error)}", stacklevel=2)
+        return None
+    return each
+
+
+def _tell_failures(
+    failed: Mapping[tuple[str, int], tuple[str, Exception]],
+    wanted: Sequence[tuple[str, int]],
+    table: pd.DataFrame,  # the trials that finished
+) -> None:
+    """Warn of the failed trials; raise `TrialsFailed` where no other one finished."""
+    technique, seed = min(failed, key=wanted.index)
+    words, error = failed[technique, seed]
+    told = f"{len(failed)} of {len(wanted)} trials failed, first {technique} with seed {seed}: {words}"
+    told = told.rstrip(".")
+    if table.empty:
+        raise TrialsFailed(told) from error
+    warnings.warn(f"{told}. The others are stored; start again to repeat only these.", stacklevel=3)
 
 
 def _table(finished: Mapping[tuple[str, int], dict], wanted: Sequence[tuple[str, int]]) -> pd.DataFrame:

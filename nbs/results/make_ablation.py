@@ -27,7 +27,8 @@ from lessonkit.ablation import TECHNIQUES, run_ablation
 from lessonkit.foundation.files import write_atomic
 from lessonkit.images import ImageSet, load_images
 from lessonkit.study.report import machine, versions
-from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.trainer import train_trial
 from lessonkit.study.trials import read_correct
 
 HERE = Path(__file__).parent
@@ -66,7 +67,7 @@ def first_losses(images: ImageSet, size: int, epochs: int) -> list[float]:
     """Of the baseline with seed 0."""
     seen = FirstLosses()
     technique = replace(TECHNIQUES["baseline"], callbacks=lambda: [seen])
-    train_trial(images, technique, 0, Recipe(size=size, epochs=epochs))
+    train_trial(images, technique, 0, Settings(size=size, epochs=epochs))
     return seen.losses
 
 
@@ -107,7 +108,8 @@ def main(photos: str, seeds: int = 10, *only: str) -> None:
         for size, epochs in settings:
             if not only or f"{size}x{epochs}" in only:
                 study = folder / f"{size}px-{epochs}epochs"
-                run_ablation(images, None, upto, epochs, size, out=study, jobs=2, threads=1, progress=False)
+                trained = {"epochs": epochs, "size": size, "jobs": 2, "threads": 1}
+                run_ablation(images, None, upto, out=study, progress=False, **trained)
                 pack(name, folder, **about)
                 print(f"{study.name}: {upto} seeds", flush=True)
 
