@@ -17,21 +17,20 @@ from PIL import Image
 
 from lessonkit.cli import METHODS, main
 from lessonkit.images import ImageSet
+from lessonkit.study.trials import read_trials
+from tiny_photos import draw, QUICK as SMALL
 
+ROOT = str(Path(__file__).parents[2])
 EVIL, CAT = "<script>alert(1)</script>".replace("/", "∕"), "🐈 & \"friends\""
-QUICK = ["--size", "16", "--epochs", "1", "--batch-size", "8", "--width", "4", "--jobs", "1"]
+SETTINGS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "progress"]
+QUICK = [*SETTINGS, "--jobs", "1"]
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of tiny photos whose class names are hostile."""
-    root, rng = tmp_path_factory.mktemp("cli") / "my photos", np.random.default_rng(0)
-    names = [EVIL, CAT] if os.name != "nt" else ["&amp;", "🐈"]
-    for label, light in zip(names, (150, 60)):
-        (root / label).mkdir(parents=True)
-        for i in range(20):
-            pixels = (light + rng.normal(0, 40, (20, 24, 3))).clip(0, 255).astype("uint8")
-            Image.fromarray(pixels).save(root / label / f"{i} <b>.png" if os.name != "nt" else root / label / f"{i}.png")
+    root, windows = tmp_path_factory.mktemp("cli") / "my photos", os.name == "nt"
+    draw(root, ("&amp;", "🐈") if windows else (EVIL, CAT), ".png" if windows else " <b>.png")
     return root
 
 
@@ -100,6 +99,12 @@ def test_the_folder_alone_is_enough_and_everything_is_written(photos, tmp_path, 
         (["{photos}", "--out", "a file"], "is a file"),
         (["empty"], "No photos found"),
         (["damaged"], "2.png can't be decoded"),
+        (["{photos}", "--model", "resnet999"], "network 'resnet999'"),
+        (["{photos}", "--techniques", "mixup+mixup"], "has mixup twice"),
+        (["{photos}", "--batch-size", "1"], "batch_size=1"),
+        (["{photos}", "--lr", "0"], "lr=0"),
+        (["{photos}", "--lr", "high"], "invalid float value"),
+        (["{photos}", "--device", "gpu"], "PyTorch knows no device of this name"),
     ],
 )
 def test_bad_input_is_told_in_one_line(photos, tmp_path, here, typed, told):
@@ -110,11 +115,11 @@ def test_bad_input_is_told_in_one_line(photos, tmp_path, here, typed, told):
         for i in range(5):
             Image.new("RGB", (9, 9), "red").save(tmp_path / "damaged" / label / f"{i}.png")
     (tmp_path / "damaged/a/2.png").write_bytes(b"\x89PNG")
-    code, printed, errors = here("ablate", *[t.format(photos=photos) for t in typed], *QUICK[:2])
+    code, printed, errors = here("ablate", *QUICK, *[t.format(photos=photos) for t in typed])
     assert code == 2 and "Traceback" not in errors + printed
     last = errors.strip().splitlines()[-1]
     assert last.startswith("lessonkit") and told in last
-    assert not list(tmp_path.glob("**/trials.jsonl"))
+    assert not list(tmp_path.glob("**/trials.jsonl")) and not list(tmp_path.glob("ablation-*"))
 
 
 def test_bad_input_in_a_process_of_its_own_leaves_no_traceback(tmp_path):
@@ -156,9 +161,8 @@ def test_ctrl_c_says_what_is_stored_and_how_to_go_on(photos, tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit "ignore Ctrl-C"
     )
     stored = tmp_path / "study/trials.jsonl"
-    end = time.monotonic() + 120
     while not (stored.exists() and stored.read_bytes().count(b"\n") >= 2):
-        assert time.monotonic() < end and process.poll() is None
+        assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
@@ -168,10 +172,8 @@ def test_ctrl_c_says_what_is_stored_and_how_to_go_on(photos, tmp_path):
 
 
 def test_help_is_quick_and_shows_examples(tmp_path):
-    start = time.perf_counter()
     run = lessonkit("ablate", "--help", cwd=tmp_path)
     assert run.returncode == 0 and "examples:" in run.stdout and "lessonkit ablate photos" in run.stdout
-    assert time.perf_counter() - start < 5
     code = "import sys, lessonkit.cli; print([m for m in ('torch', 'fastai', 'pandas', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
@@ -334,8 +336,64 @@ def test_a_class_whose_name_is_no_text(photos, tmp_path, here):
 
 def test_trials_side_by_side_say_nothing_that_is_meant_for_developers(photos, tmp_path):
     typed = ["ablate", str(photos), "--techniques", "mixup", "--seeds", "1", "--out", str(tmp_path / "study")]
-    settings = ["--size", "16", "--epochs", "1", "--batch-size", "8", "--width", "4", "--jobs", "2"]
+    settings = [*SETTINGS, "--jobs", "2"]
     quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     child = subprocess.run([_script(), *typed, *settings], env=quiet, capture_output=True, text=True, timeout=200)
     assert child.returncode == 0 and "The whole report" in child.stdout
     assert "Warning" not in child.stderr and "warn" not in child.stderr
+
+
+# --- techniques and networks of one's own
+
+
+TYPED = [*(typed for typed in SETTINGS if "width" not in typed), "--jobs", "2", "--seeds", "2"]
+
+
+@pytest.mark.timeout(300)
+def test_the_command_takes_techniques_and_networks_of_ones_own(folder, mine, tmp_path):
+    run = lessonkit("ablate", folder, *TYPED, "--techniques", "mine,mixup+tta", "--techniques-from", mine, "--model", f"{mine}:tiny",
+        "--choose", "--planned", "4", "--out", tmp_path / "out", cwd=tmp_path)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "Chosen among 3 variants" in run.stdout and "of 4 planned seeds" in run.stdout and "2 side by side" in run.stdout
+    assert {"report.html", "report.md", "choice"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(read_trials(tmp_path / "out" / "choice")) == 6
+
+
+@pytest.mark.parametrize("typed, told", [(["--techniques-from", "none.py"], "no file none.py"), (["--model", "none"], "network 'none'"),
+    (["--planned", "1"], "must be at least --seeds 2"), (["--cost", "euros"], "invalid choice"), (["--jobs", "0"], "at least 1")])  # fmt: skip
+def test_the_command_tells_what_is_wrong_in_a_line(folder, here, typed, told):
+    code, _, errors = here("ablate", folder, *TYPED, *typed)
+    assert code == 2 and told in errors
+
+
+# --- failures
+
+
+BROKEN = """
+from lessonkit.ablation import Technique
+def loss():
+    raise ValueError("no such loss")
+broken = Technique("broken", loss=loss)
+"""
+
+
+def test_a_quick_failure_side_by_side_costs_itself_only(folder, tmp_path):
+    (tmp_path / "my.py").write_text(BROKEN)
+    typed = ["--techniques", "broken,mixup", "--techniques-from", "my.py", "--seeds", "2", "--jobs", "2", "--out", "study"]
+    run = lessonkit("ablate", folder, *SETTINGS, *typed, cwd=tmp_path)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert all(f"broken, seed {seed} failed: ValueError: no such loss" in run.stderr for seed in (0, 1))
+    assert len(read_trials(tmp_path / "study")) == 4 and len(read_trials(tmp_path / "study", failed=True)) == 2
+    assert (tmp_path / "study" / "report.html").exists()
+
+
+def test_when_no_trial_finishes_the_reason_is_told(folder, here):
+    code, _, errors = here("ablate", folder, *QUICK, "--lr", "1e30", "--techniques", "mixup", "--out", "study", "--seeds", "1")
+    assert code == 1 and errors.splitlines()[-1].startswith("lessonkit: 2 of 2 trials failed") and "Did training diverge?" in errors
+
+
+@pytest.mark.parametrize("module", ["lessonkit", "lessonkit.cli"])
+def test_the_command_is_a_module_too(module, tmp_path):
+    typed = [sys.executable, "-m", module, "ablate", "nowhere"]
+    run = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT})
+    assert run.returncode == 2 and "'nowhere' is neither" in run.stderr

@@ -1,5 +1,6 @@
 """Trials in several processes and on a cluster: the same table, and whatever dies costs its own trial at most."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,21 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_photos
 import torch
 from side_by_side_trials import outcome
-from tiny_photos import draw
 
 from lessonkit.ablation import TECHNIQUES, Technique, run_ablation
 from lessonkit.study.trials import TrialsFailed, read_correct, read_trials
 from lessonkit.study.workers import run_trials
 
-QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False, "threads": 1}
+QUICK = tiny_photos.QUICK | {"threads": 1}
 SETTINGS = {"size": 8}
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return draw(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +32,7 @@ def cluster(tmp_path_factory):
     where = tmp_path_factory.mktemp("dask")
     file, log = where / "scheduler.json", open(where / "log.txt", "w")
     run = [sys.executable, "-W", "ignore", "-m", "dask"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])}
     options = {"env": env, "stdout": log, "stderr": log, "cwd": where}
     started = [subprocess.Popen([*run, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)], **options)]
     worker = [*run, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard", "--nanny"]
@@ -124,10 +120,16 @@ def test_a_cluster_that_isnt_there_is_told(tmp_path):
         run(tmp_path, ["a"], cluster="nonsense:")
 
 
-@pytest.mark.parametrize("jobs", [0, -1, 1.5, True, "two"])
-def test_a_wrong_number_of_jobs_is_told(tmp_path, jobs):
-    with pytest.raises(ValueError, match="jobs=.* must be a whole number"):
+@pytest.mark.parametrize("jobs, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("two", TypeError)])
+def test_a_wrong_number_of_jobs_is_told(tmp_path, jobs, error):
+    with pytest.raises(error, match="jobs=.* must be a whole number"):
         run(tmp_path, ["a"], jobs=jobs)
+
+
+@pytest.mark.parametrize("seeds, error", [(-1, ValueError), ([0, -1], ValueError), (1.5, TypeError), ([0.5], TypeError), (True, TypeError), (0, ValueError), ([], ValueError)])
+def test_wrong_seeds_are_told(tmp_path, seeds, error):
+    with pytest.raises(error):
+        run(tmp_path, ["a"], seeds)
 
 
 STUDY = """
@@ -135,7 +137,8 @@ import sys, time
 from pathlib import Path
 from lessonkit.study.workers import run_trials
 def slow(technique, seed, tick):
-    time.sleep(0.2)
+    while seed > 2 and not Path(sys.argv[2]).exists():  # after six trials they run until the test is over
+        time.sleep(0.1)
     return {"accuracy": 0.5}, [True, False]
 if __name__ == "__main__":
     run_trials({"a": {}, "b": {}}, 40, slow, sys.argv[1], {"size": 8}, progress=False, jobs=2)
@@ -149,15 +152,15 @@ def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
     (tmp_path / "study.py").write_text(STUDY)
     begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import runpy, sys; sys.argv = sys.argv[1:]; "
     begin += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", begin, str(tmp_path / "study.py"), str(tmp_path / "out")],
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", begin, str(tmp_path / "study.py"), str(tmp_path / "out"), str(tmp_path / "over")],
         stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(read_trials(tmp_path / "out")) < 5:
+    while process.poll() is None and len(read_trials(tmp_path / "out")) < 6:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL if how == "kill" else signal.SIGINT)
-    process.wait(60)
+    process.wait()
+    (tmp_path / "over").touch()
     stored = read_trials(tmp_path / "out")
-    assert 5 <= len(stored) < 80 and set(read_correct(tmp_path / "out")) >= set(stored["id"])
+    assert len(stored) == 6 and set(read_correct(tmp_path / "out")) >= set(stored["id"])
     ran = []
     rest = run_trials({"a": {}, "b": {}}, 40, lambda *trial: ran.append(trial[:2]) or ({"accuracy": 0.5}, [True, False]),
         tmp_path / "out", SETTINGS, progress=False)  # fmt: skip
@@ -211,14 +214,60 @@ def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
     np.testing.assert_allclose(there.weights, here.weights)
 
 
-def test_a_result_that_is_lost_on_a_cluster_is_fetched_again(monkeypatch):
-    """A worker may die between finishing a trial and telling its outcome."""
-    from lessonkit.study import workers as trials
+class Future:
+    """A trial on `FakeCluster`."""
 
-    answers = iter([RuntimeError("the cluster gave it up (lost)"), ("a", 0, {"accuracy": 0.5}, None, None)])
-    monkeypatch.setattr(trials, "_received", lambda client, run, wanted: [(wanted[0], next(answers))])
-    assert trials._on_its_own(None, outcome, ("a", 0)) == ("a", 0, {"accuracy": 0.5}, None, None)
+    def __init__(self, status, found=None):
+        self.status, self.found = status, found
+
+    def result(self, timeout):
+        return self.found
+
+    def exception(self):
+        return self.found
+
+
+class FakeCluster:
+    """What `run_trials` uses of `distributed`, with outcomes that are written down beforehand: None is the trial's own."""
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.sent, self.loop = list(outcomes), [], None
+        self.Client = lambda address, **options: contextlib.nullcontext(self)
+
+    def wait_for_workers(self, n, timeout):
+        pass
+
+    def submit(self, act, *args, key):
+        self.sent.append(key)
+        scripted = self.outcomes.pop(0)
+        if isinstance(scripted, str):
+            return Future(scripted)
+        return Future("error", scripted) if isinstance(scripted, Exception) else Future("finished", act(*args))
+
+    def as_completed(self, futures, loop):
+        return list(futures)
+
+
+def test_a_result_that_is_lost_on_a_cluster_is_fetched_again(tmp_path, monkeypatch):
+    """A worker may die between finishing a trial and telling its outcome."""
+    fake = FakeCluster("lost", "lost", None)
+    monkeypatch.setitem(sys.modules, "distributed", fake)
+    assert len(run(tmp_path, ["a"], 1, cluster="tcp://fake")) == 1 and len(fake.sent) == 3
+
+
+def test_a_trial_that_kills_its_workers_is_tried_alone_once(tmp_path, monkeypatch):
     killed = type("KilledWorker", (Exception,), {})("four times")
-    asked = []
-    monkeypatch.setattr(trials, "_received", lambda client, run, wanted: asked.append(1) or [(wanted[0], killed)])
-    assert trials._on_its_own(None, outcome, ("a", 0))[2]["error"] == "KilledWorker: four times" and len(asked) == 1
+    fake = FakeCluster(killed, killed)
+    monkeypatch.setitem(sys.modules, "distributed", fake)
+    with pytest.raises(TrialsFailed, match="KilledWorker: four times"):
+        run(tmp_path, ["a"], 1, cluster="tcp://fake")
+    assert len(fake.sent) == 2
+
+
+def test_a_display_that_fails_costs_itself_only(tmp_path):
+    def broken(trials):
+        raise KeyError("seed")
+
+    with pytest.warns(UserWarning, match="can't be shown: KeyError: 'seed'") as told:
+        trials = run_trials({"a": {}, "b": {}}, 3, outcome, tmp_path, {}, progress=False, each=broken)
+    assert len(trials) == 6 and len(told) == 1
