@@ -134,7 +134,8 @@ def best_recipe(
     technique = EXTRAS["best_recipe"]
     if not (bfloat16_is_quicker(device) if bfloat16 is None else bfloat16):
         technique = replace(technique, callbacks=lambda: [UseMuon()])
-    with tqdm(total=epochs, unit="epoch", disable=not progress, leave=False) as bar, seeded(seed, device):
+    bar = tqdm(total=epochs, unit="epoch", disable=not progress, leave=False)
+    with bar, seeded(seed, device):
         learn = make_learner(images, technique, seed, settings, tick=bar.update)
         cost = train_learner(learn, epochs, settings.lr)
     probs, targets = technique.predict(learn), images.labels[images.indices("valid")]

@@ -23,7 +23,7 @@ class Settings:
     Raises `TypeError` or `ValueError` for a value that can't be meant.
     """
 
-    version: ClassVar[int] = 1  # raised when the same settings train differently: older trials stay apart
+    version: ClassVar[int] = 1  # another one when the same settings train differently
 
     size: int = 64  # side of the images in pixels
     epochs: int = 5  # length of the baseline's training run; a technique gets as many as cost the same
@@ -32,11 +32,11 @@ class Settings:
     lr: float = 5e-3  # highest learning rate of the cycle
     device: str = "cpu"  # where to train: cpu, cuda, mps
     model: str = "small_resnet"  # the network: one of torchvision's or timm's, or FILE.py:FUNCTION
-    pretrained: bool = False  # start from the network's trained weights, and normalize as they were trained
-    cost: Literal["pixels", "epochs", "seconds"] = "pixels"  # what is equal for all techniques in training
+    pretrained: bool = False  # start from the network's trained weights, with their normalization
+    cost: Literal["pixels", "epochs", "seconds"] = "pixels"  # what is equal for all techniques
 
     def __post_init__(self):
-        from lessonkit.foundation import checks  # here: it brings PyTorch, and the command's help comes without
+        from lessonkit.foundation import checks  # here: it imports PyTorch, and --help must be quick
 
         for name, least in {"size": 1, "epochs": 1, "batch_size": 2, "width": 1}.items():
             checks.whole_number(getattr(self, name), name, least)

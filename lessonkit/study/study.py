@@ -116,6 +116,7 @@ class Study:
         found = {name: known.get(name, asked) for name in self.variants}
         new = [t for t in self.techniques if t.weights_from != BASELINE and t.variant not in known]
         if new:
+            self.network  # raises an error if it doesn't fit
             with _threads(self.threads):
                 seconds = relative_epoch_seconds(self.images, new, self.settings, self.stats)
             found |= {t.variant: epochs_at_cost(t, self.settings, seconds[t.variant]) for t in new}
@@ -138,7 +139,7 @@ class Study:
         variant: str,
         seed: int,
         tick: Callable[[], Any] = lambda: None,  # called after each epoch
-    ) -> tuple[dict[str, Any], np.ndarray]:  # the row of the table; right or not for each validation photo
+    ) -> tuple[dict[str, Any], np.ndarray]:  # the row; right or not for each validation photo
         """Run one trial."""
         technique, kept = self.variants[variant], self.weights_file(variant, seed)
         with _threads(self.threads):
@@ -163,7 +164,8 @@ class Study:
             seconds, only = self.estimate(todo)
             others = f" ({only} only to predict)" if only else ""
             together = f", {self.jobs} side by side" if self.jobs > 1 else ""
-            print(f"{len(todo)} trials to train{others}{together}: about {duration(seconds)}.", flush=True)
+            told = f"{len(todo)} trials to train{others}{together}: about {duration(seconds)}."
+            print(told, flush=True)
         vars(self).pop("network")  # has served
 
     def estimate(
@@ -195,7 +197,7 @@ class Study:
         Raises `ValueError` for a network that doesn't fit, and what `run_trials` raises.
         """
         if not self.folder.exists():
-            self.network  # a network that can't be had is refused before the folder is made
+            self.network, self.stats  # what can't be had or read is refused before the folder is made
         own = {
             name: technique.identity
             | ({"epochs": self.epochs[name]} if self.epochs[name] != self.settings.epochs else {})
@@ -203,8 +205,8 @@ class Study:
         }
         return run_trials(
             own, self.seeds, self.train, self.folder, self.identity,
-            before=partial(self.prepare, progress=progress), steps=self.settings.epochs, progress=progress,
-            jobs=self.jobs, cluster=self.cluster, each=_Display(self) if progress else None,
+            before=partial(self.prepare, progress=progress), each=_Display(self) if progress else None,
+            steps=self.settings.epochs, progress=progress, jobs=self.jobs, cluster=self.cluster,
             later=[name for name, technique in self.variants.items() if technique.weights_from != name],
         )  # fmt: skip
 

@@ -60,7 +60,7 @@ def seeded(
 
 # %% ../../nbs/study/trainer.ipynb #6050914a
 class _PixelCounter(Callback):
-    """Counts the pixels trained on, and skips the validation after each epoch, whose result nobody uses."""
+    """Counts the pixels trained on, and skips the validation after each epoch."""
 
     order = 99  # after whatever a technique does to the batch
 
@@ -109,10 +109,11 @@ def make_network(
         try:
             answer = network(torch.randn(2, 3, size, size))
         except Exception as error:
-            raise ValueError(f"{settings.model} can't be trained on pictures of {size} px: {error}") from error
+            told = f"{settings.model} can't be trained on pictures of {size} px: {error}"
+            raise ValueError(told) from error
     got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-    if got != (2, n_classes):
-        raise ValueError(f"{settings.model} gives {got} for 2 pictures, and should give {(2, n_classes)}.")
+    if got != (wanted := (2, n_classes)):
+        raise ValueError(f"{settings.model} gives {got} for 2 pictures, and should give {wanted}.")
     return network
 
 
@@ -129,8 +130,8 @@ def make_loaders(
     if options["normalize"] is True:
         options["normalize"] = Normalize(statistics_for(images, settings) if stats is None else stats)
     options["normalize"] = options["normalize"] or None
-    device, batch_size = settings.device, settings.batch_size
-    return image_dataloaders(images, size=size, batch_size=batch_size, device=device, seed=seed, **options)
+    options |= {"batch_size": settings.batch_size, "device": settings.device}
+    return image_dataloaders(images, size=size, seed=seed, **options)
 
 
 def make_learner(
@@ -185,7 +186,7 @@ def train_learner(
         learn.fit_one_cycle(epochs, lr)
     cost = {
         "train_seconds": round(time.perf_counter() - start, 3),
-        "core_seconds": round(time.process_time() - used, 3),  # of all threads: fair on a busy machine too
+        "core_seconds": round(time.process_time() - used, 3),  # of all threads: fair on a busy machine
         "pixels": next(cb.pixels for cb in learn.cbs if isinstance(cb, _PixelCounter)),
         "threads": torch.get_num_threads(),
     }
@@ -221,7 +222,7 @@ def train_trial(
         learn = make_learner(images, technique, seed, settings, stats, tick)
         cost = train_learner(learn, epochs, settings.lr, kept)
     start = time.perf_counter()
-    with seeded(seed, settings.device):  # again: the same whether the weights were trained just now or kept
+    with seeded(seed, settings.device):  # again: the same for new and for kept weights
         probs = (technique.predict or predict_plain)(learn)
     cost |= {"predict_seconds": round(time.perf_counter() - start, 3)}
     targets = images.labels[images.indices("valid")]
@@ -236,7 +237,7 @@ def estimate(
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     network: nn.Module | None = None,  # to time, from `make_network`; made here when None
     steps: int = 4,  # training steps to time
-    n_predictions: float | None = None,  # passes over the validation photos; one per training run when None
+    n_predictions: float | None = None,  # passes over the validation photos; None: one per run
 ) -> float:  # seconds
     """
     Guess how long trials will take, from a few steps of the baseline.
@@ -250,8 +251,9 @@ def estimate(
         optimizer = torch.optim.AdamW(network.parameters())
         step = _median_seconds(loaders.train, steps, partial(_train_step, network, optimizer))
         look = _median_seconds(loaders.valid, steps, partial(_look, network))
-    n_predictions = n_trials if n_predictions is None else n_predictions
-    return n_trials * settings.epochs * len(loaders.train) * step + n_predictions * len(loaders.valid) * look
+    passes = n_trials if n_predictions is None else n_predictions
+    trained = n_trials * settings.epochs * len(loaders.train)
+    return trained * step + passes * len(loaders.valid) * look
 
 
 def _train_step(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
@@ -291,7 +293,7 @@ def duration(
 def epochs_at_cost(
     technique: Technique,
     settings: Settings,
-    seconds: float = 1.0,  # how long an epoch takes, as a multiple of the baseline's; for `cost="seconds"`
+    seconds: float = 1.0,  # of an epoch, as a multiple of the baseline's; for `cost="seconds"`
 ) -> int:  # as many as cost no more than the baseline's; 1 at least
     """Return how many epochs a technique is trained, so that it costs as much as the baseline."""
     share = {"epochs": 1.0, "pixels": technique.train_cost, "seconds": seconds}[settings.cost]

@@ -21,7 +21,17 @@ def test_counts_are_whole_numbers(name):
             Settings(**{name: value})
 
 
-@pytest.mark.parametrize("settings", [{"lr": 0}, {"lr": float("nan")}, {"lr": float("inf")}, {"batch_size": 1}, {"cost": "euros"}, {"device": "nonsense"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr": 0},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"batch_size": 1},
+        {"cost": "euros"},
+        {"device": "nonsense"},
+    ],
+)
 def test_what_is_out_of_range_or_unknown_is_a_value_error(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Settings(**settings)

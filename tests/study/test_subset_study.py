@@ -25,14 +25,17 @@ def brightness(images) -> np.ndarray:
     return np.array([[np.asarray(Image.open(path)).mean()] for path in images.paths], dtype=np.float32)
 
 
-@pytest.mark.parametrize("size, count", [(0.25, 8), (8, 8), (np.int64(8), 8), (0.07, 2), (1.0, 32), (32, 32)])
+@pytest.mark.parametrize(
+    "size, count", [(0.25, 8), (8, 8), (np.int64(8), 8), (0.07, 2), (1.0, 32), (32, 32)]
+)
 def test_photo_count_takes_shares_and_numbers(images, size, count):
     assert photo_count(images, size) == count
 
 
 @pytest.mark.parametrize("size, told", [
-    (33, "33 photos can't be chosen from 32"), (1, "fewer than the 2 classes"), (0.03, "fewer than the 2 classes"),
-    (0, "above 0, a share"), (-0.5, "above 0, a share"), (1.5, "must be a share"), (float("nan"), "above 0, a share"),
+    (33, "33 photos can't be chosen from 32"), (1, "fewer than the 2 classes"),
+    (0.03, "fewer than the 2 classes"), (0, "above 0, a share"), (-0.5, "above 0, a share"),
+    (1.5, "must be a share"), (float("nan"), "above 0, a share"),
 ])  # fmt: skip
 def test_photo_count_refuses_what_cant_be_chosen(images, size, told):
     with pytest.raises(ValueError, match=told):
@@ -51,11 +54,24 @@ def test_steps_are_those_of_the_loader(images):
 
 def test_take_subset_keeps_validation_photos_and_says_how_it_chose(images):
     subset, record = take_subset(images, 0.25, brightness(images))
-    assert [images.paths[row] for row in images.indices("valid")] == [subset.paths[row] for row in subset.indices("valid")]
+    assert [images.paths[row] for row in images.indices("valid")] == [
+        subset.paths[row] for row in subset.indices("valid")
+    ]
     chosen = [subset.paths[row] for row in subset.indices("train")]
-    assert len(set(chosen)) == 8 and set(chosen) <= {images.paths[row] for row in images.indices("train")}
-    assert np.bincount(subset.labels[subset.indices("train")]).tolist() == [4, 4] and subset.classes == images.classes
-    assert record == {"method": "facility_location", "balance": "proportional", "seed": 0, "photos": 8, "of": 32}
+    assert len(set(chosen)) == 8 and set(chosen) <= {
+        images.paths[row] for row in images.indices("train")
+    }
+    assert (
+        np.bincount(subset.labels[subset.indices("train")]).tolist() == [4, 4]
+        and subset.classes == images.classes
+    )
+    assert record == {
+        "method": "facility_location",
+        "balance": "proportional",
+        "seed": 0,
+        "photos": 8,
+        "of": 32,
+    }
     with pytest.raises(ValueError, match="3 rows of features for 40 photos"):
         take_subset(images, 8, np.zeros((3, 1)))
     with pytest.raises(ValueError, match="method"):
@@ -72,20 +88,32 @@ def test_trials_of_the_subset_and_the_whole_never_mix(images, tmp_path):
     with pytest.raises(StudyMismatch, match="subset: method was facility_location, now random"):
         run_ablation(other[0], [], seeds=1, out=tmp_path / "subset", subset=other[1], **QUICK)
     run_ablation(images, [], seeds=1, out=tmp_path / "whole", **QUICK)
-    assert "subset" not in json.loads((tmp_path / "whole/study.json").read_text())["identity"]  # as in older studies
+    assert (
+        "subset" not in json.loads((tmp_path / "whole/study.json").read_text())["identity"]
+    )  # as in older studies
     report = ablation_report(subset, read_trials(tmp_path / "subset"), tmp_path / "subset", [])
-    assert "baseline" in report and "photos: 8, of: 32" in (tmp_path / "subset/report.html").read_text(encoding="utf-8")
+    assert "baseline" in report and "photos: 8, of: 32" in (tmp_path / "subset/report.html").read_text(
+        encoding="utf-8"
+    )
 
 
-@pytest.mark.parametrize("same, epochs, steps", [("epochs", [2, 2, 2], [2, 4, 8]), ("steps", [8, 4, 2], [8, 8, 8])])
+@pytest.mark.parametrize(
+    "same, epochs, steps", [("epochs", [2, 2, 2], [2, 4, 8]), ("steps", [8, 4, 2], [8, 8, 8])]
+)
 def test_smallest_subset_compares_each_size_with_the_whole(images, tmp_path, same, epochs, steps):
     settings = QUICK | {"epochs": 2}
-    arguments = dict(sizes=(16, 0.25), seeds=2, same=same, features=brightness(images), out=tmp_path, **settings)
+    arguments = dict(
+        sizes=(16, 0.25), seeds=2, same=same, features=brightness(images), out=tmp_path, **settings
+    )
     table = smallest_subset(images, STRANGE, **arguments)
     assert table["photos"].tolist() == [8, 16, 32] and table["size"].tolist() == [0.25, 0.5, 1]
     assert table["epochs"].tolist() == epochs and table["steps"].tolist() == steps
     assert np.isnan(table["tau"][2]) and table["ceiling"].nunique(dropna=False) == 1
-    assert table["saved"].iloc[-1] == 0 and table["coverage"].iloc[-1] == 0 and (table["techniques"] == 3).all()
+    assert (
+        table["saved"].iloc[-1] == 0
+        and table["coverage"].iloc[-1] == 0
+        and (table["techniques"] == 3).all()
+    )
     assert len(pd.read_csv(tmp_path / "smallest_subset.csv")) == 3
     whole = read_trials(tmp_path / "whole")
     part = read_trials(tmp_path / f"facility_location-8-same-{same}")
@@ -109,7 +137,13 @@ def made_up_study(monkeypatch, gains):
         if gain is None:
             raise RuntimeError("failed")
         accuracy = 0.5 + gain + 0.001 * np.random.default_rng([seed, len(technique.variant)]).normal()
-        return {"size": settings.size, "epochs": settings.epochs, "accuracy": accuracy, "train_seconds": 60.0 * len(images), "predict_seconds": 0.0}, None
+        return {
+            "size": settings.size,
+            "epochs": settings.epochs,
+            "accuracy": accuracy,
+            "train_seconds": 60.0 * len(images),
+            "predict_seconds": 0.0,
+        }, None
 
     monkeypatch.setattr("lessonkit.study.study.train_trial", trial)
 
@@ -119,32 +153,59 @@ def test_the_answer_is_the_smallest_size_from_which_on_all_pass(images, monkeypa
     made_up_study(monkeypatch, lambda name, photos: order[name] * (-1 if photos == 8 else 1))
     arguments = dict(sizes=(4, 8, 16, 24), features=brightness(images), **QUICK)
     table = smallest_subset(images, STRANGE, **arguments)
-    assert table["tau"].tolist()[:4] == [1, -1, 1, 1] and table["passes"].tolist() == [True, False, True, True, True]
+    assert table["tau"].tolist()[:4] == [1, -1, 1, 1] and table["passes"].tolist() == [
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert smallest_passing(table) == 16 and table["why"][1] == "agreement -1.00 below 0.8"
     assert table["minutes"].tolist() == pytest.approx([3 * 5 * (n + 8) for n in (4, 8, 16, 24, 32)])
     told = " ".join(format_subsets(table).split())
-    assert "The smallest subset that is enough: 50 % of the training photos, 16." in told and "12.5 % passes too" in told
+    assert (
+        "The smallest subset that is enough: 50 % of the training photos, 16." in told
+        and "12.5 % passes too" in told
+    )
     strict = smallest_subset(images, STRANGE, min_agreement=1.1, **arguments)
-    assert smallest_passing(strict) is None and "None of these subsets is enough" in format_subsets(strict)
+    assert smallest_passing(strict) is None and "None of these subsets is enough" in format_subsets(
+        strict
+    )
 
 
 def test_noise_that_hides_the_techniques_is_told(images, monkeypatch):
-    made_up_study(monkeypatch, lambda name, photos: 0 if photos < 32 else {"baseline": 0, "flat": 0.1, "raw": 0.2}[name])
-    table = smallest_subset(images, STRANGE, sizes=(8,), features=brightness(images), min_agreement=-1, **QUICK)
-    assert not table["passes"][0] and "0% of pairs told apart, below 50%" in table["why"][0] and table["passes"][1]
+    made_up_study(
+        monkeypatch,
+        lambda name, photos: 0 if photos < 32 else {"baseline": 0, "flat": 0.1, "raw": 0.2}[name],
+    )
+    table = smallest_subset(
+        images, STRANGE, sizes=(8,), features=brightness(images), min_agreement=-1, **QUICK
+    )
+    assert (
+        not table["passes"][0]
+        and "0% of pairs told apart, below 50%" in table["why"][0]
+        and table["passes"][1]
+    )
 
 
 def test_a_technique_that_fails_on_a_subset_doesnt_end_the_study(images, monkeypatch):
-    made_up_study(monkeypatch, lambda name, photos: None if (name, photos) == ("raw", 8) else len(name) / 10)
+    made_up_study(
+        monkeypatch, lambda name, photos: None if (name, photos) == ("raw", 8) else len(name) / 10
+    )
     with pytest.warns(UserWarning, match="trials failed"):
         table = smallest_subset(images, STRANGE, sizes=(8, 16), features=brightness(images), **QUICK)
-    assert np.isnan(table["tau"][0]) and table["why"][0] == "only one side has trials of raw" and table["passes"][1]
+    assert (
+        np.isnan(table["tau"][0])
+        and table["why"][0] == "only one side has trials of raw"
+        and table["passes"][1]
+    )
     assert "nan" not in format_subsets(table)
 
 
 @pytest.mark.parametrize("change, told", [
-    ({"same": "pixels"}, "'epochs', 'steps'"), ({"sizes": (32, 1.0)}, "no part"), ({"sizes": (99,)}, "can't be chosen"),
-    ({"techniques": []}, "one technique beside"), ({"epochs": 0}, "epochs=0"), ({"method": "magic"}, "method"),
+    ({"same": "pixels"}, "'epochs', 'steps'"), ({"sizes": (32, 1.0)}, "no part"),
+    ({"sizes": (99,)}, "can't be chosen"), ({"techniques": []}, "one technique beside"),
+    ({"epochs": 0}, "epochs=0"), ({"method": "magic"}, "method"),
 ])  # fmt: skip
 def test_smallest_subset_tells_bad_settings_before_it_trains(images, monkeypatch, change, told):
     monkeypatch.setattr("lessonkit.study.study.train_trial", lambda *args: pytest.fail("trained"))
@@ -155,7 +216,11 @@ def test_smallest_subset_tells_bad_settings_before_it_trains(images, monkeypatch
 
 def test_the_smallest_subset_takes_all_settings_of_a_study(images, tmp_path):
     settings = QUICK | {"jobs": 2, "threads": 1, "cost": "epochs", "lr": 0.01}
-    table = smallest_subset(images, ["tta"], sizes=(16,), seeds=1, features=brightness(images), out=tmp_path, **settings)
+    table = smallest_subset(
+        images, ["tta"], sizes=(16,), seeds=1, features=brightness(images), out=tmp_path, **settings
+    )
     assert table["photos"].tolist() == [16, 32]
     about = json.loads((tmp_path / "whole/study.json").read_text())["identity"]
-    assert (about["cost"], about["lr"]) == ("epochs", 0.01) and set(read_trials(tmp_path / "whole")["threads"]) == {1}
+    assert (about["cost"], about["lr"]) == ("epochs", 0.01) and set(
+        read_trials(tmp_path / "whole")["threads"]
+    ) == {1}

@@ -20,9 +20,17 @@ from lessonkit.study.trials import StudyMismatch
 
 
 def test_a_combination_changes_what_its_parts_change():
-    both = combine(TECHNIQUES["progressive_resizing"], TECHNIQUES["mixup"], TECHNIQUES["label_smoothing"], TECHNIQUES["tta"])
+    both = combine(
+        TECHNIQUES["progressive_resizing"],
+        TECHNIQUES["mixup"],
+        TECHNIQUES["label_smoothing"],
+        TECHNIQUES["tta"],
+    )
     kinds = [type(callback).__name__ for callback in both.callbacks()]
-    assert sorted(kinds) == ["MixUp", "ProgressiveResize"] and type(both.loss()).__name__ == "LabelSmoothingCrossEntropy"
+    assert (
+        sorted(kinds) == ["MixUp", "ProgressiveResize"]
+        and type(both.loss()).__name__ == "LabelSmoothingCrossEntropy"
+    )
     assert both.predict is TECHNIQUES["tta"].predict and both.predict_cost == 2
     assert both.train_cost == TECHNIQUES["progressive_resizing"].train_cost
     assert both.settings["alpha"] == 0.4 and both.settings["eps"] == 0.1
@@ -73,11 +81,22 @@ def test_two_that_change_the_same_thing_are_not_combined():
 def test_without_normalization_and_with_mixup_is_one_recipe(images):
     chosen = choose_techniques(["no_normalization+mixup"])[1]
     assert comparisons([chosen]) == {"no_normalization+mixup": ("no_normalization+mixup", "baseline")}
-    assert make_learner(images, chosen, 0, Settings(16, 1, 8, 4)).dls.train.one_batch()[0].min() >= 0  # not normalized
+    assert (
+        make_learner(images, chosen, 0, Settings(16, 1, 8, 4)).dls.train.one_batch()[0].min() >= 0
+    )  # not normalized
 
 
-@pytest.mark.parametrize("name, trained", [("tta", "baseline"), ("mixup", "mixup"), ("mixup+tta", "mixup"), ("baseline", "baseline"),
-    ("progressive_resizing+tta", "progressive_resizing"), ("no_normalization+tta", "no_normalization")])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, trained",
+    [
+        ("tta", "baseline"),
+        ("mixup", "mixup"),
+        ("mixup+tta", "mixup"),
+        ("baseline", "baseline"),
+        ("progressive_resizing+tta", "progressive_resizing"),
+        ("no_normalization+tta", "no_normalization"),
+    ],
+)
 def test_another_prediction_needs_no_training_of_its_own(name, trained):
     assert choose_techniques([name])[-1].weights_from == trained
 
@@ -108,9 +127,19 @@ def test_a_changed_file_is_another_technique(mine, images, tmp_path):
         ("x = 1\ny = x / 0", "line 2: ZeroDivisionError"),
         ("x = (", "line 1: SyntaxError"),
         ("import nowhere_at_all", "line 1: ModuleNotFoundError"),
-        ("from lessonkit.ablation import Technique\na = Technique('mixup')", "there is a technique 'mixup' already"),
-        ("from lessonkit.ablation import Technique\na, b = Technique('a'), Technique('a', data={'augment': 0})", "two techniques called 'a'"),
-        ("from lessonkit.ablation import Technique\na = Technique('../a')", "line 2: ValueError: '../a' can't be a technique's name"),
+        (
+            "from lessonkit.ablation import Technique\na = Technique('mixup')",
+            "there is a technique 'mixup' already",
+        ),
+        (
+            "from lessonkit.ablation import Technique\n"
+            "a, b = Technique('a'), Technique('a', data={'augment': 0})",
+            "two techniques called 'a'",
+        ),
+        (
+            "from lessonkit.ablation import Technique\na = Technique('../a')",
+            "line 2: ValueError: '../a' can't be a technique's name",
+        ),
     ],
 )
 def test_a_file_with_a_fault_is_told(tmp_path, text, told):
@@ -131,9 +160,15 @@ def test_running_a_file_leaves_no_module_behind(mine):
 def test_a_technique_of_the_course_travels_by_pickle(name):
     technique = (TECHNIQUES | EXTRAS)[name]
     there = pickle.loads(pickle.dumps(technique))
-    assert (there.variant, there.identity, there.weights_from) == (technique.variant, technique.identity, technique.weights_from)
+    assert (there.variant, there.identity, there.weights_from) == (
+        technique.variant,
+        technique.identity,
+        technique.weights_from,
+    )
     makers = [one.callbacks or list for one in (there, technique)]
-    assert [[type(callback) for callback in make()] for make in makers][0] == [type(callback) for callback in makers[1]()]
+    assert [[type(callback) for callback in make()] for make in makers][0] == [
+        type(callback) for callback in makers[1]()
+    ]
 
 
 @pytest.mark.parametrize("cost", [0, -1, math.inf, math.nan])

@@ -1,4 +1,4 @@
-"""One trial: the same seed is the same luck for every technique, and nothing costs more than the baseline."""
+"""One trial: the same seed is the same luck for all, and nothing costs more than the baseline."""
 
 import random
 from dataclasses import replace
@@ -14,7 +14,13 @@ from lessonkit.ablation import Technique, TECHNIQUES
 from lessonkit.foundation.models import make_model
 from lessonkit.study import trainer
 from lessonkit.study.settings import Settings
-from lessonkit.study.trainer import epochs_at_cost, estimate, make_learner, relative_epoch_seconds, train_trial
+from lessonkit.study.trainer import (
+    epochs_at_cost,
+    estimate,
+    make_learner,
+    relative_epoch_seconds,
+    train_trial,
+)
 
 
 # --- the same luck
@@ -34,12 +40,16 @@ class Witness(Callback):
 
     def before_batch(self):
         if self.training:
-            Witness.seen.append((self.dls.train.last_indices.copy(), self.x.clone().as_subclass(torch.Tensor)))
+            Witness.seen.append(
+                (self.dls.train.last_indices.copy(), self.x.clone().as_subclass(torch.Tensor))
+            )
 
 
 TRICKS = {
     "gambler": Technique("gambler", callbacks=lambda: [Gambler(), Witness()]),
-    "loss": Technique("loss", loss=lambda: nn.CrossEntropyLoss(label_smoothing=0.3), callbacks=lambda: [Witness()]),
+    "loss": Technique(
+        "loss", loss=lambda: nn.CrossEntropyLoss(label_smoothing=0.3), callbacks=lambda: [Witness()]
+    ),
     "plain": Technique("plain", callbacks=lambda: [Witness()]),
 }
 
@@ -58,12 +68,16 @@ def test_same_seed_gives_every_technique_the_same_batches_and_crops(images, name
         assert (rows == other_rows).all() and torch.equal(x, other_x)
 
 
-@pytest.mark.parametrize("name", [name for name, technique in TECHNIQUES.items() if not technique.in_baseline])
+@pytest.mark.parametrize(
+    "name", [name for name, technique in TECHNIQUES.items() if not technique.in_baseline]
+)
 def test_every_technique_starts_from_the_same_batches_and_crops(images, name):
     technique = TECHNIQUES[name]
     own = technique.callbacks or list
     watched = replace(technique, callbacks=lambda: [*own(), Witness()])
-    for (rows, x), (other_rows, other_x) in zip(witnessed(images, TRICKS["plain"], 3), witnessed(images, watched, 3), strict=True):
+    for (rows, x), (other_rows, other_x) in zip(
+        witnessed(images, TRICKS["plain"], 3), witnessed(images, watched, 3), strict=True
+    ):
         assert (rows == other_rows).all()
         if x.shape == other_x.shape:  # progressive resizing ends, but doesn't begin, at the full size
             assert torch.equal(x, other_x)  # Witness looks before anything is mixed
@@ -71,7 +85,9 @@ def test_every_technique_starts_from_the_same_batches_and_crops(images, name):
 
 
 def test_without_normalization_photos_and_crops_are_the_same_before_it(images):
-    removed = Technique("normalization", data={"normalize": False}, in_baseline=True, callbacks=lambda: [Witness()])
+    removed = Technique(
+        "normalization", data={"normalize": False}, in_baseline=True, callbacks=lambda: [Witness()]
+    )
     plain, without = witnessed(images, TRICKS["plain"], 3), witnessed(images, removed, 3)
     for (rows, x), (other_rows, other_x) in zip(plain, without):
         assert (rows == other_rows).all()
@@ -100,7 +116,9 @@ def test_a_repeated_trial_is_equal_and_leaves_random_states_alone(images):
     (row, correct), (again, correct_again) = (
         train_trial(images, TECHNIQUES["baseline"], 0, Settings(16, 1, 8, 4)) for _ in range(2)
     )
-    assert {k: v for k, v in row.items() if "seconds" not in k} == {k: v for k, v in again.items() if "seconds" not in k}
+    assert {k: v for k, v in row.items() if "seconds" not in k} == {
+        k: v for k, v in again.items() if "seconds" not in k
+    }
     assert (correct == correct_again).all() and correct.mean() == pytest.approx(row["accuracy"])
     after = torch.rand(1), np.random.rand(), random.random()
     torch.manual_seed(0), np.random.seed(0), random.seed(0)
@@ -117,7 +135,9 @@ def test_no_technique_trains_on_more_pixels_than_the_baseline(images, name, epoc
     own_epochs = epochs_at_cost(technique, recipe)
     both = (TECHNIQUES["baseline"], epochs), (technique, own_epochs)
     counts = [train_trial(images, one, 0, recipe, epochs=length)[0]["pixels"] for one, length in both]
-    assert own_epochs >= epochs and counts[1] <= counts[0] * 1.02  # sizes that grow are rounded to whole pixels
+    assert (
+        own_epochs >= epochs and counts[1] <= counts[0] * 1.02
+    )  # sizes that grow are rounded to whole pixels
     if epochs == 10:
         assert counts[1] > 0.85 * counts[0]  # and what it saves is given to it
 
@@ -142,7 +162,9 @@ def test_the_pilot_finds_a_dearer_training(images, monkeypatch):
 
     read = SimpleNamespace(perf_counter=lambda: clock.now, process_time=lambda: clock.now)
     monkeypatch.setattr(trainer, "time", read)
-    monkeypatch.setitem(trainer.TECHNIQUES, "baseline", Technique("baseline", callbacks=lambda: [Slow(1)]))
+    monkeypatch.setitem(
+        trainer.TECHNIQUES, "baseline", Technique("baseline", callbacks=lambda: [Slow(1)])
+    )
     slow = Technique("slow", callbacks=lambda: [Slow(2.5)])
     seconds = relative_epoch_seconds(images, [slow, TECHNIQUES["tta"]], Settings(16, 2, 8, 4), None)
     assert seconds == {"slow": 2.5, "tta": 1.0}
@@ -152,7 +174,9 @@ def test_the_estimate_counts_steps_and_looks_and_draws_no_random_numbers(images,
     clock = SimpleNamespace(now=0.0)
 
     def tick():
-        clock.now += 0.5  # each look at the clock takes so long: a step is timed from one look to the next
+        clock.now += (
+            0.5  # each look at the clock takes so long: a step is timed from one look to the next
+        )
         return clock.now
 
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=tick))
@@ -167,7 +191,9 @@ def test_the_estimate_counts_steps_and_looks_and_draws_no_random_numbers(images,
 # --- networks
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "regnet_y_400mf", "resnet10t", "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v3_small", "regnet_y_400mf", "resnet10t", "efficientnet_lite0"]
+)
 def test_networks_of_torchvision_and_timm(images, name):
     torch.manual_seed(0)
     first = make_model(name, 7)
@@ -205,8 +231,18 @@ def test_a_pretrained_network_gets_the_statistics_it_was_trained_with(images, mo
     import torchvision
 
     real = torchvision.models.get_model
-    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights=None, **kw: real(name, **kw))
-    learn = make_learner(images, TECHNIQUES["baseline"], 0, Settings(32, 1, 8, model="resnet18", pretrained=True))
+    monkeypatch.setattr(
+        torchvision.models, "get_model", lambda name, weights=None, **kw: real(name, **kw)
+    )
+    learn = make_learner(
+        images, TECHNIQUES["baseline"], 0, Settings(32, 1, 8, model="resnet18", pretrained=True)
+    )
     assert learn.model.fc.out_features == 2
-    normalize = [t for t in learn.dls.train.after_batch.fs if hasattr(t, "mean")] or [learn.dls.train.normalize]
-    assert torch.allclose(torch.as_tensor(normalize[0].mean).flatten().float(), torch.tensor([0.485, 0.456, 0.406]), atol=1e-6)
+    normalize = [t for t in learn.dls.train.after_batch.fs if hasattr(t, "mean")] or [
+        learn.dls.train.normalize
+    ]
+    assert torch.allclose(
+        torch.as_tensor(normalize[0].mean).flatten().float(),
+        torch.tensor([0.485, 0.456, 0.406]),
+        atol=1e-6,
+    )

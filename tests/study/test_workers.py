@@ -1,6 +1,5 @@
-"""Trials in several processes and on a cluster: the same table, and whatever dies costs its own trial at most."""
+"""Trials in several processes and on a cluster: the same table, and what dies costs its own trial."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -32,10 +31,37 @@ def cluster(tmp_path_factory):
     where = tmp_path_factory.mktemp("dask")
     file, log = where / "scheduler.json", open(where / "log.txt", "w")
     run = [sys.executable, "-W", "ignore", "-m", "dask"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])}
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)]),
+    }
     options = {"env": env, "stdout": log, "stderr": log, "cwd": where}
-    started = [subprocess.Popen([*run, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)], **options)]
-    worker = [*run, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard", "--nanny"]
+    started = [
+        subprocess.Popen(
+            [
+                *run,
+                "scheduler",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--no-dashboard",
+                "--scheduler-file",
+                str(file),
+            ],
+            **options,
+        )
+    ]
+    worker = [
+        *run,
+        "worker",
+        "--scheduler-file",
+        str(file),
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+        "--nanny",
+    ]
     started += [subprocess.Popen(worker, **options) for _ in range(2)]
     try:
         with distributed.Client(scheduler_file=str(file), set_as_default=False, timeout=60) as client:
@@ -61,12 +87,16 @@ def results(trials):
 def alone(images, tmp_path_factory):
     """The study one trial after the other: the folder, and its trials."""
     out = tmp_path_factory.mktemp("alone")
-    return out, run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out, **QUICK)
+    return out, run_ablation(
+        images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out, **QUICK
+    )
 
 
 @pytest.mark.timeout(300)
 def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
-    together = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK)
+    together = run_ablation(
+        images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK
+    )
     pd.testing.assert_frame_equal(results(together), results(alone[1]))
     for name, right in read_correct(tmp_path, together).items():
         np.testing.assert_array_equal(right, read_correct(alone[0], alone[1])[name])
@@ -74,23 +104,43 @@ def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
 
 @pytest.mark.timeout(300)
 def test_a_cluster_gives_the_same_table(images, alone, tmp_path, cluster):
-    far = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, cluster=cluster, **QUICK)
+    far = run_ablation(
+        images,
+        ["normalization", "mixup", "mixup+tta", "tta"],
+        seeds=2,
+        out=tmp_path,
+        cluster=cluster,
+        **QUICK,
+    )
     pd.testing.assert_frame_equal(results(far), results(alone[1]))
 
 
 def run(folder, names, seeds=2, marks=None, **where):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return run_trials(dict.fromkeys(names, {}), seeds, partial(outcome, marks=marks), folder, SETTINGS, progress=False, **where)
+        return run_trials(
+            dict.fromkeys(names, {}),
+            seeds,
+            partial(outcome, marks=marks),
+            folder,
+            SETTINGS,
+            progress=False,
+            **where,
+        )
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_trial_that_kills_its_process_costs_only_itself(tmp_path):
     trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, jobs=2)
-    assert sorted(zip(trials["technique"], trials["seed"])) == [(name, seed) for name in "ab" for seed in range(2)]
+    assert sorted(zip(trials["technique"], trials["seed"])) == [
+        (name, seed) for name in "ab" for seed in range(2)
+    ]
     failed = read_trials(tmp_path, failed=True).set_index("technique")["error"]
-    assert failed["dies"].str.contains("its process died 3 times").all() and (failed["fails"] == "ValueError: loss is NaN").all()
+    assert (
+        failed["dies"].str.contains("its process died 3 times").all()
+        and (failed["fails"] == "ValueError: loss is NaN").all()
+    )
     assert os.getpid() not in set(trials["process"]) and len(read_correct(tmp_path)) == 4
 
 
@@ -106,9 +156,14 @@ def test_a_process_that_dies_once_costs_nothing(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_worker_of_a_cluster_that_dies_costs_only_its_trial(tmp_path, cluster):
     trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, cluster=cluster)
-    assert sorted(zip(trials["technique"], trials["seed"])) == [(name, seed) for name in "ab" for seed in range(2)]
+    assert sorted(zip(trials["technique"], trials["seed"])) == [
+        (name, seed) for name in "ab" for seed in range(2)
+    ]
     failed = read_trials(tmp_path, failed=True).set_index("technique")["error"]
-    assert failed["dies"].str.contains("KilledWorker").all() and (failed["fails"] == "ValueError: loss is NaN").all()
+    assert (
+        failed["dies"].str.contains("KilledWorker").all()
+        and (failed["fails"] == "ValueError: loss is NaN").all()
+    )
 
 
 @pytest.mark.timeout(120)
@@ -120,13 +175,27 @@ def test_a_cluster_that_isnt_there_is_told(tmp_path):
         run(tmp_path, ["a"], cluster="nonsense:")
 
 
-@pytest.mark.parametrize("jobs, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("two", TypeError)])
+@pytest.mark.parametrize(
+    "jobs, error",
+    [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("two", TypeError)],
+)
 def test_a_wrong_number_of_jobs_is_told(tmp_path, jobs, error):
     with pytest.raises(error, match="jobs=.* must be a whole number"):
         run(tmp_path, ["a"], jobs=jobs)
 
 
-@pytest.mark.parametrize("seeds, error", [(-1, ValueError), ([0, -1], ValueError), (1.5, TypeError), ([0.5], TypeError), (True, TypeError), (0, ValueError), ([], ValueError)])
+@pytest.mark.parametrize(
+    "seeds, error",
+    [
+        (-1, ValueError),
+        ([0, -1], ValueError),
+        (1.5, TypeError),
+        ([0.5], TypeError),
+        (True, TypeError),
+        (0, ValueError),
+        ([], ValueError),
+    ],
+)
 def test_wrong_seeds_are_told(tmp_path, seeds, error):
     with pytest.raises(error):
         run(tmp_path, ["a"], seeds)
@@ -136,8 +205,9 @@ STUDY = """
 import sys, time
 from pathlib import Path
 from lessonkit.study.workers import run_trials
+over = sys.argv[2]
 def slow(technique, seed, tick):
-    while seed > 2 and not Path(sys.argv[2]).exists():  # after six trials they run until the test is over
+    while seed > 2 and not Path(over).exists():  # all after six trials wait for the test's end
         time.sleep(0.1)
     return {"accuracy": 0.5}, [True, False]
 if __name__ == "__main__":
@@ -150,10 +220,15 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
     (tmp_path / "study.py").write_text(STUDY)
-    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import runpy, sys; sys.argv = sys.argv[1:]; "
+    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    begin += "import runpy, sys; sys.argv = sys.argv[1:]; "
     begin += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", begin, str(tmp_path / "study.py"), str(tmp_path / "out"), str(tmp_path / "over")],
-        stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    files = [str(tmp_path / name) for name in ("study.py", "out", "over")]
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", begin, *files],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     while process.poll() is None and len(read_trials(tmp_path / "out")) < 6:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL if how == "kill" else signal.SIGINT)
@@ -162,9 +237,14 @@ def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
     stored = read_trials(tmp_path / "out")
     assert len(stored) == 6 and set(read_correct(tmp_path / "out")) >= set(stored["id"])
     ran = []
-    rest = run_trials({"a": {}, "b": {}}, 40, lambda *trial: ran.append(trial[:2]) or ({"accuracy": 0.5}, [True, False]),
-        tmp_path / "out", SETTINGS, progress=False)  # fmt: skip
-    assert len(rest) == 80 and len(ran) == 80 - len(stored) and not {*ran} & {*zip(stored["technique"], stored["seed"])}
+
+    def quick(technique, seed, tick):
+        ran.append((technique, seed))
+        return {"accuracy": 0.5}, [True, False]
+
+    rest = run_trials({"a": {}, "b": {}}, 40, quick, tmp_path / "out", SETTINGS, progress=False)
+    assert len(rest) == 80 and len(ran) == 80 - len(stored)
+    assert not {*ran} & {*zip(stored["technique"], stored["seed"])}
 
 
 def test_threads_are_given_back(images):
@@ -180,13 +260,19 @@ def test_threads_are_given_back(images):
 @pytest.mark.timeout(300)
 def test_a_technique_of_ones_own_travels_to_other_processes(images, tmp_path):
     calls = []
-    own = Technique("own", loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3), callbacks=lambda: calls.append(1) or [])
+    own = Technique(
+        "own",
+        loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3),
+        callbacks=lambda: calls.append(1) or [],
+    )
     trials = run_ablation(images, [own, TECHNIQUES["mixup"]], seeds=1, out=tmp_path, jobs=2, **QUICK)
     assert sorted(trials["technique"]) == ["baseline", "mixup", "own"] and not calls
 
 
 def test_nothing_finished_is_an_error(tmp_path):
-    with pytest.raises(TrialsFailed, match="2 of 2 trials failed, first fails with seed 0: ValueError: loss is NaN"):
+    with pytest.raises(
+        TrialsFailed, match="2 of 2 trials failed, first fails with seed 0: ValueError: loss is NaN"
+    ):
         run(tmp_path, ["fails"], jobs=2)
 
 
@@ -228,11 +314,17 @@ class Future:
 
 
 class FakeCluster:
-    """What `run_trials` uses of `distributed`, with outcomes that are written down beforehand: None is the trial's own."""
+    """What `run_trials` uses of `distributed`; None in place of a scripted outcome runs the trial."""
 
     def __init__(self, *outcomes):
         self.outcomes, self.sent, self.loop = list(outcomes), [], None
-        self.Client = lambda address, **options: contextlib.nullcontext(self)
+        self.Client = lambda address, **options: self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
 
     def wait_for_workers(self, n, timeout):
         pass
@@ -242,7 +334,11 @@ class FakeCluster:
         scripted = self.outcomes.pop(0)
         if isinstance(scripted, str):
             return Future(scripted)
-        return Future("error", scripted) if isinstance(scripted, Exception) else Future("finished", act(*args))
+        return (
+            Future("error", scripted)
+            if isinstance(scripted, Exception)
+            else Future("finished", act(*args))
+        )
 
     def as_completed(self, futures, loop):
         return list(futures)

@@ -1,4 +1,4 @@
-"""Forty tiny photos of two classes that can be told apart at once, and settings with which a trial takes a second."""
+"""Forty tiny photos of two classes that are easy to tell apart, and settings for trials of a second."""
 
 from pathlib import Path
 
@@ -25,7 +25,8 @@ mine = Technique("mine", loss=Smooth, card="Of my own.")
 more = [Technique("other", data={"augment": False})]
 
 def tiny(n_classes):
-    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, n_classes))
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), *pool, nn.Linear(4, n_classes))
 """
 
 
