@@ -288,7 +288,7 @@ def _interactions(
     trials: pd.DataFrame, chosen: Sequence[Technique], correct: Mapping[str, np.ndarray], margin: float
 ) -> dict[str, pd.DataFrame]:
     """For each combination of two that were also run alone: what each adds with the other on."""
-    parts = {t.name: (*t.recipe.split("+"), t.recipe) for t in chosen if t.recipe.count("+") == 1}
+    parts = {t.name: (*t.variant.split("+"), t.variant) for t in chosen if t.variant.count("+") == 1}
     parts = {name: recipes for name, recipes in parts.items() if {*recipes} <= set(trials["technique"])}
     found: dict[str, pd.DataFrame] = {}
     for name, recipes in parts.items():
@@ -376,7 +376,7 @@ def ablation_report(
     plot_costs(trials, ax=lower)
     failed = read_trials(out, failed=True)
     if len(failed):
-        failed = failed[failed["technique"].isin([t.recipe for t in chosen])]
+        failed = failed[failed["technique"].isin([t.variant for t in chosen])]
     write_report(
         out,
         title,
