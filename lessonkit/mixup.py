@@ -226,6 +226,14 @@ def show_mixup(
     labels = torch.stack(rows)[:, shown]
     return show_labels([labels], [classes[i] for i in shown], strip, titles, letters=9)
 
+# %% ../nbs/05_mixup.ipynb #8cdb305e
+def _inside(middle: Tensor, side: Tensor, pixels: int) -> Tensor:
+    """Which pixels along one side lie in each box, (N, pixels)."""
+    length = (side * pixels).round().long()
+    start = (middle * pixels).long() - length // 2
+    place = torch.arange(pixels, device=middle.device)
+    return (place >= start[:, None]) & (place < (start + length)[:, None])
+
 # %% ../nbs/05_mixup.ipynb #8cdb305f
 def cutmix(
     x: Tensor,  # photos, (N, ..., H, W), of any number type
@@ -251,14 +259,6 @@ def cutmix(
     mixed = torch.empty_like(plain).copy_(pasted)  # keeps the memory format
     stays = 1 - (rows.sum(1) * columns.sum(1)).float() / (height * width)
     return _typed_as(mixed, x), stays.to(x.device)
-
-
-def _inside(middle: Tensor, side: Tensor, pixels: int) -> Tensor:
-    """Which pixels along one side lie in each box, (N, pixels)."""
-    length = (side * pixels).round().long()
-    start = (middle * pixels).long() - length // 2
-    place = torch.arange(pixels, device=middle.device)
-    return (place >= start[:, None]) & (place < (start + length)[:, None])
 
 # %% ../nbs/05_mixup.ipynb #47469a50
 class CutMix(BatchMixing):

@@ -40,12 +40,12 @@ def reference_normalize(x: Any, mean: Any, std: Any) -> Any:
 
 
 def channel_statistics(x: Any) -> tuple[Any, Any]:
-    """Return the mean and the standard deviation of each channel."""
-    return x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)
+    """Return the mean and the standard deviation of each channel of images (N, H, W, C)."""
+    return x.mean((0, 1, 2)), x.std((0, 1, 2), correction=0)
 
 
 def _batches(rng: np.random.Generator) -> list[tuple]:
-    """Random images, (N, 3, H, W).
+    """Random images: (N, 3, H, W), or as (N, H, W, C) three pixels high.
 
     The first are three pixels wide, so that numbers meant for the channels also fit the width.
     """
@@ -544,35 +544,36 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.statistics": Question(
         "function",
-        "Write channel_statistics(x): for a batch of images (N, C, H, W) return the mean and the (population)"
-        " standard deviation of each channel, over all pixels of all images, as a pair of tensors (C,).",
+        "Your batch has the channels last, (N, H, W, C). Write channel_statistics(x): return the mean and the"
+        " (population) standard deviation of each channel, over all pixels of all images, as a pair of tensors"
+        " (C,).",
         answer=channel_statistics,
         why=(
-            "The numbers of a channel lie along the dimensions 0, 2 and 3; only dimension 1 stays."
+            "The numbers of a channel lie along the dimensions 0, 1 and 2; only the last one stays."
             " correction=0 divides by n."
         ),
         hint="Which dimensions disappear, and which one stays?",
         mistakes=(
             (
-                lambda x: (x.mean((0, 2, 3)), x.std((0, 2, 3))),
+                lambda x: (x.mean((0, 1, 2)), x.std((0, 1, 2))),
                 "`torch.std` divides by n − 1 if not told otherwise: give it correction=0.",
             ),
             (
-                lambda x: (x.mean((0, 2, 3)), x.std((2, 3), correction=0).mean(0)),
+                lambda x: (x.mean((0, 1, 2)), x.std((1, 2), correction=0).mean(0)),
                 (
                     "A mean of the images' standard deviations misses how much the images differ from each"
                     " other. Take all pixels together."
                 ),
             ),
             (
-                lambda x: (x.mean((0, 2, 3)), x.std((2, 3)).mean(0)),
+                lambda x: (x.mean((0, 1, 2)), x.std((1, 2)).mean(0)),
                 (
                     "A mean of the images' standard deviations misses how much the images differ from each"
                     " other. Take all pixels together."
                 ),
             ),
             (
-                lambda x: (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)),
+                lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2), correction=0)),
                 "That is the variance. Take its square root.",
             ),
             (
@@ -580,11 +581,11 @@ QUESTIONS: dict[str, Question] = {
                 "That is one number for all channels. Which dimension has to stay?",
             ),
             (
-                lambda x: (x.mean((0, 1, 2)), x.std((0, 1, 2), correction=0)),
-                "That is for channels in the last place. Here they are in the second: (N, C, H, W).",
+                lambda x: (x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)),
+                "That is for (N, C, H, W). Here the channels come last: it gives a mean for each row of pixels.",
             ),
             (
-                lambda x: (x.std((0, 2, 3), correction=0), x.mean((0, 2, 3))),
+                lambda x: (x.std((0, 1, 2), correction=0), x.mean((0, 1, 2))),
                 "Right numbers, other way round: first the mean.",
             ),
         ),
