@@ -30,7 +30,7 @@ from .settings import SEEDS, Settings
 from .tables import format_so_far, readable_so_far
 from .techniques import BASELINE, choose_techniques, comparisons, Technique, TECHNIQUES
 from .trainer import duration, epochs_at_cost, estimate, make_loaders, make_network
-from .trainer import relative_epoch_seconds, seeded, statistics_for, train_trial
+from .trainer import relative_epoch_seconds, statistics_for, train_trial
 from .trials import fingerprint, photos_identity, stored_settings
 from .workers import run_trials, seed_numbers
 
