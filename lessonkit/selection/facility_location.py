@@ -369,7 +369,9 @@ def spread_evenly(n: int, most: int) -> np.ndarray:
     return np.arange(n) if n <= most else np.arange(most) * n // most
 
 # %% ../../nbs/selection/facility_location.ipynb #4b8f21c7
-def rows_of_length_one(x: np.ndarray) -> np.ndarray:
+def rows_of_length_one(
+    x: np.ndarray,  # (N, D)
+) -> np.ndarray:
     """Scale each row to length 1.
     Raises `ValueError`, with the rows, for rows of zeros.
     """
@@ -382,7 +384,13 @@ def rows_of_length_one(x: np.ndarray) -> np.ndarray:
 
 
 def choose_by_class(
-    x: np.ndarray, n: int, numbers: np.ndarray, method: str, balance: str, seed: int, n_jobs: int
+    x: np.ndarray,  # (N, D)
+    n: int,  # how many to choose, 1 to N
+    numbers: np.ndarray,  # (N,): the class number of each row
+    method: str,  # one of RULES, or "random"
+    balance: str,  # "proportional" or "equal" shares
+    seed: int,  # of "random"
+    n_jobs: int,  # cores
 ) -> Subset:
     """Let each class choose for itself, and put the picks in the order of the turns."""
     sizes = np.bincount(numbers)

@@ -1202,32 +1202,32 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.gain": Question(
         "number",
-        "Points at 0, 1, 2, 10 and 11 on a line; similarity is a large number minus the squared distance. 2 has been picked. By"
-        " how much does picking 10 raise the sum of similarities to the nearest pick?",
-        answer=144,
-        why="10 comes from 8·8 = 64 to 0 and gains 64; 11 comes from 9·9 = 81 to 1·1 = 1 and gains 80. The others keep 2. 64 + 80 = 144.",
-        hint="For each point: the squared distance from 2, minus that from 10, where this is more than 0.",
+        "Points at 0, 2, 3, 9 and 12 on a line; similarity is a constant minus the squared distance. 3 has been"
+        " picked. By how much does picking 12 raise the sum of similarities to the nearest pick?",
+        answer=108,
+        why="12 comes from 9·9 = 81 to 0 and gains 81; 9 comes from 6·6 = 36 to 3·3 = 9 and gains 27."
+        " The others keep 3. 81 + 27 = 108.",
+        hint="For each point: the squared distance from 3, minus that from 12, where this is more than 0.",
         mistakes=(
-            (64, "That is what 10 gains for itself. 11 comes nearer to a pick, too."),
-            (145, "11 is not at its pick: it is still 1 away from 10."),
-            (16, "You took distances. Similarity is made of their squares."),
-            (-2, "Points that 10 doesn't help keep their old pick: they lose nothing."),
-            (-87, "Points that 10 doesn't help keep their old pick: they lose nothing."),
+            (81, "That is what 12 gains for itself. 9 comes nearer to a pick, too."),
+            (117, "9 is not at its pick: it is still 3 away from 12."),
+            (12, "You took distances. Similarity is made of their squares."),
+            (-207, "Points that 12 doesn't help keep their old pick: they lose nothing."),
         ),
     ),
     "07.seats": Question(
         "array",
-        "Three classes of 60, 30 and 10 photos; five picks. How many does each class get by the rule of this lesson? Give a row of"
-        " three numbers.",
+        "Three classes of 60, 30 and 10 photos; five picks. How many does each class get by the rule of this"
+        " lesson? Give a row of three numbers.",
         answer=[3, 1, 1],
         why=(
-            "Each class gets its first pick. Then the claims are 60/√2 = 42, 30/√2 = 21, 10/√2 = 7: the first class is next. Its claim"
-            " falls to 60/√6 = 24.5, which is still the largest."
+            "Each class gets its first pick. Then the claims are 60/√2 = 42, 30/√2 = 21, 10/√2 = 7: the first class is"
+            " next. Its claim falls to 60/√6 = 24.5, which is still the largest."
         ),
-        hint="First one for each. Then size/√(k(k + 1)), where k is what the class has already; the largest claim is next.",
+        hint="First one for each. Then s/√(k(k + 1)), where k is what the class has; the largest claim is next.",
         mistakes=(
-            ([3, 2, 0], "Rounded away: the class of 10 is one that the network would never see. Each class's first pick comes first."),
-            ([2, 2, 1], "After the second pick of the first class its claim is 60/√6 = 24.5, and that of the second is 30/√2 = 21.2."),
+            ([3, 2, 0], "The class of 10 is rounded away, and the network never sees it. First picks come first."),
+            ([2, 2, 1], "The first class's claim is now 60/√6 = 24.5, and the second's is 30/√2 = 21.2."),
             ([3, 1.5, 0.5], "Those are the exact shares. A photo can't be cut in two."),
             ([2, 1, 2], "The smallest class has the smallest claim for a second pick."),
         ),
@@ -1238,59 +1238,82 @@ QUESTIONS: dict[str, Question] = {
         "Which photo does facility location with squared distances pick first?",
         answer="b",
         choices={
-            "a": "the one farthest from all others",
-            "b": "the one whose features are nearest to the mean of all",
-            "c": "one at random: the first doesn't matter",
-            "d": "the one that has the most copies",
+            "a": "the one whose features are farthest from all others",
+            "b": "the one whose features are nearest to the mean",
+            "c": "a random one, since the first pick makes no difference",
+            "d": "the one that has the most copies in the set",
         },
         why=(
-            "The sum of squared distances from all rows to a point is N times its squared distance from the mean, plus a number that is"
-            " the same for all points. So the best single pick is the row nearest to the mean."
+            "The sum of squared distances from all rows to a point is N times its squared distance from the mean, plus a"
+            " constant. So the best single pick is the row nearest to the mean."
         ),
         hint="One pick serves all rows. Where is the sum of squared distances smallest?",
         mistakes=(
-            ("a", "That would be far from nearly everything. (k-center looks for such rows, but from the second pick on.)"),
-            ("c", "It matters: all later gains are measured against it."),
+            ("a", "That would be far from nearly everything. k-center looks for such rows from its second pick on."),
+            ("c", "It does: all later gains are measured against it."),
             ("d", "Copies count, but so do all the other rows. What makes the whole sum small?"),
         ),
     ),
     "07.damaged": Question(
         "choice",
-        "A set holds twenty damaged photos, each grey noise of its own kind, far from everything. Which method is the most likely to"
-        " pick nearly all of them?",
+        "A set holds twenty damaged photos, each grey noise of its own kind, far from everything. Which method is the"
+        " most likely to pick nearly all of them?",
         answer="a",
         choices={"a": "k-center", "b": "facility location", "c": "herding", "d": "random choice"},
         why=(
-            "k-center always takes the row farthest from all picks, and nothing is farther away than an outlier. Facility location adds"
-            " up over all rows, where twenty weigh little; herding looks at the mean; chance takes its share."
+            "k-center always takes the row farthest from all picks, and nothing is farther away than an outlier. Facility"
+            " location adds up over all rows, where twenty weigh little. Herding looks at the mean, and random choice"
+            " takes its share."
         ),
         hint="Which method asks for the largest distance, and not for a sum?",
         mistakes=(
             ("b", "An outlier stands for itself alone: it gains one large distance, a dense group gains many."),
             ("c", "An outlier pulls the mean of the picks away from the mean of all."),
-            ("d", "Chance takes the same share of them as of everything."),
+            ("d", "Random choice takes the same share of them as of everything."),
         ),
     ),
     "07.chance": Question(
         "choice",
-        "A network trained on 200 photos of a method reaches 61 %. One trained on 200 random photos reaches 58 %. What is still missing,"
-        " before you call the method better?",
+        "A network trained on 200 photos of a method reaches 61%. One trained on 200 random photos reaches 58%. What is"
+        " still missing before you call the method better?",
         answer="c",
         choices={
-            "a": "Nothing: three points are a lot.",
-            "b": "A larger subset: 200 photos are too few to say anything.",
-            "c": "Other random draws, and other seeds: how far apart are they among themselves?",
-            "d": "The accuracy on the whole set.",
+            "a": "Nothing, because three percentage points are a large difference.",
+            "b": "A larger subset, because 200 photos are too few to say anything.",
+            "c": "More random draws and seeds, to see how far they differ.",
+            "d": "The accuracy on the whole set, to see how much each subset loses.",
         },
         why=(
-            "Random subsets differ from each other, and so do trainings on one subset. Three points may be an unlucky draw. The method"
-            " must lie outside of what several draws and seeds reach."
+            "Random subsets differ from each other, and so do training runs on one subset. Three points may be an unlucky"
+            " draw. The method must lie outside of what several draws and seeds reach."
         ),
         hint="What would a second random subset reach?",
         mistakes=(
-            ("a", "Another draw might reach 62 %. How would you know?"),
-            ("b", "200 photos are enough to compare two ways to choose 200 photos, done often enough."),
+            ("a", "Another draw might reach 62%. How would you know?"),
+            ("b", "200 photos are enough to compare two ways to choose 200 photos, if you repeat it."),
             ("d", "That says how much is lost by being small, not which way of choosing loses less."),
+        ),
+    ),
+    "07.verdict": Question(
+        "choice",
+        "In the study of the clothes, with intervals for fifteen rows: k-center at 5% is 6.0 points below random choice (2.8 to"
+        " 9.2 below). Facility location at 2% is 6.4 points above it (4.3 below to 17.1 above). What follows?",
+        answer="a",
+        choices={
+            "a": "k-center hurts at 5%; about facility location at 2% we can't tell.",
+            "b": "Both rows are settled, since both differences are larger than five points.",
+            "c": "Facility location helps more than k-center hurts, since 6.4 is more than 6.0.",
+            "d": "Neither row is settled, since three seeds are too few for any interval.",
+        },
+        why=(
+            "The verdict reads off the interval. k-center's leaves out 0 and facility location's doesn't: its three seeds"
+            " scatter too much, although its mean is the larger one."
+        ),
+        hint="Which interval leaves out 0?",
+        mistakes=(
+            ("b", "The size of a difference alone says nothing: look at where its interval ends."),
+            ("c", "The means may be ordered so by chance: one of the intervals holds 0."),
+            ("d", "Three seeds make wide intervals, and one of these leaves out 0 all the same."),
         ),
     ),
     "07.order": Question(
@@ -1298,20 +1321,20 @@ QUESTIONS: dict[str, Question] = {
         "You choose a subset in order to compare training techniques on it. What must it keep?",
         answer="d",
         choices={
-            "a": "the accuracy that the whole set gives",
-            "b": "the most beautiful photos",
-            "c": "the smallest loss in training",
-            "d": "the order of the techniques, with differences larger than chance",
+            "a": "the accuracy that each technique reaches on the whole set",
+            "b": "the shares of the classes, to the last photo",
+            "c": "the smallest loss that a network reaches in training",
+            "d": "the order of the techniques, beyond chance",
         },
         why=(
-            "On fewer photos every technique reaches less. That does no harm as long as the better one stays the better one, and the"
-            " difference can still be told from the noise between seeds."
+            "On fewer photos every technique reaches less. That does no harm as long as the better one stays the better one,"
+            " and the difference can still be told from the noise between seeds."
         ),
         hint="You won't use these networks. What will you use?",
         mistakes=(
             ("a", "No small subset does, and none has to: you compare techniques with each other."),
-            ("b", "They should stand for all, the ugly ones, too."),
-            ("c", "Few photos are learned by heart easily: the training loss gets small for any technique."),
+            ("b", "Nearly equal shares are good, but they are a means: what do you want to conclude from the subset?"),
+            ("c", "A network memorizes few photos easily: the training loss gets small for any technique."),
         ),
     ),
     "07.weights": Question(
