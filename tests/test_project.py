@@ -331,6 +331,20 @@ def test_readme_lists_the_lessons_and_their_minutes():
         assert tuple(cell.strip() for cell in rows[path.name].split("|")[-2:]) == minutes(path), path.name
 
 
+def test_readme_says_what_its_figure_shows():
+    sys.path.insert(0, str(ROOT / "tools"))
+    from pictures import ROWS, worth
+
+    alt = re.search(r'<img src="\S+worth.svg" alt="([^"]+)"', README)[1]
+    summary = worth().set_index(["technique", "epochs"])
+    points = (100 * summary["difference"]).round(1)
+    said = {"smaller_pictures": "Smaller pictures", "progressive_resizing+tta": "Progressive resizing with TTA", "mixup": "MixUp"}
+    for technique, words in said.items():
+        assert f"{words}: {points[technique, 5]:+.1f} and {points[technique, 20]:+.1f}." in alt
+    others = summary.loc[[(name, epochs) for name in set(ROWS) - said.keys() for epochs in (5, 20)], "verdict"]
+    assert set(others) == {"can't tell"}
+
+
 def test_readme_examples_run():
     torch = pytest.importorskip("torch")
     from fastai.data.core import DataLoaders, TfmdDL
@@ -350,7 +364,7 @@ def test_readme_examples_run():
         "loss_function": torch.nn.functional.cross_entropy,
     }
     examples = re.findall(r"^```python\n(.+?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    assert len(examples) == 5
+    assert len(examples) == 2
     for example in examples:
         exec(example, names)
         assert names.get("loss", torch.zeros(())).isfinite()
