@@ -114,8 +114,8 @@ def mix_targets(
         y = checks.class_rows(y, n_classes)
     elif n_classes is not None and y.shape[1:] != (n_classes,):
         raise ValueError(
-            f"Labels of the shape {tuple(y.shape)} aren't rows of {n_classes} classes. Class numbers must"
-            " be whole: y.long(). For measured values, leave out n_classes."
+            f"Labels of the shape {tuple(y.shape)} aren't rows of {n_classes} classes. Class numbers"
+            " must be whole: y.long(). For measured values, leave out n_classes."
         )
     return mixup(y, lam, partner)
 
@@ -129,8 +129,8 @@ def mixed_loss(
 ) -> Tensor:  # a number, or the loss of each item where `loss_func` doesn't reduce
     """The loss of mixed photos.
 
-    Class numbers: Σ[λ·w·ℓ + (1−λ)·w′·ℓ′] / Σ[λ·w + (1−λ)·w′] over the labels that aren't ignored (ℓ: the
-    loss, w: the class weight, else 1, ′: the partner's), and 0 where nothing counts. A sum isn't divided.
+    Class numbers: Σ[λ·w·ℓ + (1−λ)·w′·ℓ′] / Σ[λ·w + (1−λ)·w′] over the labels that aren't ignored (ℓ:
+    loss, w: class weight, else 1, ′: the partner's), and 0 where nothing counts. A sum isn't divided.
     All other labels are mixed themselves, and the loss is called once.
     Raises `TypeError` for several λ and a loss whose way of averaging can't be seen.
     """
@@ -169,9 +169,9 @@ class MixUp(BatchMixing):
 class MixUpCollate:
     """Mix batches in PyTorch's `DataLoader`: `DataLoader(..., collate_fn=MixUpCollate(n_classes=10))`.
 
-    Batches must be pairs (photos, labels). A photo's partner is the previous one in a random order, since
-    the loader may not shuffle. PyTorch's randomness is seeded anew in each worker and epoch. A batch of one
-    isn't mixed.
+    Batches must be pairs (photos, labels). A photo's partner is the previous one in a random order,
+    since the loader may not shuffle. PyTorch's randomness is seeded anew in each worker and epoch. A
+    batch of one isn't mixed.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization.
     """
 
@@ -212,10 +212,10 @@ def show_mixup(
     """Draw a photo, its partner and their mixture over the labels; for several λ, the mixtures alone."""
     other = (item - 1) % len(x) if partner is None else int(partner[item])
     pair, numbers, back = x[[item, other]], y[[item, other]], torch.tensor([1, 0])
-    strip, rows, titles = [], [], []
+    strip, rows, titles, scale = [], [], [], 2.2
     if isinstance(lam, int | float):
         strip, rows = list(pair), list(F.one_hot(numbers, len(classes)).float())
-        titles, lam = [classes[number] for number in numbers], [lam]
+        titles, lam, scale = [classes[number] for number in numbers], [lam], 3
     for share in lam:
         mixed, stays = mixup(pair, share, back), torch.full((2,), share)
         if cut:
@@ -223,8 +223,8 @@ def show_mixup(
         strip, titles = [*strip, mixed[0]], [*titles, f"λ = {float(stays[0]):.2f}"]
         rows.append(mix_targets(numbers, stays, back, len(classes))[0])
     shown = list(dict.fromkeys(numbers.tolist()))
-    labels = torch.stack(rows)[:, shown]
-    return show_labels([labels], [classes[i] for i in shown], strip, titles, letters=9)
+    labels, names = torch.stack(rows)[:, shown], [classes[number] for number in shown]
+    return show_labels([labels], names, strip, titles, scale=scale, letters=9)
 
 # %% ../nbs/05_mixup.ipynb #8cdb305e
 def _inside(middle: Tensor, side: Tensor, pixels: int) -> Tensor:
@@ -283,8 +283,9 @@ class CutMix(BatchMixing):
         y = self.learn.yb[0]
         if len(xb) != 1 or y.ndim > 2 or isinstance(y, TensorPoint | TensorBBox):
             raise ValueError(
-                f"CutMix takes one input and labels about the whole photo, not {len(xb)} inputs with labels"
-                f" of the shape {tuple(y.shape)} ({type(y).__name__}). Paste masks with cutmix itself."
+                f"CutMix takes one input and labels about the whole photo, not {len(xb)} inputs with"
+                f" labels of the shape {tuple(y.shape)} ({type(y).__name__}). Paste masks with cutmix"
+                " itself."
             )
         x, stays = cutmix(xb[0], lam, partner, generator)
         return (x,), stays

@@ -71,13 +71,16 @@ def _of_function(loss_func: Callable) -> dict[str, Any]:
     return dict(_defaults(loss_func))
 
 
-@torch.compiler.assume_constant_result
 def _defaults(function: Callable) -> tuple[tuple[str, Any], ...]:
     try:
         arguments = signature(function).parameters
     except (TypeError, ValueError):  # a function that isn't written in Python
         return ()
     return tuple((name, arguments[name].default) for name in _SETTINGS if name in arguments)
+
+
+# as torch.compiler.assume_constant_result does, which would import the compiler with this module
+_defaults._dynamo_marked_constant = True
 
 # %% ../../nbs/foundation/losses.ipynb #3f66eead
 def label_weights(

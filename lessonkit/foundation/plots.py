@@ -272,6 +272,7 @@ def show_labels(
     titles: Sequence[str] | None = None,  # one for each column
     names: Sequence[str] | None = None,  # one for each set of labels
     highlight: Sequence[int | None] | None = None,  # N class numbers to mark; None: none
+    scale: float = 2.2,  # width of a column, in inches
     **options: Any,  # of `label_bars`
 ) -> Figure:
     """Draw a column for each image, with the bars of its labels below it; the figure comes closed.
@@ -284,8 +285,8 @@ def show_labels(
     if pictures is not None and len(pictures) != columns:
         raise ValueError(f"There are {len(pictures)} images for {columns} labels.")
     bars = min(len(classes), options.get("top", 4) + 1)
-    heights = [2.2] * (pictures is not None) + [0.35 + 0.13 * bars] * len(labels)
-    size = 2.2 * columns, sum(heights)
+    heights = [scale] * (pictures is not None) + [0.35 + 0.13 * bars] * len(labels)
+    size = scale * columns, sum(heights)
     figure, grid = plt.subplots(
         len(heights), columns, figsize=size, layout="constrained", height_ratios=heights, squeeze=False
     )

@@ -150,7 +150,7 @@ def test_labels_that_lie_on_the_photo_are_refused_by_cutmix(y):
     head = nn.Conv2d(3, 2, 1)
     learn = Learner(loaders, head, loss_func=CrossEntropyLossFlat(axis=1), opt_func=SGD, lr=0.0, cbs=CutMix())
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
-    with pytest.raises(ValueError, match="Paste masks with cutmix"):
+    with pytest.raises(ValueError, match="Paste masks with"):
         learn.fit(1)
     if not y.is_floating_point():
         learn.remove_cb(CutMix)

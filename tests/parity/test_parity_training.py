@@ -12,7 +12,7 @@ from fastai.losses import LabelSmoothingCrossEntropy as FastaiSmoothing
 from fastai.optimizer import SGD
 from torch import nn
 
-from lessonkit import mixup as mixup_module
+from lessonkit.foundation import batch_mixing
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy, smooth_labels
 from lessonkit.mixup import MixUp, mix_targets, mixed_loss, mixup
 from lessonkit.normalization import Normalize, normalize
@@ -85,12 +85,18 @@ def drawn():
     return callback.drawn, model
 
 
+def with_shares(shares):
+    """Our callback, which takes the shares that fastai's drew."""
+    callback = MixUp()
+    callback.shares = lambda n, generator: next(shares)
+    return callback
+
+
 def test_mixup_trains_as_fastais_with_the_same_randomness(drawn, monkeypatch):
     choices, theirs = drawn
     shares, partners = iter([lam for lam, _ in choices]), iter([partner for _, partner in choices])
-    monkeypatch.setattr(mixup_module, "sample_lambda", lambda *_, **__: next(shares))
-    monkeypatch.setattr(mixup_module.torch, "randperm", lambda n, **__: next(partners))
-    same(fit(CrossEntropyLossFlat(), MixUp()), theirs)
+    monkeypatch.setattr(batch_mixing, "shuffled_partner", lambda n, generator=None: next(partners))
+    same(fit(CrossEntropyLossFlat(), with_shares(shares)), theirs)
 
 
 def test_mixup_in_a_plain_loop_trains_as_the_callback(drawn):
@@ -146,6 +152,5 @@ def test_mixup_and_smoothing_together_train_as_fastais(drawn, monkeypatch):
     callback = Told()
     theirs = fit(FastaiSmoothing(0.2), callback)
     shares, partners = iter([lam for lam, _ in callback.drawn]), iter([partner for _, partner in callback.drawn])
-    monkeypatch.setattr(mixup_module, "sample_lambda", lambda *_, **__: next(shares))
-    monkeypatch.setattr(mixup_module.torch, "randperm", lambda n, **__: next(partners))
-    same(fit(LabelSmoothingCrossEntropy(0.2), MixUp()), theirs)
+    monkeypatch.setattr(batch_mixing, "shuffled_partner", lambda n, generator=None: next(partners))
+    same(fit(LabelSmoothingCrossEntropy(0.2), with_shares(shares)), theirs)
