@@ -14,6 +14,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lessonkit.cli._amount': ('cli.html#_amount', 'lessonkit/cli.py'),
                                'lessonkit.cli._check_ablate': ('cli.html#_check_ablate', 'lessonkit/cli.py'),
                                'lessonkit.cli._kind': ('cli.html#_kind', 'lessonkit/cli.py'),
+                               'lessonkit.cli._listing': ('cli.html#_listing', 'lessonkit/cli.py'),
                                'lessonkit.cli._load': ('cli.html#_load', 'lessonkit/cli.py'),
                                'lessonkit.cli._nothing_written': ('cli.html#_nothing_written', 'lessonkit/cli.py'),
                                'lessonkit.cli._one_line': ('cli.html#_one_line', 'lessonkit/cli.py'),

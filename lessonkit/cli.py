@@ -18,10 +18,11 @@ from typing import Any, get_args, get_type_hints
 
 from fastcore.docments import docments
 
+from .foundation.checks import one_line
 from .study.settings import SEEDS, Settings
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'main']
+__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'MOST_CLASSES', 'main']
 
 # %% ../nbs/cli.ipynb #b239f3c7
 EXAMPLES = f"""examples:
@@ -123,8 +124,20 @@ def _add_command(
     )  # fmt: skip
     photos = "photos: a folder, a .csv, or the name of a set ('bundled')"
     command.add_argument("folder", metavar="FOLDER", help=photos)
-    skip = "check all photos first, leave out those that can't be read"
-    command.add_argument("--skip-damaged", action="store_true", help=skip)
+    add = command.add_argument_group("how photos are read").add_argument
+    add("--skip-damaged", action="store_true",
+        help="check all photos first, leave out those that can't be read")
+    add("--classes", choices=("top", "leaf"),
+        help="of folders in class folders: the outermost name is the class, or the innermost "
+        "(default: whichever fits; it is told)")
+    add("--no-split-folders", action="store_true",
+        help="folders called train, val, test... are classes, not parts")
+    add("--path-col", metavar="NAME", help="column of paths in a table (default: path, file, image...)")
+    add("--label-col", metavar="NAME",
+        help="column of classes (default: label, class..., or a column of 0 and 1 for each class)")
+    add("--valid-col", metavar="NAME",
+        help="column that marks validation photos: true and false, or a part's name (default: is_valid, split...)")
+    add("--sep", metavar="SIGN", help="what separates columns (default: comma, semicolon, tab or spaces, found out)")
     return command
 
 
@@ -207,6 +220,7 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
         help="side of the images that are compared, in pixels (default: %(default)s)")
     add("--features", metavar="FILE", help="an .npy file to keep what was computed for each photo")
     one.set_defaults(run=_subset, stopped=_nothing_written, smaller="--size")
+MOST_CLASSES = 30  # of which each one is listed with its photos
 
 # %% ../nbs/cli.ipynb #d86f40f6
 def _out_folder(
@@ -230,11 +244,18 @@ def _out_folder(
 
 
 def _load(args: argparse.Namespace) -> Any:
-    """The photos that were asked for, an `ImageSet`; without damaged ones on demand."""
-    from lessonkit.images import load_images
+    """The photos that were asked for, an `ImageSet`; without damaged ones on demand. Tells how they were read."""
+    from lessonkit.images import ImageSet, load_images
 
-    images = load_images(args.folder)
-    print(images, flush=True)
+    listing = _listing(args)
+    images = load_images(args.folder) if listing is None else ImageSet.from_listing(listing)
+    print(images)
+    if len(images.classes) <= MOST_CLASSES:
+        totals = images.counts().sum(axis=1)
+        print("  " + ", ".join(one_line(f"{name} {count:,}") for name, count in totals.items()))
+    for note in listing.notes if listing else ():
+        print(f"  {one_line(note)}")
+    sys.stdout.flush()
     if args.skip_damaged:
         images = images.without_bad()
         trained = set(images.labels[images.indices("train")].tolist())
@@ -242,6 +263,17 @@ def _load(args: argparse.Namespace) -> Any:
             names = ", ".join(gone)
             raise ValueError(f"No undamaged training photos are left of {names}: move that folder away.")
     return images
+
+
+def _listing(args: argparse.Namespace) -> Any:
+    """The photos as they were found in a folder or a table, a `Listing`; None for a set that has a name."""
+    from lessonkit.photos.readers import is_folder, list_folder, list_table
+
+    path = Path(args.folder).expanduser()
+    if os.path.isfile(path) and path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        columns = {"path_col": args.path_col, "label_col": args.label_col, "valid_col": args.valid_col}
+        return list_table(path, sep=args.sep, **columns)
+    return list_folder(path, args.classes, not args.no_split_folders) if is_folder(path) else None
 
 
 def _techniques(args: argparse.Namespace) -> list:

@@ -287,8 +287,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.interval": Question(
         "number",
-        "Those differences were 0.02, 0.03 and 0.01. Their 95 % interval is the mean plus or minus how much?"
-        " (t for 95 % and three runs, 2 degrees of freedom: 4.303)",
+        "Those differences were 0.02, 0.03 and 0.01. Their 95% interval is the mean plus or minus how much?"
+        " (t for 95% and three runs, 2 degrees of freedom: 4.303)",
         answer=4.302652729911275 * 0.01 / math.sqrt(3),
         why=(
             "The sample standard deviation is 0.01, the standard error 0.01/√3 = 0.0058, and 4.303 times that"
@@ -324,7 +324,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.verdict": Question(
         "choice",
-        "The paired difference is +0.020 with a 95 % interval of ±0.025. What do these three runs say?",
+        "Five pairs give a difference of +0.020, with a 95% interval of ±0.025. What do they say?",
         answer="c",
         choices={
             "a": "The technique helps: the mean is positive.",
@@ -336,7 +336,7 @@ QUESTIONS: dict[str, Question] = {
             "The interval goes from −0.005 to +0.045. It contains no difference at all, and a large one. More"
             " seeds make it narrower."
         ),
-        hint="Write down both ends of the interval. Which stories fit to everything in between?",
+        hint="Write down both ends of the interval. Which stories fit everything in between?",
         mistakes=(
             (
                 "a",
@@ -1341,29 +1341,46 @@ QUESTIONS: dict[str, Question] = {
         ),
         inputs=_distances_from_picks,
     ),
-    "01.holm": Question(
+    "01.family": Question(
         "number",
-        "Five techniques are compared with the baseline; their p-values are 0.2, 0.004, 0.6, 0.011 and 0.02. How many pass Holm's rule"
-        " at 5 %?",
-        answer=2,
-        why=(
-            "In order: 0.004 is below 0.05/5 = 0.01, and 0.011 is below 0.05/4 = 0.0125. But 0.02 isn't below 0.05/3 = 0.0167, and there"
-            " the rule stops."
-        ),
-        hint="Sort them. The smallest has to be below 0.05/5, the next below 0.05/4, and so on; stop at the first that isn't.",
+        "A table compares eight techniques with the baseline. All eight intervals together should hold the truth"
+        " in at least 95% of studies. What level, in percent, does each interval get?",
+        answer=99.375,
+        why="Each may miss in 5% / 8 = 0.625% of studies, so its level is 100% − 0.625% = 99.375%.",
+        hint="Share the 5% out among the eight intervals.",
         mistakes=(
-            (3, "Each alone is below 0.05, but five are compared. 0.02 has to be below 0.05/3."),
-            (1, "That is Bonferroni's rule: all against 0.05/5. Holm's is milder after the first has passed."),
-            (4, "0.02 has to be below 0.05/3, and there the rule stops."),
-            (5, "0.2 and 0.6 aren't even below 0.05."),
+            (95, "Then each misses in 5% of studies, and at least one of eight in many more."),
+            (0.625, "That is how often each may miss. Its level is what is left."),
+            (0.99375, "Right, as a share. Give it in percent."),
+            (99.4444, "That is for nine rows. The baseline's own row isn't compared with anything."),
+            (100 * 0.95 ** (1 / 8), "That is right for eight independent rows. They share a baseline: divide the 5% by eight."),
+            (40, "Eight times 5% is more than the chance of any miss. Go the other way: divide."),
         ),
-        tolerance=1e-9,
+        tolerance=5e-4,
+    ),
+    "01.limit": Question(
+        "number",
+        "MixUp on 713 photos, ten seeds: the seeds' part of the interval is ±0.9 points, the photos' part ±0.9,"
+        " both together ±1.3. You train a thousand more seeds. How many points does ± come down to, about?",
+        answer=0.9,
+        why=(
+            "The seeds' part shrinks to nearly nothing, and the photos' part stays as it is: √(0² + 0.9²) = 0.9. Only"
+            " more photos make that smaller."
+        ),
+        hint="Which of the two parts do more seeds shrink?",
+        mistakes=(
+            (0, "For these very photos, yes. But other photos would give another difference, and seeds can't tell how different."),
+            (1.3, "The seeds' part does shrink."),
+            (0.4, "That is what about forty seeds leave of the seeds' own part. What about the photos?"),
+            (0.64, "That would halve both parts' squares. More seeds shrink only one of them."),
+        ),
+        tolerance=0.04,
     ),
     "01.equal": Question(
         "number",
         "The baseline trains 10 epochs at 64 pixels. How many whole epochs at 48 pixels cost no more pixels?",
         answer=17,
-        why="An epoch at 48 pixels has (48/64)² = 0.5625 of the pixels. 10/0.5625 = 17.8, and the part of an epoch is left away.",
+        why="An epoch at 48 pixels has (48/64)² = 0.5625 of the pixels. 10/0.5625 = 17.8, rounded down to whole epochs.",
         hint="A picture of 48 pixels has 48 · 48 of them, one of 64 has 64 · 64.",
         mistakes=(
             (13, "Pixels go with the square of the side: (48/64)², not 48/64."),
@@ -1380,15 +1397,15 @@ QUESTIONS: dict[str, Question] = {
         answer="b",
         choices={
             "a": "nothing: more seeds are always better",
-            "b": "each look is another chance to be fooled; the looks have to be planned before, and made stricter",
-            "c": "seeds must be added in pairs",
-            "d": "the first three seeds must be thrown away",
+            "b": "each look is one more chance to be fooled",
+            "c": "seeds must be added in pairs, so that each has a partner",
+            "d": "the first three seeds must be thrown away after the look",
         },
         why=(
-            "With enough looks an interval of 95 % leaves zero out by chance in far more than 5 % of studies. Whoever plans the looks"
-            " beforehand can share the 5 % out among them: look_confidence does."
+            "With enough looks a 95% interval leaves zero out by chance in far more than 5% of studies. Whoever plans the looks"
+            " beforehand can share the 5% out among them, as look_confidence does."
         ),
-        hint="Question 4 above: how often does it happen where there is no difference at all?",
+        hint="Think of the five coins: how many tries does the interval get?",
         mistakes=(
             ("a", "More seeds are, but not stopping at the moment that pleases."),
             ("c", "Each seed already is a pair: with and without the technique."),

@@ -128,9 +128,8 @@ def test_bad_input_of_subset_is_told_in_one_line_and_nothing_is_written(
 def test_a_full_folder_is_told_before_anything_is_computed(photos, tmp_path, here, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").touch()
-    monkeypatch.setattr(
-        "lessonkit.selection.features.embed", lambda *args, **kwargs: pytest.fail("computed")
-    )
+    for module in ("selection.features", "study.subset_study"):
+        monkeypatch.setattr(f"lessonkit.{module}.embed", lambda *args, **kwargs: pytest.fail("computed"))
     assert here("subset", photos, "--n", "8", "--out", "full")[0] == 2
     assert here("subset", photos, "--n", "33")[0] == 2
     assert here("ablate", photos, "--subset", "33")[0] == 2
