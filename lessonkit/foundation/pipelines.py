@@ -102,8 +102,8 @@ class ImageTransform(nn.Module, FastaiNormalize):
             kinds = ", ".join(type(item).__name__ for item in batch) if several else ""
             raise TypeError(
                 f"Found no images in this {type(batch).__name__} ({kinds}). Pass a tensor of images, or"
-                " a tuple that begins with one; for a dictionary or a nested batch, change its images one"
-                " by one."
+                " a tuple that begins with one; for a dictionary or a nested batch, change its images"
+                " one by one."
             )
         return changed
 
