@@ -6,52 +6,82 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+import pandas as pd
 from fastai.learner import Learner
+from fastcore.meta import delegates
 from torch import Tensor
 
 from .foundation.calibration import score
 from .foundation.speedups import bfloat16_is_quicker, UseMuon
 from .images import load_images
 from .photos.image_set import ImageSet, split_rows
-from .study.techniques import BASELINE, choose_techniques, EXTRAS
-from .study.trainer import make_learner, Recipe, seeded, train_learner
-from .study.study import run_ablation
+from .study.settings import SEEDS, Settings
+from .study.study import folder_for, Study
 from .study.subset_study import smallest_subset
-from .study.techniques import TECHNIQUES, Technique
+from .study.techniques import BASELINE, choose_techniques, EXTRAS, Technique, TECHNIQUES
+from .study.trainer import make_learner, seeded, train_learner
 
 # %% auto #0
-__all__ = ['inner_split', 'choose_best', 'BestRecipe', 'best_recipe', 'TECHNIQUES', 'Technique', 'run_ablation',
+__all__ = ['run_ablation', 'inner_split', 'choose_best', 'BestRecipe', 'best_recipe', 'TECHNIQUES', 'Technique',
            'smallest_subset']
 
 # %% ../nbs/ablation.ipynb #87322e25
-_all_ = ["TECHNIQUES", "Technique", "run_ablation", "smallest_subset"]
+_all_ = ["TECHNIQUES", "Technique", "smallest_subset"]
+
+# %% ../nbs/ablation.ipynb #5defe0aa
+@delegates(Settings)
+def run_ablation(
+    images: ImageSet,  # photos to train on, with their split
+    techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
+    seeds: int | Sequence[int] = SEEDS,  # how many (0, 1, ...), or which
+    *,
+    out: str | Path | None = None,  # folder where trials are stored and found again; None: nothing kept
+    subset: Mapping[str, Any] | None = None,  # the choice of training photos, from `take_subset`; stored
+    jobs: int = 1,  # training runs side by side, each in a process of its own
+    threads: int | None = None,  # of PyTorch in a training run; None: the cores shared out among `jobs`
+    cluster: str | None = None,  # address of a Dask scheduler whose workers see the same photos
+    progress: bool = True,  # say how long it will take, show a bar and the means as they come
+    **kwargs: Any,  # fields of `lessonkit.study.settings.Settings`: size, epochs, ...
+) -> pd.DataFrame:  # one row a trial, for `summarize`
+    """
+    Train the baseline and each technique once per seed, all else equal; score on the validation photos.
+
+    The same seed gives every technique the same initial weights, batches and crops, so that differences
+    are paired. Finished trials are stored in `out` at once and never run again. Raises `TypeError` or
+    `ValueError` for bad settings and a network that doesn't fit, and what
+    `lessonkit.study.workers.run_trials` raises.
+    """
+    settings = Settings(**kwargs)
+    with folder_for(out) as folder:
+        study = Study(images, techniques, folder, settings, seeds, subset, jobs, threads, cluster)
+        return study.run(progress)
 
 # %% ../nbs/ablation.ipynb #4c4f9b06
 def inner_split(
     images: ImageSet,
     fraction: float = 0.2,  # of each class's training photos, to compare on
     seed: int = 0,  # another seed, another split
-) -> ImageSet:  # training photos only: the set-aside ones are its validation part
+) -> ImageSet:  # training photos only: those set aside are its validation part
     """Set a part of the training photos aside; the validation photos aren't in the result."""
     part = images.take(images.indices("train"))
-    names = [str(path) for path in part.paths]
-    root = os.path.commonpath(names)
-    names = [Path(os.path.relpath(name, root)).as_posix() for name in names]
+    root = os.path.commonpath([str(path) for path in part.paths])
+    names = [Path(os.path.relpath(path, root)).as_posix() for path in part.paths]
     return replace(part, split=split_rows(names, part.labels, fraction, seed))
 
 
+@delegates(run_ablation)
 def choose_best(
     images: ImageSet,
     techniques: Sequence[str | Technique] | None = None,  # the candidates, as for `run_ablation`
+    *,
     out: str | Path | None = None,  # the comparison is stored in its folder `choice`; None: nothing kept
     fraction: float = 0.2,  # of the training photos, set aside to compare on
-    **settings: Any,  # of `run_ablation`
+    **kwargs: Any,  # as for `run_ablation`
 ) -> tuple[list[Technique], str]:  # the baseline and the winner, for `run_ablation`; the choice in words
     """
     Choose the technique with the highest mean accuracy without looking at the validation photos.
@@ -60,16 +90,16 @@ def choose_best(
     """
     chosen = choose_techniques(techniques)
     if len(chosen) < 2:
-        raise ValueError("To choose takes one technique beside the baseline at least.")
+        raise ValueError("A choice needs at least one technique beside the baseline.")
     inner = inner_split(images, fraction)
-    trials = run_ablation(inner, chosen, out=Path(out) / "choice" if out else None, **settings)
+    trials = run_ablation(inner, chosen, out=Path(out) / "choice" if out else None, **kwargs)
     means = trials.groupby("technique")["accuracy"].mean()
-    best = max(chosen, key=lambda t: means.get(t.recipe, -1.0))
-    told = f"Chosen among {len(chosen)} recipes: {best.recipe}, "
-    told += f"with a mean accuracy of {means[best.recipe]:.1%}"
-    told += f" (baseline {means[BASELINE]:.1%})" if best.recipe != BASELINE else ""
+    best = max(chosen, key=lambda t: means.get(t.variant, -1.0)).variant
+    told = f"Chosen among {len(chosen)} variants: {best}, with a mean accuracy of {means[best]:.1%}"
+    if best != BASELINE and BASELINE in means:
+        told += f" (baseline {means[BASELINE]:.1%})"
     told += f" on {len(inner.indices('valid')):,} training photos that were set aside."
-    return choose_techniques([best]), told.replace("%", " %")
+    return choose_techniques([t for t in chosen if t.variant == best]), told
 
 # %% ../nbs/ablation.ipynb #fa7f0eab
 class BestRecipe(NamedTuple):
@@ -77,38 +107,37 @@ class BestRecipe(NamedTuple):
 
     learn: Learner  # trained; `learn.model` is the network
     probs: Tensor  # probabilities of the validation photos, (N, C), in their order
-    scores: dict[str, float]  # accuracy with its 95 % interval over photos, nll, ece, seconds
+    scores: dict[str, float]  # accuracy with its 95% interval over photos, nll, ece, seconds
 
 
 def best_recipe(
     images: ImageSet | str | Path,  # photos with their split; or where they are, as for `load_images`
     epochs: int = 38,  # 19 are nearly as good on the photos of the course
-    size: int = 64,  # pixels
-    batch_size: int = 64,
+    size: int = Settings.size,  # pixels
+    batch_size: int = Settings.batch_size,
     seed: int = 0,
-    device: str = "cpu",  # where to train
+    device: str = Settings.device,  # where to train
     bfloat16: bool | None = None,  # compute in bfloat16; None: if it is quicker on this device
     progress: bool = True,  # show a bar
 ) -> BestRecipe:  # learn, probs, scores
     """
     Train the course's network by its best recipe, and score it on the validation photos.
 
-    The settings were chosen on training photos that were set aside (lesson 8). Raises `ValueError` for
-    bad settings and what `load_images` raises.
+    The settings were chosen on training photos that were set aside (lesson 8). Raises `TypeError` or
+    `ValueError` for bad settings and what `load_images` raises.
     """
     from scipy.stats import binomtest
     from tqdm import tqdm
 
     images = images if isinstance(images, ImageSet) else load_images(images)
-    recipe = Recipe(size=size, epochs=epochs, batch_size=batch_size, device=device)
-    half = bfloat16_is_quicker(device) if bfloat16 is None else bfloat16
-    technique = (
-        EXTRAS["best_recipe"] if half else replace(EXTRAS["best_recipe"], callbacks=lambda: [UseMuon()])
-    )
-    with tqdm(total=epochs, unit="epoch", disable=not progress, leave=False) as bar:
-        with seeded(seed, torch.device(device)):
-            learn = make_learner(images, technique, seed, recipe, tick=bar.update)
-            cost = train_learner(learn, epochs, recipe.lr, None)
+    settings = Settings(size=size, epochs=epochs, batch_size=batch_size, device=device)
+    technique = EXTRAS["best_recipe"]
+    if not (bfloat16_is_quicker(device) if bfloat16 is None else bfloat16):
+        technique = replace(technique, callbacks=lambda: [UseMuon()])
+    bar = tqdm(total=epochs, unit="epoch", disable=not progress, leave=False)
+    with bar, seeded(seed, device):
+        learn = make_learner(images, technique, seed, settings, tick=bar.update)
+        cost = train_learner(learn, epochs, settings.lr)
     probs, targets = technique.predict(learn), images.labels[images.indices("valid")]
     right = int((probs.argmax(1).numpy() == targets).sum())
     low, high = binomtest(right, len(targets)).proportion_ci(method="wilson")

@@ -64,7 +64,7 @@ def bundled_images(
 
 
 def _download(name: str) -> Path:
-    """The folder of a public set: put there by hand, or downloaded by fastai, which checks its fingerprint."""
+    """The folder of a public set: put there by hand, or downloaded by fastai, which checks it."""
     from fastai.data.external import URLs, fastai_cfg, untar_data
 
     by_hand = fastai_cfg().path("data") / name
@@ -75,9 +75,9 @@ def _download(name: str) -> Path:
         return untar_data(url)
     except Exception as error:  # no network, a proxy's page in place of the file, a full disk...
         raise ConnectionError(
-            f"{name} could not be downloaded from {url} ({' '.join(str(error).split())}). To put it there by hand, "
-            f"unpack {name}.tgz so that {by_hand / 'train'} is there. The bundled set works with no network: "
-            "load_images('bundled')."
+            f"{name} could not be downloaded from {url} ({' '.join(str(error).split())}). "
+            f"To put it there by hand, unpack {name}.tgz so that {by_hand / 'train'} is there. "
+            "The bundled set works with no network: load_images('bundled')."
         ) from error
 
 # %% ../nbs/00_images.ipynb #9027a01e

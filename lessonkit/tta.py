@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -267,32 +266,13 @@ def show_views(
 
     Raises what `tta` raises.
     """
-    from matplotlib import pyplot as plt
-
-    from lessonkit.foundation.plots import as_pictures, label_bars
+    from lessonkit.foundation.plots import answers_below
 
     seen, prepare = list(_with_views(image[None], views, 0)), normalize or normalizer_of(model)
     probs = torch.stack([tta(model, prepare(x), n=0).probs for x in seen])
     answers = [*probs[:, 0], merge_views(probs, merge)[0]]
-    columns = min(columns, len(answers))
-    rows = math.ceil(len(answers) / columns)
-    figure, axes = plt.subplots(2 * rows, columns, figsize=(1.8 * columns, 2.4 * rows), squeeze=False,
-                                layout="constrained", height_ratios=[1.3, 1] * rows)
-    figure.get_layout_engine().set(h_pad=0.02, w_pad=0.03, hspace=0, wspace=0)
-    for axis in axes.flat:
-        axis.axis("off")
     names = ["as it is", *(view.name for view in views), "merged"]
-    for place, (answer, name) in enumerate(zip(answers, names)):
-        above, below = axes[2 * (place // columns) :, place % columns][:2]
-        if place < len(seen):
-            above.imshow(as_pictures(seen[place])[0], cmap="gray")
-            above.set_title(name, fontsize=9, parse_math=False)
-            above.set_anchor("S")
-        else:
-            above.text(0.5, 0.05, name, ha="center", fontweight="bold", transform=above.transAxes)
-        below.axis("on")
-        label_bars(below, answer, classes, highlight, top, letters=9)
-    return figure
+    return answers_below([x[0] for x in seen], answers, names, classes, highlight, top, columns)
 
 # %% ../nbs/04_tta.ipynb #bd0561e6
 def view_spread(

@@ -15,7 +15,7 @@ from lessonkit.comparison import summarize
 from lessonkit.images import ImageSet
 from lessonkit.photos.bundled import make_bundled
 from lessonkit.study.techniques import comparisons
-from lessonkit.study.trainer import Recipe
+from lessonkit.study.settings import Settings
 from lessonkit.study.trials import fingerprint
 
 RESULTS = Path(__file__).parent.parent / "nbs" / "results"
@@ -93,13 +93,13 @@ def test_that_interval_tells_a_training_that_went_wrong(same):
 def test_tables_photos_and_settings_belong_together(name):
     trials, about, correct = stored(name)
     assert set(trials["key"]) == set(correct.files) and not trials["key"].duplicated().any()
-    assert set(trials["technique"]) == {technique.recipe for technique in TECHNIQUES.values()}
+    assert set(trials["technique"]) == {technique.variant for technique in TECHNIQUES.values()}
     for key, accuracy in zip(trials["key"], trials["accuracy"]):
         assert correct[key].mean() == pytest.approx(accuracy, abs=1e-6)
     for (size, epochs), rows in trials.groupby(["size", "epochs"]):
         study = about["studies"][f"{size}px-{epochs}epochs"]
         assert set(rows["fingerprint"]) == {study["fingerprint"]} == {fingerprint(study["identity"])}
-        assert [study["identity"][key] for key in ("size", "epochs", "cost", "recipe version")] == [size, epochs, "pixels", Recipe.version]
+        assert [study["identity"][key] for key in ("size", "epochs", "cost", "recipe version")] == [size, epochs, "pixels", Settings.version]
         longest = rows.loc[rows["technique"] == "baseline", "pixels"].max()
         assert (rows["pixels"] <= 1.02 * longest).all() and rows["threads"].eq(1).all()
 
@@ -109,7 +109,7 @@ def test_the_stored_settings_are_those_of_the_techniques(name):
     _, about, _ = stored(name)
     for study in about["studies"].values():
         for technique in TECHNIQUES.values():
-            own = {key: value for key, value in study["techniques"][technique.recipe].items() if key != "epochs"}
+            own = {key: value for key, value in study["techniques"][technique.variant].items() if key != "epochs"}
             assert own == json.loads(json.dumps(technique.identity)), technique.name
 
 

@@ -10,27 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
+
 # %% auto #0
 __all__ = ['check_predictions', 'CalibrationBins', 'calibration_bins', 'expected_calibration_error', 'score',
            'reliability_diagram']
 
 # %% ../../nbs/foundation/calibration.ipynb #3898d190
-def _as_numpy(values: Any) -> np.ndarray:
-    """A NumPy array of a list, an array, or a tensor on any device."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if values.dtype.is_floating_point and values.dtype.itemsize < 4:
-            values = values.float()  # NumPy has no bfloat16
-        values = values.numpy()
-    return np.asarray(values)
-
-
 def check_predictions(
     probs: Any,  # probabilities, (N, C), rows sum to 1: array or tensor
     targets: Any,  # class numbers, (N,), integers in 0..C-1
 ) -> tuple[np.ndarray, np.ndarray]:  # probabilities as float64, targets as int64
-    """Return both as NumPy arrays, or raise `ValueError` or `TypeError` and say what is wrong with them."""
-    probs, targets = _as_numpy(probs), _as_numpy(targets)
+    """Return predictions and targets as NumPy arrays.
+
+    Raises `TypeError` for other types of numbers, `ValueError` for shapes and values that can't be meant.
+    """
+    probs, targets = checks.as_numpy(probs), checks.as_numpy(targets)
     if probs.dtype.kind != "f":
         raise TypeError(f"probs must be floating-point probabilities, not {probs.dtype}.")
     if probs.ndim != 2 or probs.shape[1] < 2:
@@ -40,29 +35,34 @@ def check_predictions(
     if targets.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers, the number of each true class, not {targets.dtype}.")
     if targets.shape != probs.shape[:1]:
-        wanted = f"one class for each row of probs, ({len(probs)},)"
-        raise ValueError(f"targets must be {wanted}, not {targets.shape}.")
-    if not (finite := np.isfinite(probs).all(axis=1)).all():
-        raise ValueError(
-            f"probs has NaN or infinite values in {(~finite).sum()} of {len(probs)} rows, "
-            f"first in row {finite.argmin()}. Did training diverge?"
-        )
-    exact = probs.astype(np.float64)
-    with np.errstate(over="ignore"):  # a sum that overflows is not 1 either
-        sums = exact.sum(axis=1)
-    bad = (exact < 0).any(axis=1) | (np.abs(sums - 1) > 1e-2)
-    if bad.any():
-        row = bad.argmax()
-        raise ValueError(
-            "Each row of probs must be probabilities that sum to 1. "
-            f"Row {row} has values from {exact[row].min():.3g} to {exact[row].max():.3g} "
-            f"and sums to {sums[row]:.4g}. For logits, call softmax first."
-        )
+        raise ValueError(f"targets must be one class for each row of probs, ({len(probs)},), not {targets.shape}.")
+    probs = probs.astype(np.float64)
+    _check_rows(probs)
     if targets.min() < 0 or targets.max() >= probs.shape[1]:
         raise ValueError(
             f"targets must lie in 0..{probs.shape[1] - 1}, but go from {targets.min()} to {targets.max()}."
         )
-    return exact, targets.astype(np.int64)
+    return probs, targets.astype(np.int64)
+
+
+def _check_rows(probs: np.ndarray) -> None:
+    """Raise `ValueError`, with the first row that is wrong, unless each row is finite and sums to 1."""
+    finite = np.isfinite(probs).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"probs has NaN or infinite values in {(~finite).sum()} of {len(probs)} rows, first in row"
+            f" {finite.argmin()}. Did training diverge?"
+        )
+    with np.errstate(over="ignore"):  # a sum that overflows is not 1 either
+        sums = probs.sum(axis=1)
+    bad = (probs < 0).any(axis=1) | (np.abs(sums - 1) > 1e-2)
+    if bad.any():
+        row = bad.argmax()
+        raise ValueError(
+            f"Each row of probs must be probabilities that sum to 1. Row {row} has values from"
+            f" {probs[row].min():.3g} to {probs[row].max():.3g} and sums to {sums[row]:.4g}. For logits, call"
+            " softmax first."
+        )
 
 # %% ../../nbs/foundation/calibration.ipynb #0becd7b0
 @dataclass(frozen=True)
@@ -80,9 +80,8 @@ def calibration_bins(
     targets: Any,  # class numbers, (N,)
     n_bins: int = 15,  # bins of equal width between 0 and 1
 ) -> CalibrationBins:
-    """Sort predictions by confidence; a bin holds what lies above its lower edge, up to its upper one."""
-    if isinstance(n_bins, bool) or not isinstance(n_bins, int | np.integer) or n_bins < 1:
-        raise ValueError(f"n_bins must be a whole number, 1 or more, not {n_bins!r}.")
+    """Sort predictions into bins by confidence; each bin excludes its lower edge and includes its upper one."""
+    n_bins = checks.whole_number(n_bins, "n_bins")
     probs, targets = check_predictions(probs, targets)
     confidence = probs.max(axis=1)
     right = probs.argmax(axis=1) == targets
@@ -99,11 +98,11 @@ def expected_calibration_error(
     targets: Any,  # class numbers, (N,)
     n_bins: int = 15,  # bins of equal width between 0 and 1
 ) -> float:  # 0 (confidence and accuracy agree) to 1
-    """
-    Mean gap between confidence and accuracy over bins of the largest probability, weighted by their photos.
+    """Mean gap between confidence and accuracy over bins of confidence, weighted by the photos in each bin.
 
-    Naeini et al. 2015, *Obtaining Well Calibrated Probabilities Using Bayesian Binning*; Guo et al. 2017,
-    *On Calibration of Modern Neural Networks*. Biased upwards with few photos: compare equal numbers.
+    It is biased upwards when there are few photos: compare sets of equal size. Source: Naeini et al. 2015,
+    Obtaining Well Calibrated Probabilities Using Bayesian Binning; Guo et al. 2017, On Calibration of Modern
+    Neural Networks.
     """
     bins = calibration_bins(probs, targets, n_bins)
     gaps = np.abs(bins.confidence - bins.accuracy)
@@ -114,19 +113,19 @@ def score(
     probs: Any,  # probabilities, (N, C), rows sum to 1: array or tensor
     targets: Any,  # class numbers, (N,), integers in 0..C-1
 ) -> dict[str, float]:  # accuracy, balanced_accuracy, nll, brier, ece
-    """
-    Score predicted probabilities: `accuracy`, `balanced_accuracy`, `nll`, `brier`, `ece`.
+    """Score predicted probabilities: `accuracy`, `balanced_accuracy`, `nll`, `brier`, `ece`.
 
     - `balanced_accuracy` is the mean over the classes that occur in `targets` of the share of right answers.
     - `nll` uses natural logarithms; a probability of 0 counts as the smallest step of the given float type
-      (about 1e-7 for float32), as in scikit-learn, so that one sure mistake doesn't make it infinite.
+      (about 1e-7 for float32 and less), as in scikit-learn, so that no single mistake makes it infinite.
     - `brier` sums over classes (0 to 2), Brier 1950; halve it to get the usual number for two classes.
     - `ece` is `expected_calibration_error` with 15 bins.
 
     A tie goes to the lowest class number. Bad input raises what `check_predictions` raises.
     """
-    smallest = np.finfo(_as_numpy(probs).dtype).eps if _as_numpy(probs).dtype.kind == "f" else 0
+    kind = checks.as_numpy(probs).dtype
     probs, targets = check_predictions(probs, targets)
+    smallest = np.finfo(np.promote_types(kind, np.float32)).eps
     right = probs.argmax(axis=1) == targets
     n_of_class = np.bincount(targets)
     recall = np.bincount(targets, weights=right)[n_of_class > 0] / n_of_class[n_of_class > 0]
@@ -147,7 +146,7 @@ def reliability_diagram(
     ax: Any = None,  # matplotlib axes to draw on; new ones when None
     title: str = "",  # drawn above, with the calibration error
 ) -> Any:  # the axes
-    """Draw accuracy against confidence, a bar for each bin; grey bars below show the photos in each."""
+    """Draw accuracy against confidence, a bar for each bin; grey bars below show the photos in each bin."""
     import matplotlib.pyplot as plt
 
     bins = calibration_bins(probs, targets, n_bins)
@@ -157,9 +156,9 @@ def reliability_diagram(
     style = {"align": "edge", "color": "#4878a8", "edgecolor": "white", "label": "right"}
     ax.bar(left[full], bins.accuracy[full], width, **style)
     gap = bins.confidence - bins.accuracy
-    style = {"align": "edge", "color": "#f6c58f", "label": "too sure by"}
+    style = {"align": "edge", "color": "#f6c58f", "label": "overconfident by"}
     ax.bar(left[full], gap[full].clip(min=0), width, bins.accuracy[full], **style)
-    style = {"align": "edge", "color": "#4878a8", "edgecolor": "#cfe0f1", "hatch": "///", "linewidth": 0, "label": "too timid by"}
+    style = {"align": "edge", "color": "#4878a8", "edgecolor": "#cfe0f1", "hatch": "///", "linewidth": 0, "label": "underconfident by"}
     ax.bar(left[full], -gap[full].clip(max=0), width, bins.confidence[full], **style)
     style = {"align": "edge", "color": "#444444", "alpha": 0.55, "label": "photos (own scale)"}
     ax.bar(left, 0.2 * bins.count / bins.count.max(), width, **style)

@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from fastai.torch_core import TensorBase
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'as_numpy', 'may_look',
-           'is_functional', 'tensor', 'images', 'class_numbers', 'shares', 'rows', 'features', 'class_of_each', 'picks']
+__all__ = ['MANY', 'one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'as_numpy', 'may_look',
+           'is_functional', 'tensor', 'images', 'channels_seem_last', 'floating', 'sides', 'class_numbers', 'shares',
+           'rows', 'class_rows', 'class_weights', 'several_classes', 'soft_labels', 'labels_like', 'features',
+           'class_of_each', 'picks']
 
 # %% ../../nbs/foundation/checks.ipynb #c789b4d7
 def one_line(
@@ -117,7 +118,8 @@ def function(
 # %% ../../nbs/foundation/checks.ipynb #6962b9f4
 def plain(x: Tensor) -> Tensor:
     """Return a tensor without fastai's type."""
-    return x.as_subclass(Tensor) if isinstance(x, TensorBase) else x
+    fastai = sys.modules.get("fastai.torch_core")  # until it is imported, no tensor has its type
+    return x.as_subclass(Tensor) if fastai and isinstance(x, fastai.TensorBase) else x
 
 
 def as_numpy(values: Any) -> np.ndarray:
@@ -130,16 +132,17 @@ def as_numpy(values: Any) -> np.ndarray:
 
 def may_look(values: Tensor) -> bool:
     """Whether a check may read values: on the CPU, and while nothing is traced."""
-    return (
-        values.device.type == "cpu" and not torch.compiler.is_compiling() and not is_functional(values)
-    )
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_functional(values)
+    return not tracing and values.device.type == "cpu"
 
 
 def is_functional(values: Tensor) -> bool:
-    """Whether a tensor stands for values that aren't known: inside `torch.func`, or a fake tensor."""
+    """Whether a tensor stands for values that aren't known: inside `torch.func` or `make_fx`, or a fake tensor."""
     from torch._subclasses.fake_tensor import FakeTensor
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-    return isinstance(values, FakeTensor) or torch._C._functorch.is_functorch_wrapped_tensor(values)
+    traced = isinstance(values, FakeTensor) or get_proxy_mode() is not None
+    return traced or torch._C._functorch.is_functorch_wrapped_tensor(values)
 
 
 def tensor(
@@ -149,7 +152,7 @@ def tensor(
 ) -> Tensor:
     """Return numbers as a plain tensor. Raises `TypeError` for anything else."""
     try:
-        return plain(torch.as_tensor(values))
+        return plain(values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu"))
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must be {wanted}, not {values!r:.60}.") from None
 
@@ -182,15 +185,45 @@ def images(
             f"{'' if empty else ', nothing empty'}, not {tuple(x.shape)}.{advice}"
         )
     if channels is not None and x.shape[-3] != channels:
-        last = x.shape[-1] == channels
-        advice = (
-            "the channels seem to come last, x.movedim(-1, -3)"
-            if last
-            else "convert the images, or count statistics on such ones"
-        )
-        raise ValueError(
-            f"Images of the shape {tuple(x.shape)} have {x.shape[-3]} channel(s), not {channels}: {advice}."
-        )
+        last = channels_seem_last(x, channels)
+        advice = "the channels seem to come last, x.movedim(-1, -3)" if last else "convert the images, or count statistics on such ones"
+        raise ValueError(f"Images of the shape {tuple(x.shape)} have {x.shape[-3]} channel(s), not {channels}: {advice}.")
+    return x
+
+
+def channels_seem_last(
+    x: Tensor,  # images, three dimensions or more
+    channels: int | None = None,  # how many channels there must be, if that is known
+) -> bool:
+    """Whether the shape of images is more likely (..., H, W, C) than (..., C, H, W)."""
+    first, height, last = x.shape[-3:]
+    if channels is None:
+        return last in (1, 3, 4) and first > 4 and height > 4
+    return last == channels and first not in (1, 3) and height > 1
+
+# %% ../../nbs/foundation/checks.ipynb #4e1b7c02
+def floating(
+    x: Any,  # what was given
+    name: str,  # of the argument
+    advice: str = "convert to floating point first",  # what to do with other numbers
+) -> Tensor:  # x itself
+    """Return a tensor of floating-point numbers of any shape. Raises `TypeError` for anything else."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"{name} must be a tensor of floating-point numbers, not {_kind(x)}: {advice}.")
+    return x
+
+
+def sides(
+    x: Any,  # what was given
+) -> Tensor:  # x itself
+    """Return a batch, (N, ..., H, W), of any number type.
+
+    Raises `TypeError` for what is no tensor, `ValueError` for fewer dimensions.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"Images must be a tensor (N, C, H, W), not {type(x).__name__}.")
+    if x.ndim < 3:
+        raise ValueError(f"Images must have the shape (N, C, H, W), not {tuple(x.shape)}.")
     return x
 
 # %% ../../nbs/foundation/checks.ipynb #3fe2bf3b
@@ -273,6 +306,98 @@ def rows(
         )
     return partner.long()
 
+# %% ../../nbs/foundation/checks.ipynb #5c2d8a13
+def class_rows(
+    y: Any,  # class numbers (N,), or rows (N, C) of 0 and 1
+    n_classes: int | None,  # how many classes there are; None: as many as columns
+) -> Tensor:  # (N, C), float32
+    """Return labels as rows with a column for each class. Raises `ValueError` where they don't fit."""
+    y = tensor(y, "Labels")
+    if n_classes is not None:
+        n_classes = whole_number(n_classes, "n_classes")
+    if y.ndim == 1:
+        if n_classes is None:
+            raise ValueError("Labels are class numbers: say how many classes there are, n_classes=...")
+        return torch.nn.functional.one_hot(class_numbers(y, n_classes), n_classes).float()
+    if y.ndim != 2:
+        raise ValueError(f"Class numbers must have the shape (N,), not {tuple(y.shape)}; mix the loss instead: mixed_loss.")
+    if n_classes not in (None, y.shape[1]) or (may_look(y) and not ((y == 0) | (y == 1)).all()):
+        raise ValueError(
+            f"Labels of the shape {tuple(y.shape)} must be rows of 0 and 1 with a column for each class (n_classes={n_classes})."
+        )
+    return y.float()
+
+
+def class_weights(
+    weight: Any,  # what was given
+) -> Tensor:  # (C,), floating point, a copy
+    """Return a weight for each class. Raises `TypeError` for no numbers, `ValueError` for others than (C,), finite, 0 or more."""
+    weight = tensor(weight, "weight", "numbers, one for each class").detach().clone()
+    weight = weight if weight.is_floating_point() else weight.float()
+    if weight.ndim != 1 or not len(weight):
+        raise ValueError(f"weight must be one number for each class, not of shape {tuple(weight.shape)}.")
+    if may_look(weight) and not (weight.isfinite() & (weight >= 0)).all():
+        raise ValueError(f"weight must hold finite numbers, 0 or more, not {weight.tolist()}.")
+    return weight
+
+
+MANY = "Several classes an item: use nn.BCEWithLogitsLoss, and smooth each yes or no."
+
+
+def several_classes(
+    x: Tensor,  # predictions or soft labels
+    axis: int,  # where the classes are
+) -> Tensor:  # x itself
+    """Return predictions for more than one class. Raises `ValueError` for one: its softmax is 1, whatever the network says."""
+    if x.ndim > 1 and -x.ndim <= axis < x.ndim and x.shape[axis] == 1:
+        raise ValueError("A single logit an item is no choice among classes: for yes or no, use nn.BCEWithLogitsLoss.")
+    return x
+
+
+def soft_labels(
+    labels: Tensor,  # what was given
+    axis: int,  # where the classes are
+) -> Tensor:  # labels themselves
+    """Return labels that are probabilities. Raises `ValueError` unless they sum to 1 over the classes, or are all 0: ignored."""
+    if may_look(several_classes(labels, axis)) and labels.numel():
+        exact = labels.detach().double()
+        sums, least = exact.sum(axis), float(exact.min())
+        if least < 0 or not sums.isfinite().all() or (((sums - 1).abs() > 1e-2) & (sums != 0)).any():
+            raise ValueError(
+                "Soft labels must be 0 or more and sum to 1 over the classes (or all be 0: ignored); smallest value "
+                f"{least:.4g}, sums from {sums.min():.4g} to {sums.max():.4g}. {MANY}"
+            )
+    return labels
+
+
+def labels_like(
+    target: Any,  # class numbers, or soft labels in floating point
+    pred: Tensor,  # the predictions that they belong to
+    axis: int,  # where the predictions have their classes
+) -> Tensor:  # target itself
+    """Return labels that fit predictions: of their shape, or without the classes.
+
+    Raises `TypeError` for what is no tensor and for class numbers in floating point, `ValueError` for other shapes.
+    """
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target must be a tensor, not {type(target).__name__}.")
+    soft, shape = target.is_floating_point(), tuple(target.shape)
+    without = tuple(pred.shape[:axis] + pred.shape[axis + 1 :])
+    if soft and shape == without:
+        return class_numbers(target)  # which says what to do
+    if soft and target.shape != pred.shape:
+        raise ValueError(f"Soft labels must have the predictions' shape {tuple(pred.shape)}, not {shape}.")
+    if not soft and target.shape == pred.shape:
+        raise ValueError(
+            "The labels are whole numbers in the predictions' shape. One class an item: pass its number, or rows that "
+            f"sum to 1 as floats. {MANY}"
+        )
+    if not soft and shape != without:
+        raise ValueError(
+            f"Predictions of shape {tuple(pred.shape)} with classes along axis={axis} need labels of shape {without}, not {shape}."
+        )
+    return target
+
 # %% ../../nbs/foundation/checks.ipynb #3c015c6b
 def features(
     x: Any,  # what was given
@@ -327,6 +452,8 @@ def class_of_each(
 
     Raises `ValueError` for another count and for missing labels, `TypeError` for numbers mixed with names.
     """
+    import pandas as pd
+
     labels = as_numpy(labels)
     if labels.shape != (n,):
         raise ValueError(f"labels must be one for each of the {n} rows, not of shape {labels.shape}.")

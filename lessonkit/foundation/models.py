@@ -7,26 +7,25 @@ __all__ = ['ResidualBlock', 'SmallResNet', 'small_resnet', 'own_function', 'make
 
 # %% ../../nbs/foundation/models.ipynb #953f48f1
 import contextlib
-import numbers
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn, Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from . import checks
 from .files import run_file
 
 # %% ../../nbs/foundation/models.ipynb #90c192cf
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, added to what came in (He et al. 2015, section 3.2)."""
+    """Two 3×3 convolutions, added to their input; halves height and width (He et al. 2015, section 3.2)."""
 
     def __init__(
         self,
-        channels_in: int,  # channels that come in
-        channels_out: int,  # channels that go out
+        channels_in: int,  # channels of the input
+        channels_out: int,  # channels of the output
         norm: bool = True,  # batch normalization after each convolution
     ):
-        """Halves height and width (rounded up)."""
         super().__init__()
         self.change = nn.Sequential(
             *_convolution(channels_in, channels_out, norm, stride=2),
@@ -43,32 +42,31 @@ class ResidualBlock(nn.Module):
 
 # %% ../../nbs/foundation/models.ipynb #1fb17c23
 def _convolution(channels_in: int, channels_out: int, norm: bool, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-    """A convolution, and batch normalization (which brings its own bias) if wanted."""
+    """Return a convolution and, if wanted, batch normalization, which brings its own bias."""
     convolution = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=not norm)
     return [convolution, nn.BatchNorm2d(channels_out)] if norm else [convolution]
 
 # %% ../../nbs/foundation/models.ipynb #f28c105d
 class SmallResNet(nn.Sequential):
-    """Layers one after the other, computed on a plain tensor."""
+    """Layers in sequence, computed on a plain tensor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.as_subclass(Tensor))
+        return super().forward(checks.plain(x))
 
 # %% ../../nbs/foundation/models.ipynb #39263059
 def small_resnet(
-    n_classes: int,  # numbers that come out for each picture
-    width: int = 32,  # channels of the first layer; the weights grow with its square
-    norm: bool = True,  # batch normalization; False: none, to show what it does
+    n_classes: int,  # logits for each image
+    width: int = 32,  # channels of the first layer; the number of weights grows with its square
+    norm: bool = True,  # batch normalization; False: none, for comparison
 ) -> nn.Module:  # (N, 3, H, W) float, any H and W -> (N, n_classes) logits
-    """The small residual network of the lessons: 0.62 million weights at width 32, 0.16 million at width 16.
+    """Make the small residual network of the lessons: 0.62 million weights at width 32, 0.16 million at width 16.
 
-    Its first weights come from PyTorch's global random state, so `torch.manual_seed` before the call repeats them.
-    Source: He et al. 2015, Deep Residual Learning for Image Recognition; the average pooling in the shortcuts is from
-    He et al. 2018, Bag of Tricks for Image Classification, section 4.
+    The first weights come from PyTorch's global random state: `torch.manual_seed` before the call repeats them.
+    Raises `TypeError` and `ValueError` for what isn't a whole number, at least 1.
+    Source: He et al. 2015, Deep Residual Learning for Image Recognition; the average pooling in the shortcuts is
+    from He et al. 2018, Bag of Tricks for Image Classification, section 4.
     """
-    for name, value in {"n_classes": n_classes, "width": width}.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
+    n_classes, width = checks.whole_number(n_classes, "n_classes"), checks.whole_number(width, "width")
     widths = [width, width, 2 * width, 4 * width, 4 * width]
     blocks = [ResidualBlock(narrow, wide, norm) for narrow, wide in zip(widths, widths[1:])]
     return SmallResNet(
@@ -84,21 +82,20 @@ def small_resnet(
 def own_function(
     name: str,  # of a network, as for `make_model`
 ) -> tuple[str, str] | None:  # file and function, where the name means one of your own
-    """Take "FILE.py:FUNCTION" apart."""
+    """Split "FILE.py:FUNCTION" into its two parts."""
     file, _, function = name.rpartition(":")
     return (file, function) if file.endswith(".py") else None
 
 
 def make_model(
     name: str,  # "small_resnet", a torchvision or timm name, or "FILE.py:FUNCTION" (gets `n_classes`, returns a network)
-    n_classes: int,  # numbers that shall come out for each picture
+    n_classes: int,  # logits for each image
     width: int = 32,  # of `small_resnet`
-    pretrained: bool = False,  # with trained weights, which may be downloaded; a function gives what it likes
+    pretrained: bool = False,  # with trained weights, which may be downloaded; ignored for FILE.py:FUNCTION
 ) -> nn.Module:  # (N, 3, H, W) float -> (N, n_classes) logits
-    """
-    Make a network by name; its untrained weights come from PyTorch's global random state.
+    """Make a network by name; untrained weights come from PyTorch's global random state.
 
-    Raises `ValueError` for an unknown name, a function that doesn't work, and weights that can't be had.
+    Raises `ValueError` for an unknown name, a function that fails, and weights that can't be downloaded.
     """
     if own := own_function(name):
         return _made_by(*own, n_classes)
@@ -108,8 +105,10 @@ def make_model(
         return small_resnet(n_classes, width)
     try:
         return _made_by_library(name, n_classes, pretrained)
-    except OSError as error:  # no network, or no such file on the other side
-        raise ValueError(f"The pretrained weights of {name} can't be had ({error}); without them it can be trained from scratch.") from None
+    except OSError as error:  # no connection, or no such file on the server
+        raise ValueError(
+            f"The pretrained weights of {name} can't be had ({error}). Without them it can be trained from scratch."
+        ) from None
 
 
 def _made_by(file: str, function: str, n_classes: int) -> nn.Module:

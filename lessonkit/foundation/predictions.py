@@ -178,8 +178,6 @@ def in_order(
     Raises `ValueError` where that can't be: photos in random order, or one process's share of them.
     """
     _refuse_shares(data)
-    if hasattr(type(data), "in_order"):  # ours
-        return data.in_order()
     if isinstance(data, FastaiLoader):
         return data.new(shuffle=False, drop_last=False)
     return _torch_loader_in_order(data) if isinstance(data, DataLoader) else data

@@ -60,7 +60,7 @@ class PhotoRows:
         pictures: list[Image.Image] | None = None,  # photos that lie in memory, one a row of `images`; None: files
     ):
         self.images, self.rows, self.pictures = images, np.asarray(rows), pictures
-        self.split_idx, self.labelled, self.told = split_idx, labelled, None
+        self.split_idx, self.labelled, self.told, self.passes = split_idx, labelled, None, 0
         self.vocab, self.c = CategoryMap(images.classes, sort=False), len(images.classes)
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class PhotoRows:
     @contextlib.contextmanager
     def set_split_idx(self, split_idx: int) -> Iterator[PhotoRows]:
         """Be for training (0) or not (1) for a while; fastai's `Learner.tta` asks for it."""
-        before, self.split_idx, self.told = self.split_idx, split_idx, split_idx
+        before, self.split_idx, self.told, self.passes = self.split_idx, split_idx, split_idx, 0
         try:
             yield self
         finally:
@@ -132,7 +132,7 @@ class ImageLoader(TfmdDL):
     ):
         kwargs["num_workers"] = 0
         self.generators = SimpleNamespace(
-            **{name: torch.Generator() for name in ("order", "augment", "technique")}
+            **{name: torch.Generator("cpu") for name in ("order", "augment", "technique")}
         )
         self.augment, self.in_training = augment, in_training
         self.seed, self.epoch, self.last_indices = seed, 0, None
@@ -166,8 +166,11 @@ class ImageLoader(TfmdDL):
 
     def randomize(self) -> None:
         """Start an epoch: fastai calls it first of all."""
+        epoch = self.epoch
+        if self.dataset.told is not None:  # `Learner.tta` makes a new loader for each of its passes
+            epoch, self.dataset.passes = self.dataset.passes, self.dataset.passes + 1
         for number, generator in enumerate(vars(self.generators).values()):
-            state = np.random.SeedSequence((self.seed, self.epoch, number)).generate_state(1, np.uint64)
+            state = np.random.SeedSequence((self.seed, epoch, number)).generate_state(1, np.uint64)
             generator.manual_seed(int(state[0]))
         self.epoch += 1
 
@@ -183,7 +186,7 @@ class ImageLoader(TfmdDL):
     def get_idxs(self) -> list[int]:
         """The rows of this epoch, in their order."""
         return (
-            torch.randperm(self.n, generator=self.generators.order).tolist()
+            torch.randperm(self.n, generator=self.generators.order, device="cpu").tolist()
             if self.shuffle
             else list(range(self.n))
         )

@@ -263,7 +263,7 @@ def _how_to_read(
     other = "leaf" if chosen == "top" else "top"
     note = (
         f"Class folders hold folders: read as {count[chosen]:,} classes, called after the {word[chosen]} folders. "
-        f"After the {word[other]} ones there would be {count[other]:,}: classes={other!r}."
+        f"After the {word[other]} ones there would be {count[other]:,}: classes={other!r}, or --classes {other}."
     )
     return _label_by(tops if chosen == "top" else leaves), [note]
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ..foundation import checks
 from ..foundation.batch_transforms import Augment
 from ..foundation.files import read_json, write_atomic, write_json
-from ..foundation.models import small_resnet
+from ..foundation.models import evaluating, small_resnet
 from ..images import decode
 from ..normalization import channel_stats, Normalize
 from ..photos.image_set import ImageSet
@@ -205,7 +205,7 @@ def _reading(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor],
     """Yield a function from a batch to its features; modes and hooks of the network are as before at the
     end.
     """
-    heard, modes = {}, [(part, part.training) for part in model.modules()]
+    heard = {}
 
     def listen(module: nn.Module, args: tuple, kwargs: dict, result: Tensor) -> None:
         heard.update(module=module, entered=next(iter([*args, *kwargs.values()]), None), left=result)
@@ -238,14 +238,12 @@ def _reading(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor],
         else [_named(model, layer)]
     )
     hooks = [part.register_forward_hook(listen, with_kwargs=True) for part in parts]
-    model.eval()
     try:
-        yield features_of
+        with evaluating(model):
+            yield features_of
     finally:
         for hook in hooks:
             hook.remove()
-        for part, mode in modes:
-            part.training = mode
 
 
 def _one_row_each(

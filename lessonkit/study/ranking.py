@@ -35,14 +35,14 @@ def interaction(
     """
     What two techniques add alone, with the other one on, and together compared with the sum of both.
 
-    Columns: `effect`, the setting, `seeds` (that all four recipes have; others are left out), `difference`,
-    `low`, `high`, `level`, `covers`, `verdict` and `seeds_needed`, as in `summarize`. The rows of `effect`,
-    with the names of a and b for A and B: "A alone" (a - baseline), "A with B on" (both - b), "B alone",
-    "B with A on", and "together minus the sum of both" (both - a - b + baseline), where "helps" means that
-    together they are better than the sum. The last row is the interaction of a 2 × 2 factorial design
-    (Fisher 1935, *The Design of Experiments*).
+    Columns: `effect`, the setting, `seeds` (that all four recipes have), `difference`, `low`, `high`,
+    `level`, `covers`, `verdict` and `seeds_needed`, as in `summarize`. The rows of `effect`, with a and b
+    for A and B: "A alone" (a - baseline), "A with B on" (both - b), "B alone", "B with A on",
+    and "together minus the sum of both" (both - a - b + baseline), where "helps" means that together
+    they are better than the sum. The last row is the interaction of a 2 × 2 factorial design (Fisher 1935,
+    *The Design of Experiments*).
 
-    Raises `ValueError` for missing columns, repeated trials, and where no setting has a seed with all four.
+    Raises `ValueError` for missing columns, repeated trials, and where no seed has all four recipes.
     """
     setting, names = list(setting), (a, b, both, baseline)
     effects = {
@@ -67,7 +67,8 @@ def interaction(
             row = {"effect": effect, **here, "seeds": len(seeds), "difference": difference}
             rows.append(row | {"covers": covers, "estimate": found})
     if not rows:
-        raise ValueError(f"No seed and setting has all four of {', '.join(names)}: train them from the same seeds.")
+        told = f"No seed and setting has all four of {', '.join(names)}"
+        raise ValueError(f"{told}: train them from the same seeds.")
     m = len(rows) if family is None else checks.whole_number(family, "family")
     for row in rows:
         row |= judge(row["estimate"], 1 - (1 - confidence) / m, margin, metric in LOWER_IS_BETTER)
@@ -81,11 +82,11 @@ class CostRatio(NamedTuple):
     ratio: float  # below 1: it saves; infinite where it never got as far
     low: float  # lower and
     high: float  # upper end of the interval, over resampled seeds
-    at_most: bool  # true: its cheapest training was as good already, so the true ratio may be lower still
+    at_most: bool  # true: its cheapest run was as good already, so the true ratio may be lower
 
 
 def cost_ratio(
-    trials: pd.DataFrame,  # technique, seed, the columns named below; several lengths of training for the technique
+    trials: pd.DataFrame,  # technique, seed, the columns below; several lengths of training
     technique: str,  # what may save
     baseline: str,  # what sets the aim
     at: float,  # the baseline's `setting` whose mean result is to be reached, for example 10 epochs
@@ -98,16 +99,18 @@ def cost_ratio(
 ) -> CostRatio:  # ratio, low, high, at_most
     """How much of the baseline's cost a technique needs to be as good on average.
 
-    Between two lengths of training its mean is read off a straight line over the logarithm of the mean cost; longer
-    trainings that do worse don't count. Seeds are resampled, both sides together; a length that few seeds have
-    takes part where one of them is drawn. Raises `ValueError` where there are no trials for it.
+    Between two lengths of training its mean is read off a straight line over the logarithm of the mean
+    cost; longer runs that do worse don't count. Seeds are resampled, both sides together; a length that
+    few seeds have takes part where one of them is drawn. Raises `ValueError` for missing trials.
     """
     trials = check_trials(trials, metric, [setting])
     if cost not in trials.columns:
         raise ValueError(f"The table of trials has no column {cost!r}; it has {list(trials.columns)}.")
-    tables = {name: trials[trials["technique"] == name].pivot(index="seed", columns=setting) for name in (technique, baseline)}
+    sides = {name: trials[trials["technique"] == name] for name in (technique, baseline)}
+    tables = {name: side.pivot(index="seed", columns=setting) for name, side in sides.items()}
     if tables[technique].empty or at not in tables[baseline].get(metric, pd.DataFrame()):
-        raise ValueError(f"There are no trials of {technique}, or none of {baseline} with {setting} = {at}.")
+        missing = f"no trials of {technique}, or none of {baseline} with {setting} = {at}"
+        raise ValueError(f"There are {missing}.")
     seeds = tables[technique].index.intersection(tables[baseline][metric][at].dropna().index)
     if seeds.empty:
         raise ValueError(f"{technique} has no seed in common with {baseline} at {setting} = {at}.")
@@ -115,12 +118,14 @@ def cost_ratio(
     target = [tables[baseline].loc[seeds, [(column, at)]].to_numpy(float) for column in (cost, metric)]
 
     def read(weights: np.ndarray) -> tuple[float, bool]:
-        needed, at_most = _cost_to_reach(*(_weighted(values, weights) for values in curve), _weighted(target[1], weights)[0])
+        costs, results = (_weighted(values, weights) for values in curve)
+        needed, at_most = _cost_to_reach(costs, results, _weighted(target[1], weights)[0])
         return needed / _weighted(target[0], weights)[0], at_most
 
     ratio, at_most = read(np.ones(len(seeds)))
     rng = np.random.default_rng(seed)
-    resampled = [np.bincount(rng.integers(len(seeds), size=len(seeds)), minlength=len(seeds)) for _ in range(draws)]
+    n = len(seeds)
+    resampled = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(draws)]
     low = high = np.nan
     if len(seeds) > 1:
         ends = (1 - confidence) / 2, (1 + confidence) / 2
@@ -129,14 +134,15 @@ def cost_ratio(
 
 
 def _weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean of each column over its seeds, each as often as it was drawn; NaN for a column in which none was."""
+    """Mean of each column over its seeds, each as often as it was drawn; NaN if none was."""
     there = ~np.isnan(values)
     count = weights @ there
-    return np.divide(weights @ np.where(there, values, 0), count, out=np.full(len(count), np.nan), where=count > 0)
+    unknown = np.full(len(count), np.nan)
+    return np.divide(weights @ np.where(there, values, 0), count, out=unknown, where=count > 0)
 
 
 def _cost_to_reach(costs: np.ndarray, results: np.ndarray, target: float) -> tuple[float, bool]:
-    """Where a curve first reaches the target, on straight lines over the logarithm; and whether its first point does."""
+    """Where a curve first reaches the target, on log-linear lines; whether its first point does."""
     order = np.argsort(costs)[: np.isfinite(costs).sum()]
     costs, best = np.log(costs[order]), np.maximum.accumulate(results[order])
     reached = np.flatnonzero(best >= target)
@@ -162,9 +168,9 @@ def _tau_b(
 
 # %% ../../nbs/study/ranking.ipynb #cc4169a3
 class RankAgreement(NamedTuple):
-    """How well two tables of trials agree on the order of the techniques: Kendall's τ-b, and what to hold it against."""
+    """How well two tables agree on an order: Kendall's τ-b, and what to hold it against."""
 
-    tau: float  # between the orders of the techniques' means, -1 to 1; NaN where all of a table are equal
+    tau: float  # between the orders of the means, -1 to 1; NaN where all of a table are equal
     low: float  # interval of tau over seeds; NaN where a table has fewer than two
     high: float
     ceiling: float  # mean tau between random halves of the whole's seeds; NaN with fewer than two
@@ -177,7 +183,7 @@ def _seeds_by_techniques(
     metric: str,
     name: str,  # of the table, for messages
 ) -> pd.DataFrame:  # a row a seed that every technique has, a column a technique; both sorted
-    """The metric as a complete table. Raises `ValueError` for several settings in one table and for no complete seed."""
+    """The metric as a complete table. Raises `ValueError` for several settings and no complete seed."""
     for setting in ("size", "epochs"):
         if setting in trials and trials[setting].nunique() > 1:
             found = sorted(trials[setting].unique().tolist())
@@ -209,21 +215,23 @@ def rank_agreement(
     """
     Say whether techniques rank on a subset as they rank on the whole.
 
-    Kendall's τ-b between the techniques' means, over the seeds that all techniques of a table have; others are left
-    out. `low` and `high` hold 95 % of the τ of bootstrap draws of whole seeds, independent in the two tables: the τ that other
-    seeds might have given. That is no interval for the τ of the true orders: chance can only disturb equal orders,
-    so τ comes out too low, and the ceiling, disturbed as well, is what to compare it with. The ceiling is the mean τ
-    between random halves of the whole's seeds, which have half as many seeds each. With one seed in a table there is no
-    interval, with one in the whole no ceiling (NaN).
+    Kendall's τ-b between the techniques' means, over the seeds that all techniques of a table have.
+    `low` and `high` hold 95% of the τ of bootstrap draws of whole seeds, independent in the two tables:
+    the τ that other seeds might have given. That is no interval for the τ of the true orders: chance can
+    only disturb equal orders, so τ comes out too low, and the ceiling, disturbed as well, is what to
+    compare it with. The ceiling is the mean τ between random halves of the whole's seeds, which have half
+    as many seeds each. With one seed in a table there is no interval, with one in the whole no ceiling.
 
-    Raises `ValueError` for missing columns, trials that occur twice, several settings in one table, techniques that
-    only one table has, and fewer than two techniques.
+    Raises `ValueError` for missing columns, repeated trials, several settings in one table, techniques
+    that only one table has, and fewer than two techniques.
     Sources: Kendall 1945, *The Treatment of Ties in Ranking Problems*; Efron 1979, *Bootstrap Methods*.
     """
-    tables = [_seeds_by_techniques(trials, metric, name) for trials, name in ((whole, "whole"), (subset, "subset"))]
+    named = ((whole, "whole"), (subset, "subset"))
+    tables = [_seeds_by_techniques(trials, metric, name) for trials, name in named]
     for here, there, name in zip(tables, tables[::-1], ("whole", "subset")):
         if alone := sorted(set(here) - set(there)):
-            raise ValueError(f"Only the trials of {name!r} have {', '.join(alone)}: compare the same techniques.")
+            told = f"Only the trials of {name!r} have {', '.join(alone)}"
+            raise ValueError(f"{told}: compare the same techniques.")
     if tables[0].shape[1] < 2:
         raise ValueError(f"An order needs two techniques at least; there are {list(tables[0])}.")
     all_seeds, some_seeds = (table.to_numpy() for table in tables)
@@ -231,7 +239,8 @@ def rank_agreement(
     tau = float(_tau_b(all_seeds.mean(0), some_seeds.mean(0)))
     low = high = np.nan
     if not np.isnan(tau) and min(len(all_seeds), len(some_seeds)) >= 2:
-        drawn = [side[rng.integers(len(side), size=(draws, len(side)))].mean(1) for side in (all_seeds, some_seeds)]
+        both = (all_seeds, some_seeds)
+        drawn = [side[rng.integers(len(side), size=(draws, len(side)))].mean(1) for side in both]
         low, high = _interval(_tau_b(*drawn))
     if len(all_seeds) < 2:
         return RankAgreement(tau, low, high, np.nan, np.nan, np.nan)
@@ -245,7 +254,7 @@ def rank_agreement(
 class Discrimination(NamedTuple):
     """How clearly a table of trials tells its techniques apart."""
 
-    f: float  # spread between techniques over spread of seeds within them; inf without noise, NaN with one seed
+    f: float  # spread between techniques over spread of seeds; inf without noise, NaN with one seed
     p: float  # chance of such an F where all techniques are equal
     told_apart: float  # share of pairs that differ, 0 to 1; NaN with one seed
     pairs: int  # how many pairs of techniques there are
@@ -274,7 +283,7 @@ def _told_apart(
     differences: np.ndarray,  # (n_seeds, n_pairs)
     confidence: float,  # that all intervals hold together
 ) -> float:
-    """Share of the pairs whose paired interval, at a level that allows for their number, leaves zero out."""
+    """Share of the pairs whose interval, at a level that allows for their number, leaves zero out."""
     if len(differences) < 2:
         return np.nan
     level = 1 - (1 - confidence) / differences.shape[1]
@@ -292,14 +301,14 @@ def discrimination(
 
     F and p: two-way analysis of variance without interaction, techniques against what is left after the
     seeds' own effects.
-    `told_apart`: the share of the m pairs of techniques whose paired t interval over seeds leaves zero out
-    at the level 1 - (1 - confidence) / m, so that the chance of any false one is at most 1 - confidence.
-    Only seeds that every technique has are used; a technique without any value is left out. With one such
-    seed everything but the number of pairs is NaN. F grows with the number of seeds: compare studies that
-    have equally many.
+    `told_apart`: the share of the m pairs whose paired t interval over seeds leaves zero out at the level
+    1 - (1 - confidence) / m, so that the chance of any false one is at most 1 - confidence. Only seeds
+    that every technique has are used; a technique without any value is left out. With one such seed
+    everything but the number of pairs is NaN. F grows with the number of seeds: compare studies that have
+    equally many.
 
-    Raises `ValueError` for missing columns, repeated trials, several settings, no seed that all techniques
-    have, and fewer than two techniques. Fisher 1925, *Statistical Methods for Research Workers*.
+    Raises `ValueError` for missing columns, repeated trials, several settings, no seed that every
+    technique has, and fewer than two techniques. Fisher 1925, *Statistical Methods for Research Workers*.
     """
     hint, below_1 = "between 0 and 1, for example 0.95", np.nextafter(1, 0)
     checks.number(confidence, "confidence", above=0, at_most=below_1, hint=hint)

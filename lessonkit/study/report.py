@@ -98,10 +98,10 @@ def html_report(
     together: pd.DataFrame | None = None,  # from `interaction_table`
 ) -> str:  # a whole page
     """Write everything about a study into one page that needs no other file and no network."""
-    rules = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    rules = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     template = files("lessonkit.study").joinpath("report.html.jinja").read_text(encoding="utf-8")
     every = trials[[name for name in trials if name not in ("id", "fingerprint")]]
-    page = jinja2.Environment(**rules).from_string(template).render(
+    page = jinja2.Environment(undefined=jinja2.StrictUndefined, **rules).from_string(template).render(
         title=title,
         findings=sentences(summary),
         summary=readable(summary),
@@ -146,7 +146,8 @@ def markdown_report(
     **_: Any,  # what only the page has
 ) -> str:  # a whole text
     """Write the main parts of a study as Markdown."""
-    parts = [f"# {_markdown_text(title)}", "\n".join(f"- {_markdown_text(s)}" for s in sentences(summary))]
+    findings = "\n".join(f"- {_markdown_text(sentence)}" for sentence in sentences(summary))
+    parts = [f"# {_markdown_text(title)}", findings]
     parts.append(_markdown_table(readable(summary)))
     parts += map(_markdown_text, [explain_interval(summary), *notes])
     if picture:
@@ -155,7 +156,8 @@ def markdown_report(
         parts += ["## Together", _markdown_table(together)]
     parts += ["## All measures", _markdown_table(measures(trials))]
     about = {**(settings or {}), **versions(), **machine()}
-    parts += ["## How it was made", _markdown_table(pd.DataFrame(about.items(), columns=["setting", "value"]).astype(str))]
+    made = pd.DataFrame(about.items(), columns=["setting", "value"]).astype(str)
+    parts += ["## How it was made", _markdown_table(made)]
     if command:
         fence = "`" * max(3, 1 + max((len(ticks) for ticks in re.findall("`+", command)), default=0))
         parts += ["## Do it again", f"{fence}sh\n{command}\n{fence}"]
@@ -179,14 +181,15 @@ def write_report(
     figure: Any = None,  # of matplotlib
     **about: Any,  # more for `html_report`: cards, classes, settings, command, failed
 ) -> Path:  # of the page
-    """Write `summary.csv`, `ablation.png`, `report.html` and `report.md`, each as a whole or not at all."""
+    """Write `summary.csv`, `ablation.png`, `report.html` and `report.md`, each whole or not at all."""
     folder = Path(folder)
     write_atomic(folder / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
     picture = png_bytes(figure) if figure is not None else b""
     if picture:
         write_atomic(folder / "ablation.png", picture)
     write_atomic(folder / "report.html", html_report(title, summary, trials, picture, **about))
-    write_atomic(folder / "report.md", markdown_report(title, summary, trials, "ablation.png" if picture else "", **about))
+    name = "ablation.png" if picture else ""
+    write_atomic(folder / "report.md", markdown_report(title, summary, trials, name, **about))
     return folder / "report.html"
 
 # %% ../../nbs/study/report.ipynb #29540a6e
@@ -214,9 +217,10 @@ def plot_ablation(
             ax.plot(ends, [place] * 2, color=color, linewidth=3, solid_capstyle="round", alpha=0.7)
         ax.plot(middle, place, "o", color=color, markersize=8)
         reach = max([reach, *(abs(value) for value in (middle, *ends) if np.isfinite(value))])
-        names.append(fold_name(row.technique + (f" ({row.size} px, {row.epochs} epochs)" if several else "")))
-        beside = {"xy": (1.01, place), "xycoords": ("axes fraction", "data"), "va": "center", "color": color}
-        ax.annotate(verdict_in_points(row.verdict), **beside)
+        setting = f" ({row.size} px, {row.epochs} epochs)" if several else ""
+        names.append(fold_name(row.technique + setting))
+        there = {"xy": (1.01, place), "xycoords": ("axes fraction", "data"), "va": "center"}
+        ax.annotate(verdict_in_points(row.verdict), color=color, **there)
     if margin:
         band = {"color": "black", "alpha": 0.12, "linewidth": 0, "label": "too small to matter"}
         ax.axvspan(-100 * margin, 100 * margin, **band)
@@ -225,7 +229,8 @@ def plot_ablation(
     ax.set_yticks(range(len(names)), names)
     ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
     covers = "seeds and photos" if (rows["covers"] == "seeds and photos").all() else "seeds"
-    ax.set_xlabel(f"difference in accuracy, percentage points\n({level_text(rows)} interval over {covers})")
+    interval = f"{level_text(rows)} interval over {covers}"
+    ax.set_xlabel(f"difference in accuracy, percentage points\n({interval})")
     _plain_axes(ax, title, ("top", "right", "left"), "x")
     return ax
 
@@ -244,7 +249,7 @@ def plot_costs(
     ax: Any = None,  # matplotlib axes; new ones when None
     techniques: Sequence[str] | None = None,  # recipes to draw; all when None
 ) -> Any:  # the axes
-    """Draw mean accuracy over mean cost, a line for each recipe and size: filled marks at the largest."""
+    """Draw mean accuracy over mean cost, a line for each recipe and size; filled marks: the largest."""
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -288,13 +293,14 @@ def _interactions(
     trials: pd.DataFrame, chosen: Sequence[Technique], correct: Mapping[str, np.ndarray], margin: float
 ) -> dict[str, pd.DataFrame]:
     """For each combination of two that were also run alone: what each adds with the other on."""
-    parts = {t.name: (*t.recipe.split("+"), t.recipe) for t in chosen if t.recipe.count("+") == 1}
+    parts = {t.name: (*t.variant.split("+"), t.variant) for t in chosen if t.variant.count("+") == 1}
     parts = {name: recipes for name, recipes in parts.items() if {*recipes} <= set(trials["technique"])}
     found: dict[str, pd.DataFrame] = {}
     for name, recipes in parts.items():
         with contextlib.suppress(ValueError):  # no seed has all four
-            rows = {"correct": correct, "margin": margin, "family": 5 * len(parts)}  # of all tables together
-            found[name] = interaction(trials, *recipes, BASELINE, **rows)
+            family = 5 * len(parts)  # the rows of all tables together
+            about = {"correct": correct, "margin": margin, "family": family}
+            found[name] = interaction(trials, *recipes, BASELINE, **about)
     return found
 
 
@@ -308,17 +314,15 @@ def _look(
     Raises `ValueError` for another plan.
     """
     path = out / "looks.json"
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"planned": planned, "looks": []}
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"planned": planned}
     if noted["planned"] is None:
         return 0.95
     if planned not in (None, noted["planned"]):
-        raise ValueError(
-            f"{path} says that {noted['planned']} seeds were planned before the first look, now {planned}. "
-            "A plan that is changed after looking promises nothing."
-        )
-    earlier = [look for look in noted["looks"] if look < seeds]
-    confidence = look_confidence([*earlier, seeds], noted["planned"])[-1]
-    write_atomic(path, json.dumps(noted | {"looks": sorted({*noted["looks"], seeds})}))
+        told = f"{path} says that {noted['planned']} seeds were planned before the first look, now {planned}."
+        raise ValueError(f"{told} A plan that is changed after looking promises nothing.")
+    looks = sorted({*noted.get("looks", []), seeds})
+    confidence = look_confidence(looks[: looks.index(seeds) + 1], noted["planned"])[-1]
+    write_atomic(path, json.dumps(noted | {"looks": looks}))
     return confidence
 
 
@@ -368,21 +372,17 @@ def ablation_report(
     confidence = _look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
     about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
     notes = _notes(about, choice, out, confidence)
-    among = {"margin": margin, "pairs": comparisons(chosen), "correct": correct, "confidence": confidence}
-    summary = summarize(trials, BASELINE, **among)
+    among = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence}
+    summary = summarize(trials, BASELINE, margin=margin, **among)
     figure = Figure(figsize=(9, 5.5 + 0.5 * len(summary)))
     upper, lower = figure.subplots(2, 1, height_ratios=[1.4 + 0.5 * len(summary), 3.2])
     plot_ablation(summary, margin, upper)
     plot_costs(trials, ax=lower)
     failed = read_trials(out, failed=True)
     if len(failed):
-        failed = failed[failed["technique"].isin([t.recipe for t in chosen])]
+        failed = failed[failed["technique"].isin([t.variant for t in chosen])]
     write_report(
-        out,
-        title,
-        summary,
-        trials,
-        figure,
+        out, title, summary, trials, figure,
         cards={t.name: t.card for t in chosen},
         classes=class_table(images, trials, correct),
         settings={name: _format_value(value) for name, value in about.items()},
@@ -390,5 +390,5 @@ def ablation_report(
         failed=failed,
         notes=notes,
         together=interaction_table(_interactions(trials, chosen, correct, margin)),
-    )
+    )  # fmt: skip
     return "\n".join([format_table(summary), *notes])

@@ -6,22 +6,27 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import nn
 
 from ..comparison import summarize
+from ..foundation import checks
 from ..foundation.files import code_of
-from ..foundation.models import make_model, own_function
+from ..foundation.models import own_function
 from ..photos.image_set import ImageSet
+from .settings import SEEDS, Settings
 from .tables import format_so_far, readable_so_far
 from lessonkit.study.techniques import (
     BASELINE,
@@ -34,56 +39,190 @@ from lessonkit.study.trainer import (
     duration,
     epochs_at_cost,
     estimate,
-    make_learner,
-    Recipe,
+    make_loaders,
+    make_network,
     relative_epoch_seconds,
-    seeded,
     statistics_for,
     train_trial,
 )
 from .trials import fingerprint, photos_identity, stored_settings
-from .workers import check_jobs, run_trials
+from .workers import run_trials, seed_numbers
 
 # %% auto #0
-__all__ = ['study_identity', 'run_ablation']
+__all__ = ['BUILT_IN', 'Study', 'folder_for']
 
 # %% ../../nbs/study/study.ipynb #d953ee26
-def study_identity(
-    images: ImageSet,
-    recipe: Recipe,
-    subset: Mapping[str, Any] | None = None,  # how the training photos were chosen, from `take_subset`
-) -> dict[str, Any]:
-    """What must be the same for trials to be compared: the photos, the network, and the settings."""
-    settings = {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}
-    settings["device"] = torch.device(recipe.device).type
-    if recipe.model != "small_resnet":
-        settings["width"] = "as the network has it"
-        if own := own_function(recipe.model):
-            file, function = own
-            settings["model"] = f"{Path(file).name}:{function}, code {code_of(file)}"
-    settings |= {
-        "optimizer": "AdamW",
-        "schedule": "one cycle",
-        "recipe version": Recipe.version,
-        "photos": photos_identity(images),
-    }
-    return settings | ({"subset": dict(subset)} if subset else {})
+BUILT_IN = {technique.weights_from for technique in TECHNIQUES.values()}  # their code doesn't change
 
 
-def _check_network(images: ImageSet, recipe: Recipe) -> None:
-    """Raise `ValueError` for a network that can't be trained on pictures of this size."""
-    with seeded(0, torch.device("cpu")):
-        model = make_model(recipe.model, len(images.classes), recipe.width, recipe.pretrained).train()
-        try:
-            answer = model(torch.randn(2, 3, recipe.size, recipe.size))
-        except Exception as error:
-            raise ValueError(
-                f"{recipe.model} can't be trained on pictures of {recipe.size} px: {error}"
-            ) from error
-    wanted = (2, len(images.classes))
-    if not isinstance(answer, Tensor) or answer.shape != wanted:
-        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise ValueError(f"{recipe.model} gives {got} for 2 pictures, and should give {wanted}.")
+@dataclass(frozen=True, eq=False)
+class Study:
+    """
+    Each technique with each seed, on the same photos and with the same settings.
+
+    The same seed gives every technique the same initial weights, batches and crops, so that differences
+    are paired. Raises `TypeError` or `ValueError` for what can't be meant.
+    """
+
+    images: ImageSet  # photos to train on, with their split
+    techniques: Sequence[str | Technique] | None  # names or your own; None: all. The baseline is added
+    folder: Path  # where trials are stored and found again
+    settings: Settings = Settings()
+    seeds: int | Sequence[int] = SEEDS  # how many (0, 1, ...), or which
+    subset: Mapping[str, Any] | None = None  # the choice of training photos, from `take_subset`; stored
+    jobs: int = 1  # training runs side by side, each in a process of its own
+    threads: int | None = None  # of PyTorch in a training run; None: the cores shared out among `jobs`
+    cluster: str | None = None  # address of a Dask scheduler whose workers see the same photos
+
+    def __post_init__(self):
+        jobs, threads = checks.whole_number(self.jobs, "jobs"), self.threads
+        if threads is not None:
+            checks.whole_number(threads, "threads")
+        elif self.cluster or jobs > 1:
+            threads = 1 if self.cluster else max(1, (os.cpu_count() or 1) // jobs)
+        found = {"techniques": tuple(choose_techniques(self.techniques)), "folder": Path(self.folder)}
+        found |= {"seeds": tuple(seed_numbers(self.seeds)), "threads": threads}
+        if self.cluster:  # whose workers run in other folders
+            found["folder"] = found["folder"].absolute()
+            paths = [path.absolute() for path in self.images.paths]
+            found["images"] = dataclasses.replace(self.images, paths=paths)
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "network"}  # travels light
+
+    @cached_property
+    def variants(self) -> dict[str, Technique]:
+        """The techniques by the names under which their trials are stored."""
+        return {technique.variant: technique for technique in self.techniques}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for trials to be compared: the photos, the network, and the settings."""
+        found = dataclasses.asdict(self.settings) | {"device": torch.device(self.settings.device).type}
+        if self.settings.model != "small_resnet":
+            found["width"] = "as the network has it"
+            if own := own_function(self.settings.model):
+                found["model"] = f"{Path(own[0]).name}:{own[1]}, code {code_of(own[0])}"
+        found |= {"optimizer": "AdamW", "schedule": "one cycle", "recipe version": Settings.version}
+        found["photos"] = photos_identity(self.images)
+        return found | ({"subset": dict(self.subset)} if self.subset else {})
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """One network to look at: it fits, its statistics are known, and its steps can be timed."""
+        return make_network(self.images, self.settings)
+
+    @cached_property
+    def stats(self) -> Any:
+        """Mean and standard deviation for normalization."""
+        network = self.network if self.settings.pretrained else None
+        return statistics_for(self.images, self.settings, network)
+
+    @cached_property
+    def epochs(self) -> dict[str, int]:
+        """How many epochs each variant is trained; what a pilot found once holds for the whole study."""
+        asked, cost = self.settings.epochs, self.settings.cost
+        if cost != "seconds":
+            return {name: epochs_at_cost(t, self.settings) for name, t in self.variants.items()}
+        known = {name: own.get("epochs", asked) for name, own in stored_settings(self.folder).items()}
+        found = {name: known.get(name, asked) for name in self.variants}
+        new = [t for t in self.techniques if t.weights_from != BASELINE and t.variant not in known]
+        if new:
+            self.network  # raises an error if it doesn't fit
+            with _threads(self.threads):
+                seconds = relative_epoch_seconds(self.images, new, self.settings, self.stats)
+            found |= {t.variant: epochs_at_cost(t, self.settings, seconds[t.variant]) for t in new}
+        return found
+
+    @cached_property
+    def shared(self) -> set[str]:
+        """The variants whose trained weights are kept, since several techniques predict with them."""
+        used = [technique.weights_from for technique in self.techniques]
+        return {BASELINE, *(name for name in used if used.count(name) > 1)} & BUILT_IN
+
+    def weights_file(self, variant: str, seed: int) -> Path | None:
+        """Where the weights of a trial are kept; None where they aren't."""
+        trained = self.variants[variant].weights_from
+        name = f"{trained}-seed{seed}-{fingerprint(self.identity)}.pt"
+        return self.folder / "weights" / name if trained in self.shared else None
+
+    def train(
+        self,
+        variant: str,
+        seed: int,
+        tick: Callable[[], Any] = lambda: None,  # called after each epoch
+    ) -> tuple[dict[str, Any], np.ndarray]:  # the row; right or not for each validation photo
+        """Run one trial."""
+        technique, kept = self.variants[variant], self.weights_file(variant, seed)
+        with _threads(self.threads):
+            return train_trial(
+                self.images, technique, seed, self.settings, self.stats, tick, kept, self.epochs[variant]
+            )
+
+    def prepare(
+        self,
+        todo: Sequence[tuple[str, int]],  # variants and seeds that will be run
+        progress: bool = True,  # say how many there are, and about how long they will take
+    ) -> None:
+        """Check the network, and do once what each trial would do again."""
+        self.network  # raises an error if it doesn't fit
+        stats = self.stats
+        if self.jobs > 1 and not self.cluster:
+            for share in {self.variants[name].data.get("size_share", 1) for name, _ in todo}:
+                decoded = Technique("any", data={"size_share": share})
+                for loader in make_loaders(self.images, decoded, 0, self.settings, stats).loaders:
+                    loader.prepare()
+        if progress:
+            seconds, only = self.estimate(todo)
+            others = f" ({only} only to predict)" if only else ""
+            together = f", {self.jobs} side by side" if self.jobs > 1 else ""
+            told = f"{len(todo)} trials to train{others}{together}: about {duration(seconds)}."
+            print(told, flush=True)
+        vars(self).pop("network")  # has served
+
+    def estimate(
+        self,
+        todo: Sequence[tuple[str, int]],  # variants and seeds
+    ) -> tuple[float, int]:  # seconds; how many of them only predict
+        """Guess how long trials will take."""
+        lengths = {}
+        for variant, seed in todo:
+            kept, technique = self.weights_file(variant, seed), self.variants[variant]
+            if kept is None or not kept.exists():
+                key = technique.weights_from if kept else variant
+                lengths[key, seed] = technique.train_cost * self.epochs[variant] / self.settings.epochs
+        looks = sum(self.variants[variant].predict_cost for variant, _ in todo)
+        with _threads(self.threads):
+            seconds = estimate(
+                self.images, sum(lengths.values()), self.settings, self.stats, self.network,
+                n_predictions=looks,
+            )  # fmt: skip
+        return seconds / min(self.jobs, len(todo)), len(todo) - len(lengths)
+
+    def run(
+        self,
+        progress: bool = True,  # say how long it will take, show a bar and the means as they come
+    ) -> pd.DataFrame:  # one row a trial, for `summarize`
+        """
+        Run the trials that the folder doesn't hold yet, and return all that were asked for.
+
+        Raises `ValueError` for a network that doesn't fit, and what `run_trials` raises.
+        """
+        if not self.folder.exists():
+            self.network, self.stats  # what can't be had or read is refused before the folder is made
+        own = {
+            name: technique.identity
+            | ({"epochs": self.epochs[name]} if self.epochs[name] != self.settings.epochs else {})
+            for name, technique in self.variants.items()
+        }
+        return run_trials(
+            own, self.seeds, self.train, self.folder, self.identity,
+            before=partial(self.prepare, progress=progress), each=_Display(self) if progress else None,
+            steps=self.settings.epochs, progress=progress, jobs=self.jobs, cluster=self.cluster,
+            later=[name for name, technique in self.variants.items() if technique.weights_from != name],
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -97,170 +236,48 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _so_far(chosen: Sequence[Technique], seeds: int) -> Callable[[pd.DataFrame], None]:
-    """Shows the means while they fill: in place in a notebook, in a terminal after each complete seed.
-
-    No interval and no verdict: looking at them again and again finds something by chance.
+class _Display:
     """
-    pairs, names = comparisons(chosen), {technique.recipe for technique in chosen}
-    shown: dict[str, Any] = {"seeds": 0, "view": None}
+    Shows the means while they fill: in place in a notebook, in a terminal after each complete seed.
 
-    def show(trials: pd.DataFrame) -> None:
-        complete = int((trials.groupby("seed")["technique"].nunique() == len(names)).sum())
+    It shows no interval and no verdict: looking at those again and again finds something by chance.
+    """
+
+    def __init__(self, study: Study):
+        self.pairs, self.variants = comparisons(study.techniques), set(study.variants)
+        self.wanted, self.seeds, self.view = len(study.seeds), 0, None
+
+    def __call__(self, trials: pd.DataFrame) -> None:
+        complete = int((trials.groupby("seed")["technique"].nunique() == len(self.variants)).sum())
         if "ipykernel" in sys.modules:
-            from IPython.display import display
-
-            table = readable_so_far(summarize(trials, BASELINE, pairs=pairs))
-            if shown["view"] is None:
-                shown["view"] = display(table, display_id=True)
-            else:
-                shown["view"].update(table)
-        elif shown["seeds"] < complete < seeds:
+            self.in_place(trials)
+        elif self.seeds < complete < self.wanted:
             from tqdm import tqdm
 
             of = "1 seed" if complete == 1 else f"{complete} seeds"
-            table = format_so_far(summarize(trials, BASELINE, pairs=pairs))
-            tqdm.write(f"\nAfter {of} of {seeds}:\n{table}\n")
-        shown["seeds"] = complete
+            table = format_so_far(summarize(trials, BASELINE, pairs=self.pairs))
+            tqdm.write(f"\nAfter {of} of {self.wanted}:\n{table}\n")
+        self.seeds = complete
 
-    return show
+    def in_place(self, trials: pd.DataFrame) -> None:
+        if BASELINE not in set(trials["technique"]):  # nothing to compare with
+            return
+        from IPython.display import display
 
-
-def run_ablation(
-    images: ImageSet,  # photos to train on, with their split
-    techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
-    seeds: int | Sequence[int] = 3,  # how many (0, 1, ...), or which
-    epochs: int = 5,  # of the baseline; a technique gets as many as cost the same
-    size: int = 64,  # pixels
-    batch_size: int = 64,
-    width: int = 32,  # of `small_resnet`
-    lr: float = Recipe.lr,  # highest learning rate of the cycle
-    out: str | Path | None = None,  # folder where trials are stored and found again; None: nothing kept
-    device: str | None = None,  # "cpu" when None
-    progress: bool = True,  # say how long it will take, show a bar and the means as they come
-    subset: Mapping[str, Any] | None = None,  # the choice of training photos, from `take_subset`; stored
-    model: str = "small_resnet",  # the network, as `lessonkit.foundation.models.make_model` takes it
-    pretrained: bool = False,  # start from trained weights, and normalize as they were trained
-    cost: str = "pixels",  # what is held equal: "pixels", "epochs" or "seconds" of training
-    jobs: int = 1,  # trainings side by side, each in a process of its own
-    threads: int | None = None,  # of PyTorch in a training; None: the cores shared out among `jobs`
-    cluster: str | None = None,  # address of a Dask scheduler whose workers see the same photos
-) -> pd.DataFrame:  # one row a trial, for `summarize`
-    """
-    Train the baseline and each technique once a seed, all else equal; score them on the validation
-    photos.
-
-    The same seed gives every technique the same initial weights, batches and crops, so that differences
-    are paired. Finished trials are stored in `out` at once and never run again. Raises `ValueError` for
-    bad settings and a network that doesn't fit, and what `lessonkit.study.workers.run_trials` raises.
-    """
-    if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            return run_ablation(
-                images, techniques, seeds, epochs, size, batch_size, width, lr, folder, device, progress,
-                subset, model, pretrained, cost, jobs, threads, cluster,
-            )  # fmt: skip
-    chosen = choose_techniques(techniques)
-    recipe = Recipe(size, epochs, batch_size, width, lr, device or "cpu", model, pretrained, cost)
-    out, identity = Path(out), study_identity(images, recipe, subset)
-    if threads is None and (cluster or check_jobs(jobs) > 1):
-        threads = 1 if cluster else max(1, (os.cpu_count() or 1) // jobs)
-    by_name, stats = {t.recipe: t for t in chosen}, []
-    epochs_of = _epochs_of(images, chosen, recipe, out, threads)
-    shared = [t.trained_as for t in chosen]
-    shared = {BASELINE, *(name for name in shared if shared.count(name) > 1)} & _built_in()
-
-    def kept(name: str, seed: int) -> Path | None:
-        trained = by_name[name].trained_as
-        file = f"{trained}-seed{seed}-{fingerprint(identity)}.pt"
-        return out / "weights" / file if trained in shared else None
-
-    def before(todo: list[tuple[str, int]]) -> None:
-        _check_network(images, recipe)
-        stats.append(statistics_for(images, recipe))
-        if jobs > 1 and not cluster:  # once, not in each process
-            for share in {by_name[name].data.get("size_share", 1) for name, _ in todo}:
-                _prepare(images, recipe, share, stats[0])
-        if progress:
-            print(
-                _announced(images, todo, by_name, epochs_of, recipe, kept, stats[0], jobs, threads),
-                flush=True,
-            )
-
-    def run(name: str, seed: int, tick: Callable[[], Any]) -> tuple[dict[str, Any], np.ndarray]:
-        with _threads(threads):
-            return train_trial(
-                images, by_name[name], seed, recipe, stats[0], tick, kept(name, seed), epochs_of[name]
-            )
-
-    identities = {
-        name: t.identity | ({"epochs": epochs_of[name]} if epochs_of[name] != epochs else {})
-        for name, t in by_name.items()
-    }
-    return run_trials(
-        identities, seeds, run, out, identity, before, steps=epochs, progress=progress, jobs=jobs,
-        cluster=cluster, later=[name for name, t in by_name.items() if t.trained_as != name],
-        each=_so_far(chosen, np.size(seeds) if np.ndim(seeds) else int(seeds)) if progress else None,
-    )  # fmt: skip
+        table = readable_so_far(summarize(trials, BASELINE, pairs=self.pairs))
+        if self.view is None:
+            self.view = display(table, display_id=True)
+        else:
+            self.view.update(table)
 
 
-def _prepare(images: ImageSet, recipe: Recipe, share: float, stats: Any) -> None:
-    """Decode the photos at a size, for training and for validation."""
-    with seeded(0, torch.device("cpu")):
-        loaders = make_learner(
-            images, Technique("any", data={"size_share": share}), 0, recipe, stats
-        ).dls
-    for loader in loaders.loaders:
-        loader.prepare()
-
-
-def _built_in() -> set[str]:
-    """The recipes that the course's techniques train: their code doesn't change, so weights are kept."""
-    return {technique.trained_as for technique in TECHNIQUES.values()}
-
-
-def _epochs_of(
-    images: ImageSet, chosen: Sequence[Technique], recipe: Recipe, out: Path, threads: int | None
-) -> dict[str, int]:
-    """How many epochs each recipe is trained; what a pilot found once holds for the whole study."""
-    if recipe.cost != "seconds":
-        return {technique.recipe: epochs_at_cost(technique, recipe) for technique in chosen}
-    known = {name: own.get("epochs", recipe.epochs) for name, own in stored_settings(out).items()}
-    found = {t.recipe: known.get(t.recipe, recipe.epochs) for t in chosen}
-    if new := [t for t in chosen if t.trained_as != BASELINE and t.recipe not in known]:
-        with _threads(threads):
-            seconds = relative_epoch_seconds(images, new, recipe, statistics_for(images, recipe))
-        found |= {t.recipe: epochs_at_cost(t, recipe, seconds[t.recipe]) for t in new}
-    return found
-
-
-def _announced(
-    images: ImageSet,
-    todo: Sequence[tuple[str, int]],
-    by_name: Mapping[str, Technique],
-    epochs_of: Mapping[str, int],
-    recipe: Recipe,
-    kept: Callable[[str, int], Path | None],
-    stats: Any,
-    jobs: int,
-    threads: int | None,
-) -> str:
-    """How many trials there are, and about how long they will take."""
-    trainings = {}
-    for name, seed in todo:
-        file = kept(name, seed)
-        if file is None or not file.exists():
-            technique = by_name[name]
-            trainings[technique.trained_as if file else name, seed] = (
-                technique.train_cost * epochs_of[name]
-            )
-    only = len(todo) - len(trainings)
-    others = f" ({only} only to predict)" if only else ""
-    looks = sum(by_name[name].predict_cost for name, _ in todo)
-    with _threads(threads):
-        seconds = estimate(
-            images, sum(trainings.values()) / recipe.epochs, recipe, stats, n_predictions=looks
-        )
-    together = f", {jobs} side by side" if jobs > 1 else ""
-    seconds /= min(jobs, len(todo))
-    return f"{len(todo)} trials to train{others}{together}: about {duration(seconds)}."
+@contextlib.contextmanager
+def folder_for(
+    out: str | Path | None,  # chosen by the user; None: nothing is kept
+) -> Iterator[Path]:  # that folder, or one that is gone afterwards
+    """Give a study a folder."""
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)

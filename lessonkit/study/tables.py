@@ -78,7 +78,7 @@ def verdict_in_points(text: str) -> str:
 
 # %% ../../nbs/study/tables.ipynb #774b15d7
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
-    """Turn a summary of accuracies into the table that people read: text, a row a technique and setting."""
+    """Turn a summary of accuracies into the table that people read, as text."""
     several = len(summary[["size", "epochs"]].drop_duplicates()) > 1
     interval = f"{level_text(summary)} interval".lstrip()
     rows = []
@@ -115,7 +115,8 @@ def _lines(
 
     def lines(cells: Sequence[str]) -> list[str]:
         parts = zip_longest(*(cell.split("\n") for cell in cells), fillvalue="")
-        return ["  ".join(pad(*cell) for pad, *cell in zip(pads, part, widths)).rstrip() for part in parts]
+        padded = ([pad(*cell) for pad, *cell in zip(pads, part, widths)] for part in parts)
+        return ["  ".join(line).rstrip() for line in padded]
 
     rule = "  ".join("─" * width for width in widths)
     return [*lines(table.columns), rule, *(text for row in table.to_numpy() for text in lines(row))]
@@ -140,7 +141,8 @@ def format_table(summary: pd.DataFrame) -> str:
     if table.empty:
         return "There are no trials yet."
     table["technique"] = table["technique"].map(fold_name)
-    table = table.rename(columns={"adds (points)": "adds\n(points)", "would settle it": "would\nsettle it"})
+    short = {"adds (points)": "adds\n(points)", "would settle it": "would\nsettle it"}
+    table = table.rename(columns=short)
     lines = _lines(table, left=("technique", "verdict", "would\nsettle it"))
     return "\n".join([*lines, "", textwrap.fill(explain_interval(summary), 120)])
 
@@ -175,7 +177,8 @@ def explain_interval(summary: pd.DataFrame) -> str:
     if m > 1 and levels.nunique() == 1:
         together = _level(1 - m * (1 - levels.iloc[0]))
         all_rows = "both" if m == 2 else f"all {m}"
-        told += f" Each has the level {level_text(summary)}: {all_rows} hold together in {together} of studies."
+        told += f" Each has the level {level_text(summary)}: "
+        told += f"{all_rows} hold together in {together} of studies."
     if (summary["verdict"] == "first look").any():
         told += f" A row with fewer than {FIRST_LOOK} seeds is a first look and has no verdict."
     return told
@@ -200,7 +203,7 @@ def sentences(summary: pd.DataFrame) -> list[str]:
 def interaction_table(
     found: Mapping[str, pd.DataFrame],  # name of a combination -> from `interaction`, for accuracy
 ) -> pd.DataFrame:  # text, five rows a combination
-    """Does one technique still help with the other one on? The last row compares with the sum of both."""
+    """Does one technique still help with the other on? The last row compares with the sum of both."""
     sums = {"helps": "more than the sum", "hurts": "less than the sum"}
 
     def told(row: pd.Series) -> str:
@@ -236,7 +239,7 @@ def _share(size: float) -> str:
 
 
 def smallest_passing(table: pd.DataFrame) -> int | None:
-    """The number of photos from which on all subsets of `smallest_subset`'s table pass; None: none do."""
+    """The number of photos from which on all subsets in `smallest_subset`'s table pass; None: none."""
     enough = None
     for _, row in table[table["size"] < 1].sort_values("photos", ascending=False).iterrows():
         if not row["passes"]:
@@ -251,18 +254,20 @@ def subset_sentences(table: pd.DataFrame) -> list[str]:
     enough = smallest_passing(table)
     if enough is None:
         worst = subsets.sort_values("photos").iloc[-1]
-        told = [f"None of these subsets is enough: the largest, {_share(worst['size'])}, fails ({worst['why']})."]
+        fails = f"the largest, {_share(worst['size'])}, fails ({worst['why']})"
+        told = [f"None of these subsets is enough: {fails}."]
     else:
         row = subsets[subsets["photos"] == enough].iloc[0]
-        told = [f"The smallest subset that is enough: {_share(row['size'])} of the training photos, {enough:,}. "
-                f"It agrees with the whole at τ {_tau(row['tau'], row['low'], row['high'])} and tells "
-                f"{_share(row['told_apart'])} of the pairs apart."]
+        told = [f"The smallest subset that is enough: {_share(row['size'])} of the training photos, "
+                f"{enough:,}. It agrees with the whole at τ {_tau(row['tau'], row['low'], row['high'])} and "
+                f"tells {_share(row['told_apart'])} of the pairs apart."]
     lucky = subsets[subsets["passes"].astype(bool) & (subsets["photos"] < (enough or np.inf))]
     if len(lucky):
         sizes = ", ".join(_share(size) for size in lucky["size"])
         told.append(f"{sizes} passes too, but a larger one doesn't, so that may be luck.")
     if whole["why"]:
-        told.append(f"The whole doesn't pass itself ({whole['why']}): more seeds, or techniques that differ more, would tell more.")
+        told.append(f"The whole doesn't pass itself ({whole['why']}): more seeds, or techniques that "
+                    "differ more, would tell more.")
     return told
 
 
@@ -272,6 +277,7 @@ def format_subsets(table: pd.DataFrame) -> str:
     for _, row in table.iterrows():
         whole = row["size"] == 1
         far = f"{row['coverage'] / row['coverage_random']:.2f}" if row["coverage_random"] else "–"
+        saves = f"{100 * row['saved']:.0f}%".replace("-", "−")
         rows.append({
             "photos": f"{row['photos']:,}",
             "share": _share(row["size"]),
@@ -282,35 +288,39 @@ def format_subsets(table: pd.DataFrame) -> str:
             "told apart": _share(row["told_apart"]) if np.isfinite(row["told_apart"]) else "–",
             "distance": "–" if whole else far,
             "minutes": f"{row['minutes']:.1f}" if np.isfinite(row["minutes"]) else "–",
-            "saves": "" if whole else f"{100 * row['saved']:.0f}%".replace("-", "−") if np.isfinite(row["saved"]) else "–",
+            "saves": "" if whole else saves if np.isfinite(row["saved"]) else "–",
             "enough": "" if whole else "yes" if row["passes"] else f"no: {row['why']}",
         })  # fmt: skip
     first = table.iloc[0]
     same = {
         "epochs": "the same number of epochs, so a subset takes fewer steps",
-        "steps": "the same number of steps (whole epochs, rounded up), so a subset saves no training time",
+        "steps": "the same number of steps (whole epochs, rounded up), so a subset saves no time",
     }[first["same"]]
     below = [
         *subset_sentences(table),
-        f"Agreement: τ-b between the orders of {first['techniques']} techniques on the subset and on the whole, with an "
-        f"interval over seeds. The whole agrees with itself, half of its seeds against the other half, at "
-        f"{_tau(first['ceiling'], first['ceiling_low'], first['ceiling_high'])}.",
-        f"Subsets were chosen by {first['method']} and trained for {same}. Distance: from a training photo to the nearest "
-        "chosen one, as a share of the same for random choice.",
+        f"Agreement: τ-b between the orders of {first['techniques']} techniques on the subset and on the "
+        "whole, with an interval over seeds. The whole agrees with itself, half of its seeds against the "
+        f"other half, at {_tau(first['ceiling'], first['ceiling_low'], first['ceiling_high'])}.",
+        f"Subsets were chosen by {first['method']} and trained for {same}. Distance: from a training photo "
+        "to the nearest chosen one, as a share of the same for random choice.",
     ]
-    return "\n".join([*_lines(pd.DataFrame(rows), left=("enough",)), "", *(textwrap.fill(text, 120) for text in below)])
+    lines = _lines(pd.DataFrame(rows), left=("enough",))
+    return "\n".join([*lines, "", *(textwrap.fill(text, 120) for text in below)])
 
 # %% ../../nbs/study/tables.ipynb #15fc899e
 def _measures_of(
     covered: pd.DataFrame,  # from `subset_selection.coverage`: rows "chosen" and "random"
 ) -> pd.DataFrame:  # text, one row a measure
-    """Each measure of the chosen photos beside that of random choice with its interval; for all, smaller is better."""
+    """Each measure of the chosen photos beside random choice with its interval; smaller is better."""
     rows = []
-    for name in (name for name in covered if not name.endswith(("_low", "_high")) and is_numeric_dtype(covered[name])):
+    measured = [name for name in covered if is_numeric_dtype(covered[name])]
+    for name in (name for name in measured if not name.endswith(("_low", "_high"))):
         chosen, at_random = covered.loc["chosen", name], covered.loc["random", name]
-        spans = [covered.loc["random", f"{name}{end}"] for end in ("_low", "_high") if f"{name}{end}" in covered]
+        ends = [f"{name}_low", f"{name}_high"]
+        spans = [covered.loc["random", end] for end in ends if end in covered]
         span = f" ({spans[0]:.3g} to {spans[1]:.3g})" if len(spans) == 2 else ""
-        rows.append({"smaller is better": name.replace("_", " "), "chosen": f"{chosen:.3g}", "random": f"{at_random:.3g}{span}"})
+        values = {"chosen": f"{chosen:.3g}", "random": f"{at_random:.3g}{span}"}
+        rows.append({"smaller is better": name.replace("_", " "), **values})
     return pd.DataFrame(rows)
 
 
@@ -323,7 +333,8 @@ def format_choice(
     """Say how many photos of each class were chosen, and how well they cover all training photos."""
     available = np.bincount(images.labels[images.indices("train")], minlength=len(images.classes))
     chosen = np.bincount(images.labels[np.asarray(rows, dtype=int)], minlength=len(images.classes))
-    counts = pd.DataFrame({"class": images.classes, "training photos": available, "chosen": chosen}).astype(str)
+    counts = {"class": images.classes, "training photos": available, "chosen": chosen}
+    counts = pd.DataFrame(counts).astype(str)
     lines = [f"Chosen: {len(rows):,} of {available.sum():,} training photos.", ""]
     few = f"{len(counts):,} classes, {chosen.min():,} to {chosen.max():,} chosen photos of each."
     lines += _lines(counts, left=("class",)) if len(counts) <= most else [few]

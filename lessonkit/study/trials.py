@@ -50,7 +50,8 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         if row is not None:
             rows.append(row)
         elif line.strip() and number < len(lines):
-            warnings.warn(f"{path}, line {number} isn't a trial and is left out: {line[:60]!r}", stacklevel=3)
+            told = f"{path}, line {number} isn't a trial and is left out: {line[:60]!r}"
+            warnings.warn(told, stacklevel=3)
     return rows
 
 
@@ -72,7 +73,7 @@ def read_correct(
     folder: str | Path,  # where a study was stored
     trials: pd.DataFrame | None = None,  # which trials; all finished ones when None
 ) -> dict[str, np.ndarray]:  # trial id -> (n_photos,) bool
-    """Which validation photos each trial got right, in their order. A trial whose file is gone or damaged is left out."""
+    """Read which validation photos each trial got right; trials without a whole file are left out."""
     trials = read_trials(folder) if trials is None else trials
     found = {i: _read_right(Path(folder), i) for i in trials.get("id", [])}
     return {i: right for i, right in found.items() if right is not None}
@@ -124,7 +125,7 @@ def _append(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
 def photos_identity(
     images: Any,  # an `ImageSet`: paths, labels, classes, split
 ) -> dict[str, Any]:  # counts for people, and `contents`, which changes when any photo does
-    """Say which photos a study uses: equal for equal photos, wherever their folder lies."""
+    """Identify the photos of a study: equal for equal photos, wherever their folder lies."""
     paths = [os.path.abspath(path) for path in images.paths]
     try:
         root = os.path.commonpath(paths)
@@ -151,7 +152,7 @@ def photos_identity(
 def fingerprint(
     identity: Mapping[str, Any],  # photos and settings: plain values and dictionaries
 ) -> str:  # 16 hexadecimal digits
-    """A short name for photos and settings: another one when any value differs; the order doesn't matter."""
+    """Name photos and settings in short: another name when any value differs, whatever the order."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -177,7 +178,8 @@ def check_name(
 ) -> str:  # the same name
     """Names of techniques become file names: raise `ValueError` unless made of a-z, 0-9, _ + . and -."""
     if not re.fullmatch(r"[a-z0-9_][a-z0-9_+.-]*", name):
-        raise ValueError(f"{name!r} can't be a technique's name: use small letters, digits and _ + . - only.")
+        wanted = "use lowercase letters, digits and _ + . - only"
+        raise ValueError(f"{name!r} can't be a technique's name: {wanted}.")
     return name
 
 # %% ../../nbs/study/trials.ipynb #0fef7928
@@ -241,13 +243,13 @@ class StudyFolder:
 def open_study(
     folder: str | Path,  # made if it isn't there
     identity: Mapping[str, Any],  # photos and settings that hold for all trials; plain values
-    techniques: Mapping[str, Mapping[str, Any]] | None = None,  # own settings of each technique, plain values
+    techniques: Mapping[str, Mapping[str, Any]] | None = None,  # own settings of each, plain values
 ) -> Iterator[StudyFolder]:
     """
     Open a folder for the trials of one study, alone.
 
-    Raises `StudyBusy` if another study has it open, and `StudyMismatch` if it holds trials of other photos or
-    settings.
+    Raises `StudyBusy` if another study has it open, and `StudyMismatch` if it holds trials of other
+    photos or settings.
     """
     from filelock import FileLock, Timeout
 
@@ -270,8 +272,8 @@ def open_study(
             differences += changes(known["techniques"][name], asked[name], f"{name}: ")
         if differences and len(read_trials(folder)):
             raise StudyMismatch(
-                f"{folder} holds trials of another study: {'; '.join(differences)}. They are never mixed. "
-                "Choose another folder, go back to the old settings, or delete that folder."
+                f"{folder} holds trials of another study: {'; '.join(differences)}. They are never "
+                "mixed. Choose another folder, go back to the old settings, or delete that folder."
             )
         mark = fingerprint(identity)
         # Where no trial has finished there is nothing to protect, and the new settings simply hold.
@@ -312,5 +314,5 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 # %% ../../nbs/study/trials.ipynb #30cbc97d
 def error_line(error: Exception) -> str:
-    """An error in one line."""
+    """Write an error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

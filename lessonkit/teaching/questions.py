@@ -40,12 +40,12 @@ def reference_normalize(x: Any, mean: Any, std: Any) -> Any:
 
 
 def channel_statistics(x: Any) -> tuple[Any, Any]:
-    """Return the mean and the standard deviation of each channel."""
-    return x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)
+    """Return the mean and the standard deviation of each channel of images (N, H, W, C)."""
+    return x.mean((0, 1, 2)), x.std((0, 1, 2), correction=0)
 
 
 def _batches(rng: np.random.Generator) -> list[tuple]:
-    """Random images, (N, 3, H, W).
+    """Random images: (N, 3, H, W), or as (N, H, W, C) three pixels high.
 
     The first are three pixels wide, so that numbers meant for the channels also fit the width.
     """
@@ -287,8 +287,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.interval": Question(
         "number",
-        "Those differences were 0.02, 0.03 and 0.01. Their 95 % interval is the mean plus or minus how much?"
-        " (t for 95 % and three runs, 2 degrees of freedom: 4.303)",
+        "Those differences were 0.02, 0.03 and 0.01. Their 95% interval is the mean plus or minus how much?"
+        " (t for 95% and three runs, 2 degrees of freedom: 4.303)",
         answer=4.302652729911275 * 0.01 / math.sqrt(3),
         why=(
             "The sample standard deviation is 0.01, the standard error 0.01/√3 = 0.0058, and 4.303 times that"
@@ -324,7 +324,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.verdict": Question(
         "choice",
-        "The paired difference is +0.020 with a 95 % interval of ±0.025. What do these three runs say?",
+        "Five pairs give a difference of +0.020, with a 95% interval of ±0.025. What do they say?",
         answer="c",
         choices={
             "a": "The technique helps: the mean is positive.",
@@ -336,7 +336,7 @@ QUESTIONS: dict[str, Question] = {
             "The interval goes from −0.005 to +0.045. It contains no difference at all, and a large one. More"
             " seeds make it narrower."
         ),
-        hint="Write down both ends of the interval. Which stories fit to everything in between?",
+        hint="Write down both ends of the interval. Which stories fit everything in between?",
         mistakes=(
             (
                 "a",
@@ -404,7 +404,7 @@ QUESTIONS: dict[str, Question] = {
     "02.pretrained": Question(
         "choice",
         "You take a network with trained weights and train it further on your photos. Which mean and standard"
-        " deviation do you reference_normalize your photos with?",
+        " deviation do you normalize your photos with?",
         answer="c",
         choices={
             "a": "Those of your photos.",
@@ -416,7 +416,7 @@ QUESTIONS: dict[str, Question] = {
             "Its weights expect the numbers that they were trained on. Often these are ImageNet's statistics,"
             " but not always: its documentation or configuration says."
         ),
-        hint="Whose habits matter here, your photos' or the weights'?",
+        hint="Which photos have the weights adapted to?",
         mistakes=(
             (
                 "a",
@@ -458,7 +458,7 @@ QUESTIONS: dict[str, Question] = {
                 "b",
                 (
                     "Then something of the validation photos has gone into the model. The harm is small here,"
-                    " but the habit isn't."
+                    " but with other steps it can be large."
                 ),
             ),
             (
@@ -520,37 +520,60 @@ QUESTIONS: dict[str, Question] = {
         ),
         inputs=_batches_and_statistics,
     ),
+    "02.scale": Question(
+        "choice",
+        "Without batch norm and with He's first weights, photos from 0 to 255 came to 41% and normalized ones to"
+        " 54%. With PyTorch's smaller first weights it was the other way round: 50% and 37%. What explains both?",
+        answer="b",
+        choices={
+            "a": "Four seeds are too few: one of the two results must be an accident.",
+            "b": "Unit and first weights together set the scale of the values inside.",
+            "c": "Photos from 0 to 255 hold more information, which only a network with small weights can use.",
+            "d": "He's first weights were made for networks with batch norm.",
+        },
+        why=(
+            "Values inside the network are products of pixels and weights. Small weights make them fade, and large"
+            " pixels make up for that; with He's weights the same pixels make them too large."
+        ),
+        hint="What does a layer compute from pixels and weights, and how large is the result?",
+        mistakes=(
+            ("a", "Four seeds are few, but 13 points each way are far more than seeds differ by. Look at the dots."),
+            ("c", "All units hold the same information: one can be computed from the other."),
+            ("d", "They were made for networks without it, and keep the scale of the values from layer to layer."),
+        ),
+    ),
     "02.statistics": Question(
         "function",
-        "Write channel_statistics(x): for a batch of images (N, C, H, W) return the mean and the (population)"
-        " standard deviation of each channel, over all pixels of all images, as a pair of tensors (C,).",
+        "Your batch has the channels last, (N, H, W, C). Write channel_statistics(x): return the mean and the"
+        " (population) standard deviation of each channel, over all pixels of all images, as a pair of tensors"
+        " (C,).",
         answer=channel_statistics,
         why=(
-            "The numbers of a channel lie along the dimensions 0, 2 and 3; only dimension 1 stays."
+            "The numbers of a channel lie along the dimensions 0, 1 and 2; only the last one stays."
             " correction=0 divides by n."
         ),
         hint="Which dimensions disappear, and which one stays?",
         mistakes=(
             (
-                lambda x: (x.mean((0, 2, 3)), x.std((0, 2, 3))),
+                lambda x: (x.mean((0, 1, 2)), x.std((0, 1, 2))),
                 "`torch.std` divides by n − 1 if not told otherwise: give it correction=0.",
             ),
             (
-                lambda x: (x.mean((0, 2, 3)), x.std((2, 3), correction=0).mean(0)),
+                lambda x: (x.mean((0, 1, 2)), x.std((1, 2), correction=0).mean(0)),
                 (
                     "A mean of the images' standard deviations misses how much the images differ from each"
                     " other. Take all pixels together."
                 ),
             ),
             (
-                lambda x: (x.mean((0, 2, 3)), x.std((2, 3)).mean(0)),
+                lambda x: (x.mean((0, 1, 2)), x.std((1, 2)).mean(0)),
                 (
                     "A mean of the images' standard deviations misses how much the images differ from each"
                     " other. Take all pixels together."
                 ),
             ),
             (
-                lambda x: (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)),
+                lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2), correction=0)),
                 "That is the variance. Take its square root.",
             ),
             (
@@ -558,11 +581,11 @@ QUESTIONS: dict[str, Question] = {
                 "That is one number for all channels. Which dimension has to stay?",
             ),
             (
-                lambda x: (x.mean((0, 1, 2)), x.std((0, 1, 2), correction=0)),
-                "That is for channels in the last place. Here they are in the second: (N, C, H, W).",
+                lambda x: (x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)),
+                "That is for (N, C, H, W). Here the channels come last: it gives a mean for each row of pixels.",
             ),
             (
-                lambda x: (x.std((0, 2, 3), correction=0), x.mean((0, 2, 3))),
+                lambda x: (x.std((0, 1, 2), correction=0), x.mean((0, 1, 2))),
                 "Right numbers, other way round: first the mean.",
             ),
         ),
@@ -660,6 +683,28 @@ QUESTIONS: dict[str, Question] = {
             ("a", "Perhaps 48 px throughout does as well, at a lower cost still and without any callback."),
             ("b", "That costs more, not the same. What would the same budget buy otherwise?"),
             ("d", "Accuracy on training photos tells how well the network remembers them."),
+        ),
+    ),
+    "03.study": Question(
+        "choice",
+        "In the lesson's study at 64 px, all for the same pixels as five epochs: 64 px throughout has 63.5% right, growing from"
+        " 32 to 64 px 66.0%, 48 px throughout 69.0%. What does that say about growing?",
+        answer="b",
+        choices={
+            "a": "The network needs sharp images at the end, and growing gives it both small and sharp ones.",
+            "b": "Smaller images helped, and growing did not.",
+            "c": "Growing is the best of the three when the budget is short.",
+            "d": "Nothing: the three networks weren't trained for the same number of epochs.",
+        },
+        why=(
+            "Growing beats full size because small images leave time for more epochs. A smaller size throughout uses the budget"
+            " better still: it beats growing by 3.0 points."
+        ),
+        hint="Put the three in order. What do the first two have in common that the last one lacks?",
+        mistakes=(
+            ("a", "Then it should beat 48 px throughout, which is never that sharp. Does it?"),
+            ("c", "It beats full size. And the third one?"),
+            ("d", "Equal pixels is the fair cost here: more epochs are what the small images buy."),
         ),
     ),
     "03.judged": Question(
@@ -880,50 +925,44 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.sure": Question(
         "choice",
-        "Why does MixUp keep a network from being too sure?",
+        "Why does MixUp make a network less confident?",
         answer="b",
         choices={
-            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values.",
-            "b": (
-                "It is asked for shares like 0.7 and 0.3, which it can only give by not being sure; and it never sees"
-                " the same mix twice, so it can't learn the answers by heart."
-            ),
-            "c": "The loss is divided by two, because there are two labels.",
-            "d": "It adds noise to the weights.",
+            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values, which give smaller logits.",
+            "b": "The loss of a mixture is lowest where the probabilities are the shares, such as 0.7 and 0.3.",
+            "c": "The loss is divided by two because there are two labels, so the network learns half as fast.",
+            "d": "It adds noise to the weights, and noise makes every answer less certain.",
         },
         why=(
-            "The loss of a mixed label is lowest where the probabilities are the shares. To be surer than that costs"
-            " something in every batch, all training long."
+            "To be more confident than the shares costs something in every batch. And no mixture comes twice, so there is"
+            " nothing to memorize."
         ),
         hint="For which probabilities is the loss of the label 0.7 and 0.3 lowest?",
         mistakes=(
-            ("a", "A mix of two photos has the same mean brightness as the two. Look at the labels instead."),
+            ("a", "A mixture of two photos has the same mean brightness as the two. Look at the labels instead."),
             ("c", "The two losses are weighted with λ and 1 − λ, which sum to 1."),
             ("d", "The weights aren't touched. What changes are photos and labels."),
         ),
     ),
     "05.short": Question(
         "choice",
-        "Five epochs with MixUp end with a worse accuracy than five without. What is the best explanation?",
+        "Look at the lesson's table. You can afford ten epochs on photos like these. What does the study say about MixUp?",
         answer="c",
         choices={
-            "a": "There must be a fault in the code: a good technique never makes it worse.",
-            "b": "Each epoch has half as many photos, as two are mixed into one.",
-            "c": (
-                "Mixed photos are harder, so learning is slower; and what MixUp prevents, learning by heart, hasn't"
-                " begun yet after five epochs."
-            ),
-            "d": "The validation photos are mixed as well.",
+            "a": "Use it: at 80 epochs it was ahead by 2.4 points, and what helps in the long run helps in the short.",
+            "b": "It can't tell: the interval of the row for 40 epochs contains zero.",
+            "c": "Leave it out: it cost 6 points there, and the interval lies below zero.",
+            "d": "Use it with half the α, which makes half of the difference and turns the sign.",
         },
         why=(
-            "A remedy for learning by heart costs something from the first epoch on, and pays only when there is"
-            " something to remedy. Whether that comes at 40 epochs or never has to be measured."
+            "The row for 10 epochs says -6.0 points, settled. A remedy for memorizing costs something from the first epoch"
+            " on, and after ten epochs there was little to remedy."
         ),
-        hint="What is MixUp a remedy for? Is the illness there after five epochs?",
+        hint="Which row of the table is about your case?",
         mistakes=(
-            ("a", "Most techniques have a price. Which one does this have, and when is it paid back?"),
-            ("b", "Each photo is mixed with a partner and stays in its place: as many photos as before."),
-            ("d", "They aren't: `run_valid` is off in the callback, and a test in this lesson looks at it."),
+            ("a", "The sign changes with the length: that is what the figure shows."),
+            ("b", "That row is about 40 epochs. Yours has an interval of its own."),
+            ("d", "Only α = 0.4 was measured. A smaller α may cost less, but nobody has looked."),
         ),
     ),
     "05.harder": Question(
@@ -931,19 +970,19 @@ QUESTIONS: dict[str, Question] = {
         "Somebody says: I can't tell what is on this mixed photo, so its label must be wrong. What do you answer?",
         answer="a",
         choices={
-            "a": "It's harder for people, too; and the label doesn't say one class, but how much of each is there.",
-            "b": "Right: mixed photos should be left out of the loss.",
-            "c": "Right: the label should be the class with the larger share.",
+            "a": "The label doesn't name one thing. It says how much of each is there.",
+            "b": "Right: mixed photos that people can't recognize should be left out of the loss.",
+            "c": "Right: the label should be the class with the larger share, which is what people would see.",
             "d": "The label is a number between the two class numbers, so it is exact.",
         },
         why=(
-            "The label is a pair of shares, as the photo is a pair of photos. With only the larger class as the label,"
-            " the network would be asked to be sure about a photo in which something else is visible."
+            "The label is a pair of shares, as the photo is a pair of photos. With the larger class alone as its label, the"
+            " network would be asked to be confident about a photo in which something else is visible."
         ),
         hint="What does the label of a mixed photo say?",
         mistakes=(
-            ("b", "Then nothing would be learned from them. What can be said about a mix that is true?"),
-            ("c", "Then it would be asked for 100 % of one thing where two can be seen."),
+            ("b", "Then nothing would be learned from them. What can be said about a mixture that is true?"),
+            ("c", "Then it would be asked for 100% of one thing where two can be seen."),
             ("d", "Class numbers have no in-between: 1 isn't half-way between cat (0) and owl (2)."),
         ),
     ),
@@ -964,7 +1003,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.mixup": Question(
         "function",
-        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the one before it"
+        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the previous one"
         " in the batch, the first with the last: λ of itself, 1 − λ of the other.",
         answer=reference_mixup,
         why="x.roll(1, 0) has in each place the image before. The shares need three more dimensions to spread over an image.",
@@ -1325,29 +1364,46 @@ QUESTIONS: dict[str, Question] = {
         ),
         inputs=_distances_from_picks,
     ),
-    "01.holm": Question(
+    "01.family": Question(
         "number",
-        "Five techniques are compared with the baseline; their p-values are 0.2, 0.004, 0.6, 0.011 and 0.02. How many pass Holm's rule"
-        " at 5 %?",
-        answer=2,
-        why=(
-            "In order: 0.004 is below 0.05/5 = 0.01, and 0.011 is below 0.05/4 = 0.0125. But 0.02 isn't below 0.05/3 = 0.0167, and there"
-            " the rule stops."
-        ),
-        hint="Sort them. The smallest has to be below 0.05/5, the next below 0.05/4, and so on; stop at the first that isn't.",
+        "A table compares eight techniques with the baseline. All eight intervals together should hold the truth"
+        " in at least 95% of studies. What level, in percent, does each interval get?",
+        answer=99.375,
+        why="Each may miss in 5% / 8 = 0.625% of studies, so its level is 100% − 0.625% = 99.375%.",
+        hint="Share the 5% out among the eight intervals.",
         mistakes=(
-            (3, "Each alone is below 0.05, but five are compared. 0.02 has to be below 0.05/3."),
-            (1, "That is Bonferroni's rule: all against 0.05/5. Holm's is milder after the first has passed."),
-            (4, "0.02 has to be below 0.05/3, and there the rule stops."),
-            (5, "0.2 and 0.6 aren't even below 0.05."),
+            (95, "Then each misses in 5% of studies, and at least one of eight in many more."),
+            (0.625, "That is how often each may miss. Its level is what is left."),
+            (0.99375, "Right, as a share. Give it in percent."),
+            (99.4444, "That is for nine rows. The baseline's own row isn't compared with anything."),
+            (100 * 0.95 ** (1 / 8), "That is right for eight independent rows. They share a baseline: divide the 5% by eight."),
+            (40, "Eight times 5% is more than the chance of any miss. Go the other way: divide."),
         ),
-        tolerance=1e-9,
+        tolerance=5e-4,
+    ),
+    "01.limit": Question(
+        "number",
+        "MixUp on 713 photos, ten seeds: the seeds' part of the interval is ±0.9 points, the photos' part ±0.9,"
+        " both together ±1.3. You train a thousand more seeds. How many points does ± come down to, about?",
+        answer=0.9,
+        why=(
+            "The seeds' part shrinks to nearly nothing, and the photos' part stays as it is: √(0² + 0.9²) = 0.9. Only"
+            " more photos make that smaller."
+        ),
+        hint="Which of the two parts do more seeds shrink?",
+        mistakes=(
+            (0, "For these very photos, yes. But other photos would give another difference, and seeds can't tell how different."),
+            (1.3, "The seeds' part does shrink."),
+            (0.4, "That is what about forty seeds leave of the seeds' own part. What about the photos?"),
+            (0.64, "That would halve both parts' squares. More seeds shrink only one of them."),
+        ),
+        tolerance=0.04,
     ),
     "01.equal": Question(
         "number",
         "The baseline trains 10 epochs at 64 pixels. How many whole epochs at 48 pixels cost no more pixels?",
         answer=17,
-        why="An epoch at 48 pixels has (48/64)² = 0.5625 of the pixels. 10/0.5625 = 17.8, and the part of an epoch is left away.",
+        why="An epoch at 48 pixels has (48/64)² = 0.5625 of the pixels. 10/0.5625 = 17.8, rounded down to whole epochs.",
         hint="A picture of 48 pixels has 48 · 48 of them, one of 64 has 64 · 64.",
         mistakes=(
             (13, "Pixels go with the square of the side: (48/64)², not 48/64."),
@@ -1364,15 +1420,15 @@ QUESTIONS: dict[str, Question] = {
         answer="b",
         choices={
             "a": "nothing: more seeds are always better",
-            "b": "each look is another chance to be fooled; the looks have to be planned before, and made stricter",
-            "c": "seeds must be added in pairs",
-            "d": "the first three seeds must be thrown away",
+            "b": "each look is one more chance to be fooled",
+            "c": "seeds must be added in pairs, so that each has a partner",
+            "d": "the first three seeds must be thrown away after the look",
         },
         why=(
-            "With enough looks an interval of 95 % leaves zero out by chance in far more than 5 % of studies. Whoever plans the looks"
-            " beforehand can share the 5 % out among them: look_confidence does."
+            "With enough looks a 95% interval leaves zero out by chance in far more than 5% of studies. Whoever plans the looks"
+            " beforehand can share the 5% out among them, as look_confidence does."
         ),
-        hint="Question 4 above: how often does it happen where there is no difference at all?",
+        hint="Think of the five coins: how many tries does the interval get?",
         mistakes=(
             ("a", "More seeds are, but not stopping at the moment that pleases."),
             ("c", "Each seed already is a pair: with and without the technique."),

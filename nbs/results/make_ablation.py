@@ -28,7 +28,8 @@ from lessonkit.ablation import TECHNIQUES, run_ablation
 from lessonkit.foundation.files import write_atomic
 from lessonkit.images import ImageSet, load_images
 from lessonkit.study.report import machine, versions
-from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.trainer import train_trial
 from lessonkit.study.trials import read_correct
 
 HERE = Path(__file__).parent
@@ -78,7 +79,7 @@ class Beginning(Callback):
 def train_baseline(images: ImageSet, size: int, epochs: int) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
     """The baseline with seed 0: how it began, its row of the table, and which photos it got right."""
     seen = Beginning()
-    row, right = train_trial(images, replace(TECHNIQUES["baseline"], callbacks=lambda: [seen]), 0, Recipe(size=size, epochs=epochs))
+    row, right = train_trial(images, replace(TECHNIQUES["baseline"], callbacks=lambda: [seen]), 0, Settings(size=size, epochs=epochs))
     return seen.kept, row, right
 
 
@@ -119,7 +120,8 @@ def main(photos: str, seeds: int = 10, *only: str) -> None:
         for size, epochs in settings:
             if not only or f"{size}x{epochs}" in only:
                 study = folder / f"{size}px-{epochs}epochs"
-                run_ablation(images, None, upto, epochs, size, out=study, jobs=2, threads=1, progress=False)
+                trained = {"epochs": epochs, "size": size, "jobs": 2, "threads": 1}
+                run_ablation(images, None, upto, out=study, progress=False, **trained)
                 pack(name, folder, **about)
                 print(f"{study.name}: {upto} seeds", flush=True)
 

@@ -24,7 +24,8 @@ from lessonkit.foundation.calibration import score
 from lessonkit.foundation.speedups import BFloat16, UseMuon
 from lessonkit.images import image_dataloaders, load_images
 from lessonkit.normalization import channel_stats
-from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.trainer import train_trial
 from lessonkit.tta import flip, tta
 
 TABLE = Path(__file__).parent / "best_recipe.csv"
@@ -50,7 +51,7 @@ def run(images, stats, name: str, seed: int) -> list[dict]:
         return result.plain
 
     technique = Technique(name, data={"augment": Augment(min_area)}, callbacks=lambda: [make() for make in callbacks])
-    row, _ = train_trial(images, replace(technique, predict=predict), seed, Recipe(SIZE, epochs, lr=lr), stats)
+    row, _ = train_trial(images, replace(technique, predict=predict), seed, Settings(SIZE, epochs, lr=lr), stats)
     first = {"id": f"{name}-seed{seed}", "technique": name, "mirrored": False, "seed": seed, **row, "lr": lr, "min_area": min_area}
     targets = images.labels[images.indices("valid")]
     return [first, first | {"id": f"{name}-seed{seed}-mirrored", "mirrored": True, **score(mirrored[0], targets)}]

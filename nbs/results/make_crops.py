@@ -23,7 +23,8 @@ from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
 from lessonkit.study.techniques import choose_techniques
-from lessonkit.study.trainer import Recipe, epochs_at_cost, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.trainer import epochs_at_cost, train_trial
 
 HERE = Path(__file__).parent
 TABLE, CORRECT = HERE / "crops.csv", HERE / "crops_correct.npz"
@@ -53,7 +54,7 @@ def main(folder: str, seeds: int = 10, long_seeds: int = 10) -> None:
         key = f"{name}, seed {seed}"
         if key in done:
             continue
-        recipe = Recipe(SIZE, epochs, width=WIDTH, lr=lr)
+        recipe = Settings(SIZE, epochs, width=WIDTH, lr=lr)
         technique = choose_techniques([recipe_name])[-1]
         technique = replace(technique, data={"augment": Augment(CROPS[crops])} | dict(technique.data))
         row, right = train_trial(images, technique, seed, recipe, stats, epochs=epochs_at_cost(technique, recipe))

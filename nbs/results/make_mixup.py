@@ -21,7 +21,8 @@ from joblib import Parallel, delayed
 from lessonkit.ablation import TECHNIQUES
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
-from lessonkit.study.trainer import Recipe, predict_plain, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.trainer import predict_plain, train_trial
 
 SEEDS, ALL_AT, SIZE = {5: 5, 10: 5, 20: 5, 40: 5, 80: 3}, 20, 32  # epochs -> how many seeds
 BOTH = "baseline", "mixup"
@@ -39,7 +40,7 @@ def run(images, stats, name, seed, epochs):
         kept.append(predict_plain(learn))
         return kept[0]
 
-    recipe = Recipe(size=SIZE, epochs=epochs)
+    recipe = Settings(size=SIZE, epochs=epochs)
     row, right = train_trial(images, replace(TECHNIQUES[name], predict=keep), seed, recipe, stats)
     row = {"id": f"{name}-epochs{epochs}-seed{seed}", "technique": name, "seed": seed, **row}
     return row, right, kept[0].half().numpy()

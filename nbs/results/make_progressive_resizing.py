@@ -31,7 +31,8 @@ from lessonkit.images import ImageSet, load_images
 from lessonkit.normalization import channel_stats
 from lessonkit.photos.image_set import split_rows
 from lessonkit.progressive_resizing import ProgressiveResize, fit_stages
-from lessonkit.study.trainer import Recipe, make_learner, predict_plain, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.trainer import make_learner, predict_plain, train_trial
 
 HERE = Path(__file__).parent
 TABLE, SIZES, LEAK = (HERE / f"progressive_resizing{name}.csv" for name in ("", "_sizes", "_leak"))
@@ -88,7 +89,7 @@ def name_of(trial):
 def warm_up():
     """What a process is slow at the first time isn't a training's."""
     images = load_images("bundled")
-    train_trial(images.take(np.arange(0, len(images), 10)), Technique("baseline"), 0, Recipe(size=32, epochs=1))
+    train_trial(images.take(np.arange(0, len(images), 10)), Technique("baseline"), 0, Settings(size=32, epochs=1))
 
 
 def run_curve(images, stats, trial):
@@ -104,7 +105,7 @@ def run_curve(images, stats, trial):
         return predict_plain(learn)
 
     change = Technique(change.name, callbacks=change.callbacks, predict=predict)
-    row, right = train_trial(images, change, seed, Recipe(size=size, epochs=epochs), stats)
+    row, right = train_trial(images, change, seed, Settings(size=size, epochs=epochs), stats)
     start = int(name.split("_")[1])
     head = {"id": name_of(trial), "technique": name, "seed": seed, "start": start, "end": size}
     row["train_cpu_seconds"] = round(cpu[1] - cpu[0], 3)
@@ -132,11 +133,11 @@ def run_leak(images, stats, way, seed, photos, epochs):
         split[images.split == "valid"] = "test"
         split[train] = split_rows([names[row] for row in train], images.labels[train], 0.2, number)
     used = first if way == "new_split" else second
-    recipe = Recipe(size=32, epochs=epochs)
+    recipe = Settings(size=32, epochs=epochs)
     torch.manual_seed(seed)
     learn, later = (
         make_learner(ImageSet(images.paths, images.labels, images.classes, split), Technique("baseline"), seed, settings, stats)
-        for split, settings in ((used, recipe), (second, Recipe(size=64)))
+        for split, settings in ((used, recipe), (second, Settings(size=64)))
     )
     with learn.no_bar():
         fit_stages(learn, [(32, epochs)], recipe.lr)

@@ -23,8 +23,9 @@ from joblib import Parallel, delayed
 from lessonkit.ablation import TECHNIQUES, Technique
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
-from lessonkit.study.subset_study import _steps
-from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.subset_study import steps_per_epoch
+from lessonkit.study.trainer import train_trial
 from lessonkit.subset_selection import coverage, embed, select_subset
 
 SIZE, BATCH = 32, 64
@@ -32,7 +33,7 @@ FRACTIONS = (0.02, 0.05, 0.10, 0.20, 0.50)
 DRAWS = {"facility_location": 1, "k_center": 1, "herding": 1, "random": 3}
 RANKED = ("facility_location", 0), ("random", 0), ("random", 1)  # method, draw: where all techniques are trained
 WHOLE_SEEDS = 5
-BASE = Recipe(size=SIZE, batch_size=BATCH)
+BASE = Settings(size=SIZE, batch_size=BATCH)
 VARIANTS = {  # name -> what is trained, and its recipe: some that differ little from the baseline, some a lot
     "baseline": (TECHNIQUES["baseline"], BASE),
     "mixup": (TECHNIQUES["mixup"], BASE),
@@ -66,7 +67,7 @@ def run(images, picks, steps, name, seed, stats, about):
     """Train once; the row of the table."""
     torch.set_num_threads(1)  # two trainings side by side
     technique, recipe = VARIANTS[name]
-    batches = _steps(len(picks), BATCH)
+    batches = steps_per_epoch(len(picks), BATCH)
     recipe = replace(recipe, epochs=max(1, round(steps / batches)))
     part = images.take(np.concatenate([picks, images.indices("valid")]))
     row, _ = train_trial(part, technique, seed, recipe, stats)
@@ -80,7 +81,7 @@ def main(folder, seeds=3, epochs=5):
     features_file = Path(tempfile.gettempdir()) / f"lessonkit_{name}_features.npy"
     features = np.array(embed(images, out=features_file, size=64))
     stats = channel_stats(images, SIZE)  # of all training photos, so that subsets differ in nothing else
-    steps = epochs * _steps(len(images.indices("train")), BATCH)
+    steps = epochs * steps_per_epoch(len(images.indices("train")), BATCH)
     rows = pd.read_csv(table).to_dict("records") if table.exists() else []
     finished = {row["id"] for row in rows}
     jobs = []

@@ -26,7 +26,8 @@ from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.foundation.calibration import score
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
-from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.trainer import train_trial
 from lessonkit.tta import (
     View,
     five_crop,
@@ -97,7 +98,7 @@ def run(images, stats, seed, epochs):
         kept.extend(predictions(learn))
         return kept[0][1][0]
 
-    recipe, baseline = Recipe(size=SIZE, epochs=epochs), replace(TECHNIQUES["baseline"], predict=predict)
+    recipe, baseline = Settings(size=SIZE, epochs=epochs), replace(TECHNIQUES["baseline"], predict=predict)
     trained, _ = train_trial(images, baseline, seed, recipe, stats)
     targets, rows, correct = images.labels[images.indices("valid")], [], {}
     for name, every, seconds in kept:

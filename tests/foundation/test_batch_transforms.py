@@ -8,7 +8,16 @@ from fastai.callback.schedule import lr_find  # noqa: F401  gives Learner its lr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lessonkit.foundation.batch_transforms import resize_batch
+from lessonkit.foundation.batch_transforms import (
+    Augment,
+    corner_crop,
+    crop_photos,
+    crops_of_photos,
+    flip_batch,
+    random_crops,
+    random_resized_crop,
+    resize_batch,
+)
 
 
 @given(height=st.integers(1, 40), width=st.integers(1, 40), size=st.integers(1, 50),
@@ -38,3 +47,26 @@ def test_half_precision_batches_are_resized(dtype):
     small = resize_batch(x.to(dtype), 8)
     assert small.dtype == dtype and small.shape == (2, 3, 8, 12)
     torch.testing.assert_close(small.float(), resize_batch(x, 8), atol=0.01, rtol=0.01)
+
+
+def test_random_choices_are_made_on_the_cpu_whatever_the_default_device_is():
+    """Fault: numbers from a CPU generator asked for on another device (`torch.set_default_device`)."""
+    x, proportions = torch.rand(5, 3, 12, 12), torch.ones(5)
+
+    def everything():
+        crops = random_crops(proportions, Augment(), torch.Generator("cpu").manual_seed(0))
+        cut = random_resized_crop(x, crops, 8), random_resized_crop((x * 255).byte(), crops, 8)
+        return [*crops, *cut, crop_photos(x, 250, 0, 1, Augment()), corner_crop(x, 7 / 8, 0, 1), flip_batch(x, crops.flipped)]
+
+    with torch.device("meta"):
+        found = everything()
+    expected = everything()
+    assert all(torch.equal(one, other) for one, other in zip(found, expected))
+
+
+def test_a_photo_s_crop_depends_on_its_place_alone():
+    whole = crops_of_photos(range(600), 1.5, 3, 2, Augment())
+    part = crops_of_photos(range(200, 530), 1.5, 3, 2, Augment())
+    assert all(torch.equal(one[200:530], other) for one, other in zip(whole, part))
+    others = crops_of_photos(range(600), 1.5, 3, 1, Augment()), crops_of_photos(range(600), 1.5, 4, 2, Augment())
+    assert not any(torch.equal(whole.top, other.top) for other in others)

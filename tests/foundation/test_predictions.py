@@ -18,6 +18,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 from tta_helpers import Rows, by_hand, labelled, network, photos
 
+from lessonkit.images import image_dataloaders
 from lessonkit.tta import (
     five_crop,
     flip,
@@ -190,3 +191,13 @@ def test_data_and_samplers_without_length_are_predicted(make):
     result = tta(network(), make(), flip)
     torch.testing.assert_close(result.probs, tta(network(), x, flip).probs)
     assert torch.equal(result.targets, y)
+
+
+def test_our_loaders_draw_on_the_cpu_whatever_the_default_device_is(random_photos, own_cache):
+    def batches():
+        return [x for x, _ in image_dataloaders(random_photos, 16, 8, seed=1).train]
+
+    expected = batches()
+    with torch.device("meta"):
+        found = batches()
+    assert all(torch.equal(one, other) for one, other in zip(found, expected))

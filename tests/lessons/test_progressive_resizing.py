@@ -30,7 +30,8 @@ from lessonkit.progressive_resizing import (
     plot_schedule,
     size_schedule,
 )
-from lessonkit.study.trainer import Recipe, train_trial
+from lessonkit.study.settings import Settings
+from lessonkit.study.trainer import train_trial
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -363,9 +364,9 @@ def test_data_that_has_a_size_of_its_own_is_no_loader_with_a_size():
 
 def test_a_trial_counts_the_pixels_that_were_really_seen(random_photos):
     technique = Technique("progressive_resizing", callbacks=lambda: [ProgressiveResize()])
-    row, _ = train_trial(random_photos, technique, 0, Recipe(size=16, epochs=2, batch_size=4, width=4))
+    row, _ = train_trial(random_photos, technique, 0, Settings(size=16, epochs=2, batch_size=4, width=4))
     assert row["pixels"] == 4 * sum(size**2 for size in size_schedule(12, 8, 16)) and row["size"] == 16
-    plain, _ = train_trial(random_photos, Technique("plain"), 0, Recipe(size=16, epochs=2, batch_size=4, width=4))
+    plain, _ = train_trial(random_photos, Technique("plain"), 0, Settings(size=16, epochs=2, batch_size=4, width=4))
     assert plain["pixels"] == 4 * 12 * 16**2
 
 

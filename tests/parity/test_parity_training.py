@@ -88,8 +88,8 @@ def drawn():
 def test_mixup_trains_as_fastais_with_the_same_randomness(drawn, monkeypatch):
     choices, theirs = drawn
     shares, partners = iter([lam for lam, _ in choices]), iter([partner for _, partner in choices])
-    monkeypatch.setattr(mixup_module, "sample_lambda", lambda *_: next(shares))
-    monkeypatch.setattr(mixup_module.torch, "randperm", lambda n, generator=None: next(partners))
+    monkeypatch.setattr(mixup_module, "sample_lambda", lambda *_, **__: next(shares))
+    monkeypatch.setattr(mixup_module.torch, "randperm", lambda n, **__: next(partners))
     same(fit(CrossEntropyLossFlat(), MixUp()), theirs)
 
 
@@ -146,6 +146,6 @@ def test_mixup_and_smoothing_together_train_as_fastais(drawn, monkeypatch):
     callback = Told()
     theirs = fit(FastaiSmoothing(0.2), callback)
     shares, partners = iter([lam for lam, _ in callback.drawn]), iter([partner for _, partner in callback.drawn])
-    monkeypatch.setattr(mixup_module, "sample_lambda", lambda *_: next(shares))
-    monkeypatch.setattr(mixup_module.torch, "randperm", lambda n, generator=None: next(partners))
+    monkeypatch.setattr(mixup_module, "sample_lambda", lambda *_, **__: next(shares))
+    monkeypatch.setattr(mixup_module.torch, "randperm", lambda n, **__: next(partners))
     same(fit(LabelSmoothingCrossEntropy(0.2), MixUp()), theirs)

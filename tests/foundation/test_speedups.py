@@ -1,4 +1,4 @@
-"""Numbers of half the size, and Muon: beside PyTorch's own, and what is left when a training is interrupted."""
+"""bfloat16 and Muon: beside PyTorch's own, and what is left when training is interrupted."""
 
 from functools import partial
 
@@ -6,7 +6,13 @@ import fastai.callback.progress  # adds no_bar to Learner
 import numpy as np
 import pytest
 import torch
-from fastai.callback.core import Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelTrainException
+from fastai.callback.core import (
+    Callback,
+    CancelBatchException,
+    CancelEpochException,
+    CancelFitException,
+    CancelTrainException,
+)
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
@@ -43,7 +49,9 @@ class Stop(Callback):
 def learner(model, n=24):
     torch.manual_seed(0)
     data = list(zip(torch.randn(n, 6), torch.randint(2, (n,))))
-    learn = Learner(DataLoaders(DataLoader(data, bs=8), DataLoader(data, bs=8)), model, nn.CrossEntropyLoss())
+    learn = Learner(
+        DataLoaders(DataLoader(data, bs=8), DataLoader(data, bs=8)), model, nn.CrossEntropyLoss()
+    )
     learn.logger = lambda *_: None
     return learn
 
@@ -55,7 +63,11 @@ def test_training_is_half_and_everything_else_is_not():
         learn.get_preds()
     assert {dtype for training, dtype in learn.model.types if training} == {torch.bfloat16}
     assert {dtype for training, dtype in learn.model.types if not training} == {torch.float32}
-    assert {weights.dtype for weights in learn.model.parameters()} == {torch.float32} == {learn.pred.dtype, learn.loss.dtype}
+    assert (
+        {weights.dtype for weights in learn.model.parameters()}
+        == {torch.float32}
+        == {learn.pred.dtype, learn.loss.dtype}
+    )
 
 
 def test_half_numbers_train_nearly_the_same():
@@ -69,10 +81,19 @@ def test_half_numbers_train_nearly_the_same():
     assert 0 < (ends[0] - ends[1]).norm() < 0.02 * ends[0].norm()
 
 
-@pytest.mark.parametrize("event", ["before_batch", "after_pred", "after_loss", "after_step", "after_batch"])
+@pytest.mark.parametrize(
+    "event", ["before_batch", "after_pred", "after_loss", "after_step", "after_batch"]
+)
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("boom"), KeyboardInterrupt(), CancelBatchException(), CancelEpochException(), CancelTrainException(), CancelFitException()],
+    [
+        RuntimeError("boom"),
+        KeyboardInterrupt(),
+        CancelBatchException(),
+        CancelEpochException(),
+        CancelTrainException(),
+        CancelFitException(),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_after_any_exit_the_network_is_as_it_was(error, event):
@@ -80,7 +101,11 @@ def test_after_any_exit_the_network_is_as_it_was(error, event):
     with learn.no_bar():
         try:
             learn.fit(1, 0.01, cbs=[BFloat16(), Stop(error, event)])
-        except (RuntimeError, KeyboardInterrupt, CancelBatchException):  # fastai passes the last on from after_batch
+        except (
+            RuntimeError,
+            KeyboardInterrupt,
+            CancelBatchException,
+        ):  # fastai passes the last on from after_batch
             pass
         assert "forward" not in vars(learn.model)
         learn.model.types.clear()
@@ -129,7 +154,9 @@ def test_steps_are_those_of_pytorchs_muon(shape):
     first = torch.randn(shape, generator=generator)
     ours, theirs = nn.Parameter(first.clone()[:, :, None, None]), nn.Parameter(first.clone())
     one = Muon([ours], lr=0.05, momentum=0.9, weight_decay=0.1)
-    other = torch.optim.Muon([theirs], lr=0.05, momentum=0.9, weight_decay=0.1, nesterov=True, adjust_lr_fn="original")
+    other = torch.optim.Muon(
+        [theirs], lr=0.05, momentum=0.9, weight_decay=0.1, nesterov=True, adjust_lr_fn="original"
+    )
     for _ in range(5):
         theirs.grad = torch.randn(shape, generator=generator)
         ours.grad = theirs.grad[:, :, None, None].clone()
@@ -141,7 +168,11 @@ def test_steps_are_those_of_pytorchs_muon(shape):
 
 def test_all_other_weights_take_adams_steps_with_a_quarter_of_the_rate():
     generator = torch.Generator().manual_seed(0)
-    shapes = [(5,), (4, 6), (8, 3, 3, 3)]  # a bias, a linear layer, the convolution that looks at the pixels
+    shapes = [
+        (5,),
+        (4, 6),
+        (8, 3, 3, 3),
+    ]  # a bias, a linear layer, the convolution that looks at the pixels
     ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
     theirs = [nn.Parameter(weights.detach().clone()) for weights in ours]
     one = Muon(ours, lr=0.04, weight_decay=0.1, times=2)
@@ -170,7 +201,17 @@ def test_a_closure_is_called_and_weights_without_gradient_stay():
     assert torch.equal(still, torch.ones(2)) and (moving < 1).all()
 
 
-@pytest.mark.parametrize("settings", [{"lr": -1}, {"momentum": 1.0}, {"momentum": -0.1}, {"weight_decay": -1}, {"times": 0}, {"lr": float("nan")}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr": -1},
+        {"momentum": 1.0},
+        {"momentum": -0.1},
+        {"weight_decay": -1},
+        {"times": 0},
+        {"lr": float("nan")},
+    ],
+)
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Muon([nn.Parameter(torch.ones(2))], **settings)
@@ -182,7 +223,12 @@ def test_a_learner_trains_with_muon():
     y = (x.mean((1, 2, 3)) > 0).long()
     x += y[:, None, None, None]
     data = list(zip(x, y))
-    learn = Learner(DataLoaders(DataLoader(data, bs=16), DataLoader(data, bs=16)), small_resnet(2, width=8), nn.CrossEntropyLoss(), cbs=UseMuon(3))
+    learn = Learner(
+        DataLoaders(DataLoader(data, bs=16), DataLoader(data, bs=16)),
+        small_resnet(2, width=8),
+        nn.CrossEntropyLoss(),
+        cbs=UseMuon(3),
+    )
     learn.logger = lambda *_: None
     with learn.no_bar():
         learn.fit(1, 0.003)

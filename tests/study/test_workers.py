@@ -1,4 +1,4 @@
-"""Trials in several processes and on a cluster: the same table, and whatever dies costs its own trial at most."""
+"""Trials in several processes and on a cluster: the same table, and what dies costs its own trial."""
 
 import os
 import signal
@@ -12,21 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_photos
 import torch
 from side_by_side_trials import outcome
-from tiny_photos import draw
 
 from lessonkit.ablation import TECHNIQUES, Technique, run_ablation
 from lessonkit.study.trials import TrialsFailed, read_correct, read_trials
 from lessonkit.study.workers import run_trials
 
-QUICK = {"size": 16, "epochs": 1, "batch_size": 8, "width": 4, "progress": False, "threads": 1}
+QUICK = tiny_photos.QUICK | {"threads": 1}
 SETTINGS = {"size": 8}
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return draw(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +31,37 @@ def cluster(tmp_path_factory):
     where = tmp_path_factory.mktemp("dask")
     file, log = where / "scheduler.json", open(where / "log.txt", "w")
     run = [sys.executable, "-W", "ignore", "-m", "dask"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])}
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)]),
+    }
     options = {"env": env, "stdout": log, "stderr": log, "cwd": where}
-    started = [subprocess.Popen([*run, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)], **options)]
-    worker = [*run, "worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard", "--nanny"]
+    started = [
+        subprocess.Popen(
+            [
+                *run,
+                "scheduler",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--no-dashboard",
+                "--scheduler-file",
+                str(file),
+            ],
+            **options,
+        )
+    ]
+    worker = [
+        *run,
+        "worker",
+        "--scheduler-file",
+        str(file),
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+        "--nanny",
+    ]
     started += [subprocess.Popen(worker, **options) for _ in range(2)]
     try:
         with distributed.Client(scheduler_file=str(file), set_as_default=False, timeout=600) as client:
@@ -66,34 +88,58 @@ def results(trials):
 def alone(images, tmp_path_factory):
     """The study one trial after the other: the folder, and its trials."""
     out = tmp_path_factory.mktemp("alone")
-    return out, run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out, **QUICK)
+    return out, run_ablation(
+        images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out, **QUICK
+    )
 
 
 @pytest.mark.processor
 def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
-    together = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK)
+    together = run_ablation(
+        images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK
+    )
     pd.testing.assert_frame_equal(results(together), results(alone[1]))
     for name, right in read_correct(tmp_path, together).items():
         np.testing.assert_array_equal(right, read_correct(alone[0], alone[1])[name])
 
 
 def test_a_cluster_gives_the_same_table(images, alone, tmp_path, cluster):
-    far = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, cluster=cluster, **QUICK)
+    far = run_ablation(
+        images,
+        ["normalization", "mixup", "mixup+tta", "tta"],
+        seeds=2,
+        out=tmp_path,
+        cluster=cluster,
+        **QUICK,
+    )
     pd.testing.assert_frame_equal(results(far), results(alone[1]))
 
 
 def run(folder, names, seeds=2, marks=None, **where):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return run_trials(dict.fromkeys(names, {}), seeds, partial(outcome, marks=marks), folder, SETTINGS, progress=False, **where)
+        return run_trials(
+            dict.fromkeys(names, {}),
+            seeds,
+            partial(outcome, marks=marks),
+            folder,
+            SETTINGS,
+            progress=False,
+            **where,
+        )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_trial_that_kills_its_process_costs_only_itself(tmp_path):
     trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, jobs=2)
-    assert sorted(zip(trials["technique"], trials["seed"])) == [(name, seed) for name in "ab" for seed in range(2)]
+    assert sorted(zip(trials["technique"], trials["seed"])) == [
+        (name, seed) for name in "ab" for seed in range(2)
+    ]
     failed = read_trials(tmp_path, failed=True).set_index("technique")["error"]
-    assert failed["dies"].str.contains("its process died 3 times").all() and (failed["fails"] == "ValueError: loss is NaN").all()
+    assert (
+        failed["dies"].str.contains("its process died 3 times").all()
+        and (failed["fails"] == "ValueError: loss is NaN").all()
+    )
     assert os.getpid() not in set(trials["process"]) and len(read_correct(tmp_path)) == 4
 
 
@@ -107,9 +153,14 @@ def test_a_process_that_dies_once_costs_nothing(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_a_worker_of_a_cluster_that_dies_costs_only_its_trial(tmp_path, cluster):
     trials = run(tmp_path, ["a", "dies", "b", "fails"], 2, cluster=cluster)
-    assert sorted(zip(trials["technique"], trials["seed"])) == [(name, seed) for name in "ab" for seed in range(2)]
+    assert sorted(zip(trials["technique"], trials["seed"])) == [
+        (name, seed) for name in "ab" for seed in range(2)
+    ]
     failed = read_trials(tmp_path, failed=True).set_index("technique")["error"]
-    assert failed["dies"].str.contains("KilledWorker").all() and (failed["fails"] == "ValueError: loss is NaN").all()
+    assert (
+        failed["dies"].str.contains("KilledWorker").all()
+        and (failed["fails"] == "ValueError: loss is NaN").all()
+    )
 
 
 def test_a_cluster_that_isnt_there_is_told(tmp_path, monkeypatch):
@@ -122,20 +173,39 @@ def test_a_cluster_that_isnt_there_is_told(tmp_path, monkeypatch):
         run(tmp_path, ["a"], cluster="nonsense:")
 
 
-@pytest.mark.parametrize("jobs", [0, -1, 1.5, True, "two"])
-def test_a_wrong_number_of_jobs_is_told(tmp_path, jobs):
-    with pytest.raises(ValueError, match="jobs=.* must be a whole number"):
+@pytest.mark.parametrize(
+    "jobs, error",
+    [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), ("two", TypeError)],
+)
+def test_a_wrong_number_of_jobs_is_told(tmp_path, jobs, error):
+    with pytest.raises(error, match="jobs=.* must be a whole number"):
         run(tmp_path, ["a"], jobs=jobs)
+
+
+@pytest.mark.parametrize(
+    "seeds, error",
+    [
+        (-1, ValueError),
+        ([0, -1], ValueError),
+        (1.5, TypeError),
+        ([0.5], TypeError),
+        (True, TypeError),
+        (0, ValueError),
+        ([], ValueError),
+    ],
+)
+def test_wrong_seeds_are_told(tmp_path, seeds, error):
+    with pytest.raises(error):
+        run(tmp_path, ["a"], seeds)
 
 
 STUDY = """
 import os, sys, time
 from lessonkit.study.workers import run_trials
+over = sys.argv[2]
 def slow(technique, seed, tick):
-    while seed == 3:  # never ends, however late one looks, but with the process that asked for it
+    while seed > 2 and not Path(over).exists():  # all after six trials wait for the test's end
         time.sleep(0.1)
-        if os.getppid() != int(os.environ["STUDY"]):
-            os._exit(1)
     return {"accuracy": 0.5}, [True, False]
 if __name__ == "__main__":
     os.environ["STUDY"] = str(os.getpid())
@@ -147,24 +217,31 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
     (tmp_path / "study.py").write_text(STUDY)
-    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import runpy, sys; sys.argv = sys.argv[1:]; "
+    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    begin += "import runpy, sys; sys.argv = sys.argv[1:]; "
     begin += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", begin, str(tmp_path / "study.py"), str(tmp_path / "out")],
-        stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-    try:
-        while len(read_trials(tmp_path / "out")) < 6:
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL if how == "kill" else signal.SIGINT)
-        process.wait()
-    finally:
-        process.kill()
+    files = [str(tmp_path / name) for name in ("study.py", "out", "over")]
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", begin, *files],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while process.poll() is None and len(read_trials(tmp_path / "out")) < 6:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL if how == "kill" else signal.SIGINT)
+    process.wait()
+    (tmp_path / "over").touch()
     stored = read_trials(tmp_path / "out")
     assert len(stored) == 6 and set(read_correct(tmp_path / "out")) >= set(stored["id"])
     ran = []
-    rest = run_trials({"a": {}, "b": {}}, 6, lambda *trial: ran.append(trial[:2]) or ({"accuracy": 0.5}, [True, False]),
-        tmp_path / "out", SETTINGS, progress=False)  # fmt: skip
-    assert len(rest) == 12 and len(ran) == 6 and not {*ran} & {*zip(stored["technique"], stored["seed"])}
+
+    def quick(technique, seed, tick):
+        ran.append((technique, seed))
+        return {"accuracy": 0.5}, [True, False]
+
+    rest = run_trials({"a": {}, "b": {}}, 40, quick, tmp_path / "out", SETTINGS, progress=False)
+    assert len(rest) == 80 and len(ran) == 80 - len(stored)
+    assert not {*ran} & {*zip(stored["technique"], stored["seed"])}
 
 
 def test_threads_are_given_back(images):
@@ -179,13 +256,19 @@ def test_threads_are_given_back(images):
 
 def test_a_technique_of_ones_own_travels_to_other_processes(images, tmp_path):
     calls = []
-    own = Technique("own", loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3), callbacks=lambda: calls.append(1) or [])
+    own = Technique(
+        "own",
+        loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3),
+        callbacks=lambda: calls.append(1) or [],
+    )
     trials = run_ablation(images, [own, TECHNIQUES["mixup"]], seeds=1, out=tmp_path, jobs=2, **QUICK)
     assert sorted(trials["technique"]) == ["baseline", "mixup", "own"] and not calls
 
 
 def test_nothing_finished_is_an_error(tmp_path):
-    with pytest.raises(TrialsFailed, match="2 of 2 trials failed, first fails with seed 0: ValueError: loss is NaN"):
+    with pytest.raises(
+        TrialsFailed, match="2 of 2 trials failed, first fails with seed 0: ValueError: loss is NaN"
+    ):
         run(tmp_path, ["fails"], jobs=2)
 
 
@@ -212,14 +295,70 @@ def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
     np.testing.assert_allclose(there.weights, here.weights)
 
 
-def test_a_result_that_is_lost_on_a_cluster_is_fetched_again(monkeypatch):
-    """A worker may die between finishing a trial and telling its outcome."""
-    from lessonkit.study import workers as trials
+class Future:
+    """A trial on `FakeCluster`."""
 
-    answers = iter([RuntimeError("the cluster gave it up (lost)"), ("a", 0, {"accuracy": 0.5}, None, None)])
-    monkeypatch.setattr(trials, "_received", lambda client, run, wanted: [(wanted[0], next(answers))])
-    assert trials._on_its_own(None, outcome, ("a", 0)) == ("a", 0, {"accuracy": 0.5}, None, None)
+    def __init__(self, status, found=None):
+        self.status, self.found = status, found
+
+    def result(self, timeout):
+        return self.found
+
+    def exception(self):
+        return self.found
+
+
+class FakeCluster:
+    """What `run_trials` uses of `distributed`; None in place of a scripted outcome runs the trial."""
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.sent, self.loop = list(outcomes), [], None
+        self.Client = lambda address, **options: self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def wait_for_workers(self, n, timeout):
+        pass
+
+    def submit(self, act, *args, key):
+        self.sent.append(key)
+        scripted = self.outcomes.pop(0)
+        if isinstance(scripted, str):
+            return Future(scripted)
+        return (
+            Future("error", scripted)
+            if isinstance(scripted, Exception)
+            else Future("finished", act(*args))
+        )
+
+    def as_completed(self, futures, loop):
+        return list(futures)
+
+
+def test_a_result_that_is_lost_on_a_cluster_is_fetched_again(tmp_path, monkeypatch):
+    """A worker may die between finishing a trial and telling its outcome."""
+    fake = FakeCluster("lost", "lost", None)
+    monkeypatch.setitem(sys.modules, "distributed", fake)
+    assert len(run(tmp_path, ["a"], 1, cluster="tcp://fake")) == 1 and len(fake.sent) == 3
+
+
+def test_a_trial_that_kills_its_workers_is_tried_alone_once(tmp_path, monkeypatch):
     killed = type("KilledWorker", (Exception,), {})("four times")
-    asked = []
-    monkeypatch.setattr(trials, "_received", lambda client, run, wanted: asked.append(1) or [(wanted[0], killed)])
-    assert trials._on_its_own(None, outcome, ("a", 0))[2]["error"] == "KilledWorker: four times" and len(asked) == 1
+    fake = FakeCluster(killed, killed)
+    monkeypatch.setitem(sys.modules, "distributed", fake)
+    with pytest.raises(TrialsFailed, match="KilledWorker: four times"):
+        run(tmp_path, ["a"], 1, cluster="tcp://fake")
+    assert len(fake.sent) == 2
+
+
+def test_a_display_that_fails_costs_itself_only(tmp_path):
+    def broken(trials):
+        raise KeyError("seed")
+
+    with pytest.warns(UserWarning, match="can't be shown: KeyError: 'seed'") as told:
+        trials = run_trials({"a": {}, "b": {}}, 3, outcome, tmp_path, {}, progress=False, each=broken)
+    assert len(trials) == 6 and len(told) == 1

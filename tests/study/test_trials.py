@@ -6,13 +6,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lessonkit.study import trials
 from lessonkit.study.trials import (
     StudyBusy,
     StudyMismatch,
@@ -30,28 +28,27 @@ CHILD = """
     from lessonkit.study.workers import run_trials
 
     def run(technique, seed, tick):
-        while (technique, seed) == ("mixup", 2):  # the sixth trial never ends, however late one looks
-            time.sleep(1)
+        if seed == 3:  # the seventh trial runs until somebody ends it
+            time.sleep(3600)
         right = np.random.default_rng(seed).random(1000) < 0.7
         return {"size": 32, "epochs": 1, "accuracy": float(right.mean())}, right
 
-    run_trials({"baseline": {}, "mixup": {}}, 50, run, sys.argv[1], {"size": 32, "epochs": 1}, progress=False)
+    identity = {"size": 32, "epochs": 1}
+    run_trials({"baseline": {}, "mixup": {}}, 50, run, sys.argv[1], identity, progress=False)
 """
 
 
-@contextmanager
-def child(folder: Path):
-    """A process in the middle of a study: five trials are stored, and it works at the sixth."""
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(folder)])
-    lines = folder / "trials.jsonl"
-    try:
-        while not (lines.exists() and lines.read_bytes().count(b"\n") == 5):
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield process
-    finally:
-        process.kill()  # SIGKILL: nothing can be tidied up
-        process.wait()
+def child(folder: Path) -> subprocess.Popen:
+    """A process that runs a study: six trials, and a seventh that never ends."""
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(folder)])
+
+
+def wait_for(condition, seconds: float = 250) -> None:
+    """Wait for another process; what it does in the end doesn't depend on how long that takes."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
 
 
 def make_believe(trained: list, fail=()):
@@ -75,12 +72,17 @@ def study(folder: Path, techniques="ab", seeds=2, identity=IDENTITY, fail=()):
 
 
 def test_kill_in_the_middle_costs_the_running_trial_only(tmp_path):
-    with child(tmp_path):
-        pass
+    process = child(tmp_path)
+    lines = tmp_path / "trials.jsonl"
+    wait_for(lambda: lines.exists() and lines.read_bytes().count(b"\n") >= 6)
+    process.kill()  # SIGKILL: nothing can be tidied up
+    process.wait()
     before = read_trials(tmp_path)
-    assert len(before) == 5 and set(read_correct(tmp_path)) >= set(before["id"])
+    assert len(before) == 6 and set(read_correct(tmp_path)) >= set(before["id"])
     trained = []
-    table = run_trials({"baseline": {}, "mixup": {}}, 6, make_believe(trained), tmp_path, IDENTITY, progress=False)
+    table = run_trials(
+        {"baseline": {}, "mixup": {}}, 6, make_believe(trained), tmp_path, IDENTITY, progress=False
+    )
     assert len(table) == 12
     kept = table.merge(before, on=["technique", "seed"])
     assert (kept["accuracy_x"] == kept["accuracy_y"]).all() and len(kept) == 5
@@ -95,7 +97,9 @@ def test_a_second_study_is_refused_while_the_first_runs_and_allowed_after_its_de
     study(tmp_path, "ab", 1)
 
 
-@pytest.mark.parametrize("torn", [b'{"technique": "b", "se', b"\0" * 20, "{\"technique\": \"ü".encode()[:-1], b"{}"])
+@pytest.mark.parametrize(
+    "torn", [b'{"technique": "b", "se', b"\0" * 20, '{"technique": "ü'.encode()[:-1], b"{}"]
+)
 def test_torn_last_line_is_read_past_and_repaired(tmp_path, torn):
     table, _ = study(tmp_path)
     with open(tmp_path / "trials.jsonl", "ab") as file:
@@ -153,7 +157,9 @@ def test_rows_of_another_study_in_the_file_are_not_used(tmp_path):
 
 
 def test_a_failing_trial_is_recorded_told_and_tried_again(tmp_path):
-    with pytest.warns(UserWarning, match="1 of 4 trials failed, first b with seed 0: RuntimeError: out of luck"):
+    with pytest.warns(
+        UserWarning, match="1 of 4 trials failed, first b with seed 0: RuntimeError: out of luck"
+    ):
         table, trained = study(tmp_path, fail=[("b", 0)])
     assert len(table) == 3 and len(trained) == 4
     assert read_trials(tmp_path, failed=True)["error"].tolist() == ["RuntimeError: out of luck"]
@@ -195,10 +201,12 @@ def test_a_full_disk_stops_the_study_and_spoils_nothing(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="a, seed 1 can't be stored.*No space left.*2 finished trials are kept"):
+        with pytest.raises(
+            OSError, match="a, seed 1 can't be stored.*No space left.*2 finished trials are kept"
+        ):
             study(tmp_path, "ab", 3)
-        with pytest.raises(OSError):
-            trials._append(tmp_path / "trials.jsonl", {"technique": "a", "seed": 1})
+        with open_study(tmp_path, IDENTITY) as opened, pytest.raises(OSError):
+            opened.store("a", 1, {"accuracy": 0.5})
     assert (tmp_path / "trials.jsonl").read_bytes() == before
     assert study(tmp_path, "ab", 2)[1] == [("a", 1), ("b", 1)]
 
@@ -211,14 +219,24 @@ def test_a_study_with_no_finished_trial_takes_new_settings(tmp_path):
 
 
 def test_a_running_study_does_not_read_everything_again_for_each_trial(tmp_path, monkeypatch):
-    """It took a minute for 1,280 trials of no training at all: the time grew with the square of their number."""
-    read, real = [], trials._read_rows
-    monkeypatch.setattr(trials, "_read_rows", lambda path: read.append(path) or real(path))
+    """The time for 1,280 trials of no training grew with the square of their number."""
+    read, real = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or real(path))
     counts, seen = [], []
     for name, seeds in ("few", 3), ("many", 30):
         read.clear()
-        table = run_trials({"a": {}}, seeds, lambda *_: ({"accuracy": float("nan")}, [True]), tmp_path / name, {}, progress=False, each=seen.append)
+        table = run_trials(
+            {"a": {}},
+            seeds,
+            lambda *_: ({"accuracy": float("nan")}, [True]),
+            tmp_path / name,
+            {},
+            progress=False,
+            each=seen.append,
+        )
         counts.append(len(read))
     assert counts[0] == counts[1] and [len(shown) for shown in seen] == [*range(1, 4), *range(1, 31)]
     again = run_trials({"a": {}}, 30, lambda *_: 1 / 0, tmp_path / "many", {}, progress=False)
-    assert table.equals(again) and table.dtypes.equals(again.dtypes)  # kept in memory and read from the disk: the same
+    assert table.equals(again) and table.dtypes.equals(
+        again.dtypes
+    )  # kept in memory and read from the disk: the same

@@ -1,0 +1,69 @@
+"""What a study's reports show, from trials that were run."""
+
+import pandas as pd
+import pytest
+from tiny_photos import QUICK
+
+from lessonkit.ablation import run_ablation, Technique
+from lessonkit.comparison import summarize
+from lessonkit.study.report import ablation_report, markdown_report, plot_ablation, plot_costs
+from lessonkit.study.tables import fold_name, format_table
+from lessonkit.study.techniques import comparisons
+
+
+def test_picture_has_a_line_for_each_technique(images):
+    trials = run_ablation(images, ["normalization", Technique("idle")], seeds=2, **QUICK)
+    summary = summarize(trials, pairs=comparisons(["normalization", Technique("idle")]))
+    ax = plot_ablation(summary, margin=0.01)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["normalization", "idle"]
+    summary["verdict"], summary["plain_verdict"] = "can't tell", "helps"
+    assert "can't tell (alone: helps)" in [text.get_text() for text in plot_ablation(summary).texts]
+
+
+def test_markdown_shows_names_as_they_are(images, tmp_path):
+    trials = run_ablation(
+        images, ["mixup", "label_smoothing", "mixup+label_smoothing"], seeds=2, out=tmp_path, **QUICK
+    )
+    ablation_report(images, trials, tmp_path, ["mixup", "label_smoothing", "mixup+label_smoothing"],
+        title="a|b <script>`*_", command="lessonkit ablate '```x'")  # fmt: skip
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "# a\\|b \\<script\\>\\`\\*\\_" in text and "````sh\nlessonkit ablate '```x'\n````" in text
+    assert "## Together" in text and "together minus the sum of both" in text
+    assert "Equal for all: pixels trained on" in text and "all settings were fixed before" in text
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "together minus the sum of both" in page and "<script>" not in page.split("</style>")[1]
+    head, rule, *rows = [line for line in text.splitlines() if line.startswith("|")][:5]
+    cells = [len(line.replace("\\|", "").split("|")) for line in (head, rule, *rows)]
+    assert len(set(cells)) == 1
+
+
+@pytest.mark.parametrize(
+    "name, lines",
+    [
+        ("tta", ["tta"]),
+        ("progressive_resizing+tta+mixup", ["progressive_resizing+", "tta+mixup"]),
+        ("a" * 40, ["a" * 40]),
+    ],
+)
+def test_long_names_are_folded_at_a_plus(name, lines):
+    assert fold_name(name) == "\n".join(lines) and fold_name(name).replace("\n", "") == name
+
+
+def test_costs_are_drawn_once_for_each_recipe_and_size():
+    rows = [
+        (t, s, size, e, e * size, 0.5) for t in "ab" for s in (0, 1) for size in (32, 64) for e in (1, 8)
+    ]
+    trials = pd.DataFrame(
+        rows, columns=["technique", "seed", "size", "epochs", "train_seconds", "accuracy"]
+    )
+    ax = plot_costs(trials)
+    assert len(ax.containers) == 4 and ax.get_xscale() == "log"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "64 px", "32 px"]
+    assert plot_costs(trials[trials["epochs"] == 1].assign(train_seconds=1.0)).get_xscale() == "linear"
+
+
+def test_the_table_of_a_terminal_has_no_line_that_is_too_long(images, tmp_path):
+    trials = run_ablation(images, None, seeds=2, out=tmp_path, **QUICK)
+    told = format_table(summarize(trials, pairs=comparisons()))
+    assert max(map(len, told.splitlines())) <= 150 and "Holm" in told
+    assert markdown_report("x", summarize(trials, pairs=comparisons()), trials).count("\n| ") > 12
