@@ -137,6 +137,7 @@ def mixed_loss(
     pred, y = checks.tensor(pred, "pred"), checks.tensor(y, "y")
     lam, partner = checks.shares(lam, len(y), pred.device), checks.rows(partner, len(y), pred.device)
     if takes_class_numbers(loss_func, pred, y):
+        lam = lam.to(torch.promote_types(lam.dtype, pred.dtype))
         return loss_of_shares(loss_func, pred, [y, _partners(y, partner)], [lam, 1 - lam])
     return loss_func(pred, mixup(y if y.is_floating_point() else y.float(), lam, partner))
 
