@@ -68,11 +68,11 @@ def test_looks_are_noted_and_widen_the_interval(images, tmp_path):
 
     wide = report(3)
     assert (
-        f"{100 * look_confidence([3], 10)[0]:.4g} % interval" in wide
+        f"{look_confidence([3], 10)[0]:.4%} interval" in wide
         and "Looked at with 3 of 10 planned seeds" in wide
     )
     assert report(3) == wide  # the same look again is no further look
-    assert f"{100 * look_confidence([3, 5], 10)[1]:.4g} % interval" in report(
+    assert f"{look_confidence([3, 5], 10)[1]:.1%} interval" in report(
         5, planned=None
     )  # the plan is remembered
     assert json.loads((tmp_path / "looks.json").read_text()) == {"planned": 10, "looks": [3, 5]}

@@ -40,7 +40,7 @@ def test_the_folder_alone_is_enough_and_everything_is_written(photos, tmp_path, 
         "<script" not in page
         and "<b>" not in page
         and "&lt;script&gt;" in page
-        and "🐈 &amp; &quot;" in page
+        and "🐈 &amp; &#34;" in page
     )
     assert not re.search(r'(src|href)="(?!data:)', page)  # one page, nothing else
     assert "lessonkit ablate" in page and "--techniques normalization" in page

@@ -164,8 +164,8 @@ def test_the_answer_is_the_smallest_size_from_which_on_all_pass(images, monkeypa
     assert table["minutes"].tolist() == pytest.approx([3 * 5 * (n + 8) for n in (4, 8, 16, 24, 32)])
     told = " ".join(format_subsets(table).split())
     assert (
-        "The smallest subset that is enough: 50 % of the training photos, 16." in told
-        and "12.5 % passes too" in told
+        "The smallest subset that is enough: 50% of the training photos, 16." in told
+        and "12.5% passes too" in told
     )
     strict = smallest_subset(images, STRANGE, min_agreement=1.1, **arguments)
     assert smallest_passing(strict) is None and "None of these subsets is enough" in format_subsets(
