@@ -28,7 +28,8 @@ help: ## list these commands
 lessons: environment ## run every lesson from top to bottom and write the pages into _lessons/
 	@$(VENV_PYTHON) tools/notebooks.py lessons
 
-test: environment ## check that modules and notebooks agree, run every notebook with nbdev_test, then pytest
+test: environment ## check style, modules and notebooks, run every notebook with nbdev_test, then pytest
+	@$(VENV_PYTHON) -m ruff check
 	@$(VENV_PYTHON) tools/notebooks.py check
 	@$(TRAINING) $(VENV_PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
 

@@ -101,7 +101,7 @@ class PhotoRows:
         """Class numbers back to names, for fastai's `show_batch`."""
         return (item[0], *(TitledStr(self.vocab[int(label)]) for label in item[1:]))
 
-    def new_empty(self) -> "PhotoRows":
+    def new_empty(self) -> PhotoRows:
         """The same classes and no photos; fastai asks for it when it exports a learner."""
         return PhotoRows(
             self.images.take([]), np.array([], dtype=np.int64), self.split_idx, self.labelled
@@ -242,7 +242,7 @@ class ImageLoader(TfmdDL):
             return self._arrays[fit, needed]
         return self._arrays[min(served_by)]
 
-    def prepare(self) -> "ImageLoader":  # itself
+    def prepare(self) -> ImageLoader:  # itself
         """Decode the photos for the present size now, and not at the first batch."""
         if self.n:
             self._array()
@@ -271,10 +271,10 @@ class ImageLoader(TfmdDL):
     def new(
         self,
         # other photos: rows, a set, or a list of files
-        dataset: "PhotoRows | ImageSet | Sequence | None" = None,
+        dataset: PhotoRows | ImageSet | Sequence | None = None,
         cls: type | None = None,  # another class of loader
         **kwargs,  # what is to be different: bs, shuffle, drop_last, size, augment, seed, device...
-    ) -> "ImageLoader":
+    ) -> ImageLoader:
         """A loader like this one but for what is named; fastai uses it for predictions."""
         if dataset is None:
             dataset = self.dataset

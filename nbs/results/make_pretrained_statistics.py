@@ -61,6 +61,7 @@ def main(folder):
     }
     photos = torch.from_numpy(decode(images, 160, progress=False).copy())
     table = pd.DataFrame({"class": [classes[t] for t in truth]})
+    top = None  # what the network answers to its own statistics, the first of the ways
     for way, change in ways.items():
         probs = []
         with torch.inference_mode():
@@ -72,7 +73,7 @@ def main(folder):
                 probs.append(model(x).softmax(1))
         probs = torch.cat(probs)
         grouped = torch.stack([probs[:, [number[n] for n in GROUPS[c]]].sum(1) for c in classes], 1)
-        top = probs.argmax(1) if way == "its own" else top
+        top = probs.argmax(1) if top is None else top
         shares = grouped / grouped.sum(1, keepdim=True)
         table[f"{way}: right"] = (grouped.argmax(1).numpy() == truth).astype(int)
         table[f"{way}: nll"] = -shares[range(len(truth)), truth].log().numpy().round(3)

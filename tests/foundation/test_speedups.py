@@ -2,7 +2,7 @@
 
 from functools import partial
 
-import fastai.callback.progress  # adds no_bar to Learner
+import fastai.callback.progress  # noqa: F401  adds no_bar to Learner
 import numpy as np
 import pytest
 import torch

@@ -277,7 +277,7 @@ def test_the_studys_wrong_labels():
     n, script = 1000, study_script()
     split = np.where(np.arange(n) % 5 == 0, "valid", "train")
     images = ImageSet([f"{i}.jpg" for i in range(n)], np.arange(n) % 7, list("abcdefg"), split)
-    smaller = np.zeros(n, dtype=bool)
+    smaller, before = np.zeros(n, dtype=bool), None
     for noise in script.NOISES:
         noisy = script.with_wrong_labels(images, noise)
         wrong = noisy.labels != images.labels

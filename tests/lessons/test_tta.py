@@ -325,7 +325,7 @@ def test_views_come_after_everything_else_the_loader_does(photo_set):
 
 
 def test_geometric_views_and_normalization_change_places(photo_set):
-    raw, learn = learner(photo_set, normalize=None), learner(photo_set)
+    raw = learner(photo_set, normalize=None)
     normalize = Normalize([0.5, 0.4, 0.3], [0.3, 0.2, 0.25])
     x = torch.cat([x for x, _ in raw.dls.valid]).as_subclass(torch.Tensor)
     for view in ALL_VIEWS:
