@@ -1446,12 +1446,12 @@ QUESTIONS: dict[str, Question] = {
             "d": "nothing, since they fight with each other",
         },
         why=(
-            "Effects needn't add up: two techniques may cure the same ill, or one may take away what the other needs. The interaction tells,"
+            "Effects needn't add up: two techniques may solve the same problem, or one may take away what the other needs. The interaction tells,"
             " and it has an interval of its own."
         ),
         hint="Look at the last line of each block in lesson 8's table of interactions.",
         mistakes=(
-            ("a", "Only if no two of them interact. In lesson 8, progressive resizing and tta, at 32 pixels and 20 epochs, bring 0.7 points more than their sum."),
+            ("a", "Only if no two of them interact, and lesson 8 can't tell for most pairs whether they do."),
             ("b", "Perhaps, perhaps not. What would you measure?"),
             ("d", "Some do. Which ones is a question for a measurement."),
         ),

@@ -1,9 +1,9 @@
 """Made crops.csv and crops_correct.npz: python make_crops.py FOLDER_WITH_PHOTOS [SEEDS] [SEEDS_OF_LONG_ONES]
 
-How much lesson 7's baseline owes to its crops, and what of lesson 7's answers is left on other ones. At 64 pixels:
+How much the main study's baseline owes to its crops, and what of the main study's answers is left on other ones. At 64 pixels:
 1. why lesson 8's first step is better than the baseline at the same cost: they differ in the crops and in the learning rate, so here
    are all four combinations of the two, five epochs;
-2. some of lesson 7's techniques on top of weak crops, five epochs;
+2. some of its techniques on top of weak crops, five epochs;
 3. strong and weak crops once more, twenty epochs.
 The same seed means the same first weights and batches. Beside the table lies, for each trial, which validation photos it got right.
 The last epoch's weights are judged, none are chosen. Starting again continues where it stopped. The photos of the stored table: the
