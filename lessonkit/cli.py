@@ -18,7 +18,6 @@ from typing import Any, get_args, get_type_hints
 
 from fastcore.docments import docments
 
-from .foundation.checks import one_line
 from .study.settings import SEEDS, Settings
 
 # %% auto #0
@@ -245,6 +244,7 @@ def _out_folder(
 
 def _load(args: argparse.Namespace) -> Any:
     """The photos that were asked for, an `ImageSet`; without damaged ones on demand. Tells how they were read."""
+    from lessonkit.foundation.checks import one_line
     from lessonkit.images import ImageSet, load_images
 
     listing = _listing(args)

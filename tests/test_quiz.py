@@ -76,7 +76,7 @@ def test_the_stored_front_page_is_that_of_somebody_new(monkeypatch, capsys):
     monkeypatch.setenv("LESSONKIT_PROGRESS", "off")
     quiz.show_progress()
     stored = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
-    shown = [cell.outputs[0].text for cell in stored.cells if cell.cell_type == "code" and "\nshow_progress()" in cell.source]
+    shown = [cell.outputs[0].text for cell in stored.cells if cell.cell_type == "code" and cell.source == "show_progress()"]
     assert shown == [capsys.readouterr().out], "run: python tools/notebooks.py refresh nbs/index.ipynb"
 
 

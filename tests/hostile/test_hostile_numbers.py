@@ -138,7 +138,7 @@ REFUSED = {
     "targets complex": (lambda: mix_targets(torch.tensor([1j]), 0.5, n_classes=2), "complex"),
     "targets classes": (lambda: mix_targets(Y, 0.5, n_classes=2.5), "n_classes=2.5"),
     "targets below 0": (lambda: mix_targets(torch.tensor([-1, 0]), 0.5, n_classes=3), "-1"),
-    "loss of a list": (lambda: mixed_loss(F.cross_entropy, torch.zeros(2, 3), [1, 0], 0.5), "tensors"),
+    "loss of a text": (lambda: mixed_loss(F.cross_entropy, torch.zeros(2, 3), "ab", 0.5), "'ab'"),
     "mixup seed": (lambda: MixUp(seed="a"), "seed='a'"),
     "cutmix seed": (lambda: CutMix(seed=1.5), "seed=1.5"),
     "collate triples": (lambda: MixUpCollate(3)([(X[0], 1, 2)] * 2), "pairs"),
