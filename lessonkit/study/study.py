@@ -249,7 +249,8 @@ class _Display:
 
     def __call__(self, trials: pd.DataFrame) -> None:
         complete = int((trials.groupby("seed")["technique"].nunique() == len(self.variants)).sum())
-        if "ipykernel" in sys.modules:
+        shell = sys.modules.get("IPython")
+        if shell is not None and shell.get_ipython() is not None:  # a notebook
             self.in_place(trials)
         elif self.seeds < complete < self.wanted:
             from tqdm import tqdm
