@@ -13,6 +13,7 @@ other work too: compare pixels.
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -235,9 +236,9 @@ def tune(
     """Choose learning rate and crops of each arm on set-aside training photos, with one seed.
 
     The grid is the same for all. Where more than three quarters of the arms choose the same end of the
-    learning rates, one more is tried there, by all.
+    learning rates or of the crops, one more is tried there, by all.
     """
-    rates, more = list(rates), True
+    rates, areas, more = list(rates), list(areas), True
     while more:
         grid = [
             replace(
@@ -256,11 +257,10 @@ def tune(
         best = (
             ordered.drop_duplicates("technique").set_index("technique").loc[[arm.name for arm in arms]]
         )
-        low, high = ((best["lr"] == end).mean() > 0.75 for end in (rates[0], rates[-1]))
-        more = len(rates) < 4 and len(arms) > 1 and (low or high)
-        if more:
-            rates = [float(f"{rates[0] ** 2 / rates[1]:.1g}"), *rates] if low else rates
-            rates = [*rates, float(f"{rates[-1] ** 2 / rates[-2]:.1g}")] if high else rates
+        asked = len(rates), len(areas)
+        if len(arms) > 1:
+            rates, areas = widen(rates, best["lr"], 4), widen(areas, best["min_area"], 3, largest=1)
+        more = asked != (len(rates), len(areas))
     chosen = [
         replace(
             arm,
@@ -273,7 +273,18 @@ def tune(
         n: {k: float(row[k]) for k in ("lr", "min_area", "accuracy", "nll")}
         for n, row in best.iterrows()
     }
-    return chosen, found | {"grid": {"lr": rates, "min_area": list(areas), "share": share}}
+    return chosen, found | {"grid": {"lr": rates, "min_area": areas, "share": share}}
+
+
+def widen(grid: list[float], chosen: pd.Series, most: int, largest: float = math.inf) -> list[float]:
+    """Add a value where more than three quarters chose the same end; `most` values, `largest` at most."""
+    if len(grid) < 2 or len(grid) >= most:
+        return grid
+    if (chosen == grid[0]).mean() > 0.75:
+        return [float(f"{grid[0] ** 2 / grid[1]:.1g}"), *grid]
+    if (chosen == grid[-1]).mean() > 0.75 and grid[-1] < largest:
+        return [*grid, min(float(f"{grid[-1] ** 2 / grid[-2]:.1g}"), largest)]
+    return grid
 
 
 def so_far(name: str, techniques: Sequence[str] = ()) -> pd.DataFrame:
