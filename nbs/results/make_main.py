@@ -113,7 +113,8 @@ def tuned(name: str, folder: str, epochs: int) -> list[Arm]:
     elif names:
         technique = combine(*(CANDIDATES[one] for one in names))
         arm = Arm(technique, Settings(SIZE, epochs), together, precision=PRECISION, views=merged)
-        best, about = tune(f"{name}_tuning", folder, [arm], found["grid"]["lr"], found["grid"]["min_area"], share)
+        rates, areas = found["grid"]["lr"], found["grid"]["min_area"]
+        best, about = tune(f"{name}_tuning", folder, [arm], rates, areas, share)
         chosen, found = chosen + best, about | found
     path = HERE / f"{name}_choice.json"
     choices = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
