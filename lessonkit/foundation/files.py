@@ -9,6 +9,7 @@ import contextlib
 import glob
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -21,11 +22,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 
 # %% auto #0
-__all__ = ['write_atomic', 'read_json', 'write_json', 'new_folder', 'remove_abandoned', 'cache_dir', 'data_dir', 'run_file',
-           'code_of']
+__all__ = ['write_atomic', 'write_array', 'read_json', 'write_json', 'new_folder', 'remove_abandoned', 'cache_dir', 'data_dir',
+           'run_file', 'code_of']
 
 # %% ../../nbs/foundation/files.ipynb #5a955194
 def write_atomic(
@@ -49,6 +51,17 @@ def write_atomic(
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def write_array(
+    path: Path,  # where the .npy file will be; its folder is made
+    values: Any,  # numbers, any shape
+) -> None:
+    """Write an array that is there as a whole or as it was before."""
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
 
 
 def _umask() -> int:

@@ -45,7 +45,7 @@ from lessonkit.study.trainer import (
     statistics_for,
     train_trial,
 )
-from .trials import fingerprint, photos_identity, stored_settings
+from .trials import answers_file, fingerprint, photos_identity, stored_settings
 from .workers import run_trials, seed_numbers
 
 # %% auto #0
@@ -158,8 +158,9 @@ class Study:
         technique, kept = self.variants[variant], self.weights_file(variant, seed)
         with _threads(self.threads):
             return train_trial(
-                self.images, technique, seed, self.settings, self.stats, tick, kept, self.epochs[variant]
-            )
+                self.images, technique, seed, self.settings, self.stats, tick, kept, self.epochs[variant],
+                answers_file(self.folder, f"{variant}-seed{seed}"),
+            )  # fmt: skip
 
     def prepare(
         self,

@@ -27,7 +27,7 @@ from fastai.optimizer import OptimWrapper
 from torch import nn, Tensor
 
 from ..foundation.calibration import score
-from ..foundation.files import write_atomic
+from ..foundation.files import write_array, write_atomic
 from ..foundation.models import make_model
 from ..normalization import channel_stats, Normalize, pretrained_stats
 from ..photos.image_set import ImageSet
@@ -215,6 +215,7 @@ def train_trial(
     tick: Callable[[], Any] = lambda: None,  # called after each epoch
     kept: Path | None = None,  # file for the trained weights: used if it is there, else written
     epochs: int | None = None,  # of this technique, at equal cost; those of the settings when None
+    answers: Path | None = None,  # .npy file for the predicted class of each validation photo, if wanted
 ) -> tuple[dict[str, Any], np.ndarray]:  # the row of the table; right or not for each validation photo
     """Train once and score on the validation photos. The caller's random state stays as it was."""
     epochs = epochs or settings.epochs
@@ -227,7 +228,10 @@ def train_trial(
     cost |= {"predict_seconds": round(time.perf_counter() - start, 3)}
     targets = images.labels[images.indices("valid")]
     row = {"size": settings.size, "epochs": settings.epochs, "trained_epochs": epochs}
-    return row | score(probs, targets) | cost, probs.argmax(1).numpy() == targets
+    predicted = probs.argmax(1).numpy()
+    if answers:
+        write_array(answers, predicted)
+    return row | score(probs, targets) | cost, predicted == targets
 
 # %% ../../nbs/study/trainer.ipynb #f4998d7c
 def estimate(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import math
 import os
@@ -20,12 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..foundation.files import write_atomic
+from ..foundation.files import write_array, write_atomic
 from ..photos.photo_cache import DamagedPhoto
 
 # %% auto #0
-__all__ = ['read_trials', 'read_correct', 'photos_identity', 'fingerprint', 'changes', 'check_name', 'StudyMismatch', 'StudyBusy',
-           'TrialsFailed', 'StudyFolder', 'open_study', 'stored_settings', 'error_line']
+__all__ = ['read_trials', 'read_correct', 'answers_file', 'read_answers', 'photos_identity', 'fingerprint', 'changes',
+           'check_name', 'StudyMismatch', 'StudyBusy', 'TrialsFailed', 'StudyFolder', 'open_study', 'stored_settings',
+           'error_line']
 
 # %% ../../nbs/study/trials.ipynb #64e50cad
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -81,11 +81,34 @@ def read_correct(
 
 def _read_right(folder: Path, name: str) -> np.ndarray | None:
     """Right or not for each photo, (n_photos,); None where the file is gone or damaged."""
+    right = _read_row(folder / "correct" / f"{name}.npy")
+    return None if right is None else right.astype(bool)
+
+
+def _read_row(path: Path) -> np.ndarray | None:
+    """An array of one dimension; None where the file is gone or damaged."""
     try:
-        right = np.load(folder / "correct" / f"{name}.npy", allow_pickle=False)
+        values = np.load(path, allow_pickle=False)
     except Exception:  # a damaged header makes NumPy raise all kinds
         return None
-    return right.astype(bool) if isinstance(right, np.ndarray) and right.ndim == 1 else None
+    return values if isinstance(values, np.ndarray) and values.ndim == 1 else None
+
+
+def answers_file(
+    folder: Path,  # of a study
+    name: str,  # id of a trial
+) -> Path:
+    """Where a trial's answers are stored: the number of a class for each validation photo."""
+    return folder / "answers" / f"{name}.npy"
+
+
+def read_answers(
+    folder: str | Path,  # where a study was stored
+    trials: pd.DataFrame,  # which trials
+) -> dict[str, np.ndarray]:  # trial id -> (n_photos,), the number of the predicted class
+    """Read what each trial answered for each validation photo; trials without a whole file are left out."""
+    found = {i: _read_row(answers_file(Path(folder), i)) for i in trials.get("id", [])}
+    return {i: answers for i, answers in found.items() if answers is not None}
 
 # %% ../../nbs/study/trials.ipynb #1a81682c
 def _repair(path: Path) -> None:
@@ -231,9 +254,7 @@ class StudyFolder:
         """Put a finished trial on the disk: first the photos it got right, then its line."""
         name = f"{technique}-seed{seed}"
         if correct is not None:
-            buffer = io.BytesIO()
-            np.save(buffer, np.asarray(correct, dtype=bool), allow_pickle=False)
-            write_atomic(self.folder / "correct" / f"{name}.npy", buffer.getvalue())
+            write_array(self.folder / "correct" / f"{name}.npy", np.asarray(correct, dtype=bool))
             row = {**row, "photos": len(correct)}
         line = {"id": name, "technique": technique, "seed": seed, **row, "fingerprint": self.mark}
         return _append(self.folder / "trials.jsonl", line)
