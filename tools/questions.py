@@ -8,7 +8,7 @@ import nbformat
 import numpy as np
 
 from lessonkit.teaching.questions import QUESTIONS, Question
-from lessonkit.teaching.quiz import judge, progress, right_answer
+from lessonkit.teaching.quiz import judge_answer, progress, right_answer
 
 STYLE = """<style>
 .question { border-left: 3px solid currentColor; padding: 0.2em 0 0.2em 1em; margin: 0.5em 0; max-width: 48em;
@@ -87,18 +87,18 @@ def as_html(text: str) -> str:
 
 
 def cases(name: str) -> list[dict]:
-    """The answers of which there is something to say, in the order in which they are looked for, as `judge` has it."""
+    """The answers of which there is something to say, in the order in which they are looked for, as `judge_answer` has it."""
     question = QUESTIONS[name]
     known = [(question.answer, question.why), *question.mistakes]
     if question.kind == "choice":
-        return [{"answer": letter, "right": letter == question.answer, "text": as_html(judge(name, letter)[1])}
+        return [{"answer": letter, "right": letter == question.answer, "text": as_html(judge_answer(name, letter)[1])}
                 for letter in question.choices]
     found = [{"answer": np.ravel(answer).tolist(), "tolerance": question.tolerance, "right": not place,
               "text": as_html(("Not yet." if place else "Right.") + f"\n{remark}")}
              for place, (answer, remark) in enumerate(known)]
     if question.kind == "number":  # a share that is given in percent
         percent = 100 * question.answer
-        right, remark = judge(name, percent)
+        right, remark = judge_answer(name, percent)
         found.append({"answer": [percent], "tolerance": 100 * question.tolerance, "right": right, "text": as_html(remark)})
     return found
 

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from ..foundation import checks
 from ..foundation.files import cache_dir, new_folder
 from .drawings import CLASSES, draw, one_of
-from .photo_cache import in_order
+from .photo_cache import map_in_order
 
 # %% auto #0
-__all__ = ['COLUMNS', 'VERSION', 'picture_seed', 'plan_set', 'near_copy', 'make_bundled']
+__all__ = ['COLUMNS', 'DRAWINGS_VERSION', 'picture_seed', 'plan_set', 'near_copy', 'make_bundled']
 
 # %% ../../nbs/photos/bundled.ipynb #b2f14c94
 def picture_seed(seed: int, split: str, number: int) -> int:
@@ -101,7 +101,7 @@ def near_copy(
 
 # %% ../../nbs/photos/bundled.ipynb #3e7d1bfb
 COLUMNS = ("path", "true_class", "given_label", "is_wrong", "copy_of", "seed")
-VERSION = 3  # raise it whenever the same options would give other pictures
+DRAWINGS_VERSION = 3  # raise it whenever the same options would give other pictures
 
 
 def make_bundled(
@@ -143,7 +143,7 @@ def _checked_options(
     n_train: int, n_valid: int, size: int, label_noise: float, near_duplicates: float, seed: int
 ) -> dict:
     """Return the options as plain numbers; raise `ValueError` where one makes no sense."""
-    options = {"version": VERSION}
+    options = {"version": DRAWINGS_VERSION}
     for name, value, least in (("n_train", n_train, len(CLASSES)), ("n_valid", n_valid, len(CLASSES)), ("size", size, 16)):
         options[name] = checks.whole_number(value, name, least)
     options["seed"] = checks.whole_number(seed, "seed", 0)
@@ -199,7 +199,7 @@ def _write_set(folder: Path, rows: Sequence[dict], size: int, made_by: dict, pro
         picture.save(folder / row["path"], "JPEG", quality=75 if row["copy_of"] else 88)
 
     for _ in tqdm(
-        in_order(write_one, rows),
+        map_in_order(write_one, rows),
         "drawing pictures",
         len(rows),
         unit="picture",

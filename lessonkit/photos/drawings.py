@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from numpy.random import Generator
 
 # %% auto #0
-__all__ = ['CLASSES', 'LOOK_ALIKES', 'Colour', 'REACH', 'FINER', 'CIRCLE', 'BLACK', 'WHITE', 'DRAW', 'Pen', 'rotation', 'arc',
+__all__ = ['CLASSES', 'LOOK_ALIKES', 'Colour', 'REACH', 'FINER', 'CIRCLE', 'SOOT', 'CHALK', 'DRAW', 'Pen', 'rotation', 'arc',
            'hsv', 'blend', 'any_colour', 'one_of', 'draw_head', 'draw_cat', 'draw_owl', 'draw_dial', 'draw_clock',
            'draw_compass', 'draw_insect', 'draw_ladybird', 'draw_beetle', 'draw_umbrella', 'draw_mushroom', 'draw_fish',
            'draw_cactus', 'clouds', 'backdrop', 'tile_for', 'lay', 'draw_clutter', 'develop', 'draw']
@@ -101,7 +101,7 @@ def blend(one: Colour, other: Colour, share: float) -> Colour:
     return round(r1 + (r2 - r1) * share), round(g1 + (g2 - g1) * share), round(b1 + (b2 - b1) * share)
 
 
-BLACK, WHITE = (18, 16, 20), (250, 248, 240)
+SOOT, CHALK = (18, 16, 20), (250, 248, 240)
 
 
 def any_colour(rng: Generator) -> Colour:
@@ -125,10 +125,10 @@ def draw_head(pen: Pen, rng: Generator) -> tuple[Pen, Colour, float, float]:
     coat = hsv(hue + rng.normal(0, 0.015), saturation + rng.normal(0, 0.08), value + rng.normal(0, 0.07))
     if rng.random() < 0.4:  # the whole animal, with the head at its top
         width = rng.uniform(0.42, 0.55)
-        pen.oval(0, 0.45, width, 0.6, blend(coat, BLACK, 0.12))
-        pen.oval(0, 0.5, width * 0.6, 0.45, blend(coat, WHITE, 0.3))
+        pen.oval(0, 0.45, width, 0.6, blend(coat, SOOT, 0.12))
+        pen.oval(0, 0.5, width * 0.6, 0.45, blend(coat, CHALK, 0.3))
         for side in (-1, 1):
-            pen.oval(side * 0.2, 1.0, 0.15, 0.09, blend(coat, BLACK, 0.3))
+            pen.oval(side * 0.2, 1.0, 0.15, 0.09, blend(coat, SOOT, 0.3))
         pen = pen.at(0, -0.38, scale=0.66)
     tall, wide = rng.uniform(0.85, 1.1), rng.uniform(0.5, 0.68)
     for side in (-1, 1):
@@ -138,11 +138,11 @@ def draw_head(pen: Pen, rng: Generator) -> tuple[Pen, Colour, float, float]:
             blend(coat, (235, 160, 150), 0.45),
         )
     pen.oval(0, 0.1, 0.78, 0.7, coat)
-    pen.oval(0, 0.42, 0.42, 0.33, blend(coat, WHITE, rng.uniform(0.1, 0.5)))
+    pen.oval(0, 0.42, 0.42, 0.33, blend(coat, CHALK, rng.uniform(0.1, 0.5)))
     apart, large = rng.uniform(0.28, 0.36), rng.uniform(0.16, 0.2)
     iris = hsv(rng.uniform(0.08, 0.36), 0.75, 0.9)
     for side in (-1, 1):
-        pen.oval(side * apart, 0.0, large * 1.25, large * 1.25, blend(coat, BLACK, 0.5))
+        pen.oval(side * apart, 0.0, large * 1.25, large * 1.25, blend(coat, SOOT, 0.5))
         pen.oval(side * apart, 0.0, large, large, iris)
     return pen, coat, apart, large
 
@@ -151,33 +151,33 @@ def draw_cat(pen: Pen, rng: Generator) -> None:
     """Draw a cat: slit pupils, a nose, whiskers, stripes on the forehead."""
     pen, coat, apart, large = draw_head(pen, rng)
     for side in (-1, 1):
-        pen.oval(side * apart, 0.0, large * 0.28, large * 0.9, BLACK)
+        pen.oval(side * apart, 0.0, large * 0.28, large * 0.9, SOOT)
         for slope in (-0.12, 0.03, 0.18):
             start = (side * 0.2, 0.4 + slope / 3)
             pen.line(
-                [start, (side * rng.uniform(0.85, 1.0), 0.36 + slope * 1.5)], 0.03, blend(WHITE, coat, 0.15)
+                [start, (side * rng.uniform(0.85, 1.0), 0.36 + slope * 1.5)], 0.03, blend(CHALK, coat, 0.15)
             )
-        pen.line(arc(side * 0.1, 0.45, 0.1, 0.1, 0, 180), 0.03, BLACK)
-    pen.shape([(-0.1, 0.26), (0.1, 0.26), (0, 0.38)], blend((225, 130, 130), BLACK, rng.uniform(0, 0.4)))
-    pen.line([(0, 0.36), (0, 0.46)], 0.03, BLACK)
+        pen.line(arc(side * 0.1, 0.45, 0.1, 0.1, 0, 180), 0.03, SOOT)
+    pen.shape([(-0.1, 0.26), (0.1, 0.26), (0, 0.38)], blend((225, 130, 130), SOOT, rng.uniform(0, 0.4)))
+    pen.line([(0, 0.36), (0, 0.46)], 0.03, SOOT)
     for x in (-0.2, 0, 0.2):
-        pen.line([(x, -0.3), (x * 1.2, -0.55)], 0.055, blend(coat, BLACK, 0.45))
+        pen.line([(x, -0.3), (x * 1.2, -0.55)], 0.055, blend(coat, SOOT, 0.45))
 
 
 def draw_owl(pen: Pen, rng: Generator) -> None:
     """Draw an owl: round pupils, a beak, flecks of feathers."""
     pen, coat, apart, large = draw_head(pen, rng)
-    fleck = blend(coat, BLACK, 0.4)
+    fleck = blend(coat, SOOT, 0.4)
     for side in (-1, 1):
-        pen.oval(side * apart, 0.0, large * 0.55, large * 0.55, BLACK)
-        pen.oval(side * apart - 0.03, -0.04, 0.03, 0.03, WHITE)
+        pen.oval(side * apart, 0.0, large * 0.55, large * 0.55, SOOT)
+        pen.oval(side * apart - 0.03, -0.04, 0.03, 0.03, CHALK)
         pen.line([(side * 0.08, -0.12), (side * 0.3, -0.34), (side * 0.55, -0.42)], 0.055, fleck)
     for y, xs in ((0.5, (-0.3, 0.3)), (0.6, (-0.18, 0.0, 0.18)), (-0.45, (-0.12, 0.12))):
         for x in xs:
             pen.line([(x - 0.06, y - 0.03), (x, y + 0.04), (x + 0.06, y - 0.03)], 0.03, fleck)
-    horn = blend((215, 160, 110), BLACK, rng.uniform(0, 0.4))
+    horn = blend((215, 160, 110), SOOT, rng.uniform(0, 0.4))
     pen.shape([(-0.09, 0.2), (0, 0.14), (0.09, 0.2), (0, 0.44)], horn)
-    pen.line([(0, 0.18), (0, 0.4)], 0.02, blend(horn, WHITE, 0.4))
+    pen.line([(0, 0.18), (0, 0.4)], 0.02, blend(horn, CHALK, 0.4))
 
 # %% ../../nbs/photos/drawings.ipynb #6d76b07e
 def draw_dial(pen: Pen, rng: Generator) -> tuple[Colour, Colour]:
@@ -185,14 +185,14 @@ def draw_dial(pen: Pen, rng: Generator) -> tuple[Colour, Colour]:
     rim = one_of(
         rng, [hsv(0.12, 0.6, 0.75), hsv(0.6, 0.05, 0.8), (40, 40, 45), any_colour(rng), any_colour(rng)]
     )
-    face = one_of(rng, [(245, 242, 230), (228, 214, 180), blend(any_colour(rng), WHITE, 0.6), (45, 48, 60)])
-    ink = blend(face, WHITE if sum(face) < 300 else BLACK, 0.85)
+    face = one_of(rng, [(245, 242, 230), (228, 214, 180), blend(any_colour(rng), CHALK, 0.6), (45, 48, 60)])
+    ink = blend(face, CHALK if sum(face) < 300 else SOOT, 0.85)
     if rng.random() < 0.4:  # a pocket clock or compass
         pen.oval(0, -1.02, 0.2, 0.2, rim)
-        pen.oval(0, -1.04, 0.1, 0.1, blend(rim, BLACK, 0.7))
-    pen.oval(0, 0, 0.96, 0.96, blend(rim, BLACK, 0.35))
+        pen.oval(0, -1.04, 0.1, 0.1, blend(rim, SOOT, 0.7))
+    pen.oval(0, 0, 0.96, 0.96, blend(rim, SOOT, 0.35))
     pen.oval(0, 0, 0.92, 0.92, rim)
-    pen.oval(0, 0, 0.78, 0.78, blend(rim, BLACK, 0.5))
+    pen.oval(0, 0, 0.78, 0.78, blend(rim, SOOT, 0.5))
     pen.oval(0, 0, 0.74, 0.74, face)
     return ink, one_of(rng, [(200, 45, 40), (45, 90, 180), ink])
 
@@ -235,7 +235,7 @@ def draw_insect(pen: Pen, rng: Generator) -> tuple[Colour, float, float]:
         rng.uniform(0.6, 0.95),
         rng.uniform(0.6, 0.95),
     )
-    dark = blend(hsv(rng.random(), 0.4, 0.15), BLACK, 0.5)
+    dark = blend(hsv(rng.random(), 0.4, 0.15), SOOT, 0.5)
     wide, long = rng.uniform(0.52, 0.68), rng.uniform(0.66, 0.76)
     for side in (-1, 1):
         for y, reach in ((-0.3, -0.5), (0.1, 0.12), (0.45, 0.75)):
@@ -247,9 +247,9 @@ def draw_insect(pen: Pen, rng: Generator) -> tuple[Colour, float, float]:
         pen.line([(side * 0.1, -0.75), (side * 0.22, -0.98), (side * 0.38, -1.05)], 0.035, dark)
     pen.oval(0, -0.72, 0.27, 0.2, dark)
     pen.oval(0, -0.5, 0.46, 0.26, blend(shell, dark, 0.75))
-    pen.oval(0, 0.2, wide + 0.03, long + 0.03, blend(shell, BLACK, 0.5))
+    pen.oval(0, 0.2, wide + 0.03, long + 0.03, blend(shell, SOOT, 0.5))
     pen.oval(0, 0.2, wide, long, shell)
-    pen.line([(0, 0.2 - long), (0, 0.2 + long)], 0.03, blend(shell, BLACK, 0.6))
+    pen.line([(0, 0.2 - long), (0, 0.2 + long)], 0.03, blend(shell, SOOT, 0.6))
     return dark, wide, long
 
 
@@ -275,7 +275,7 @@ def draw_beetle(pen: Pen, rng: Generator) -> None:
 def draw_umbrella(pen: Pen, rng: Generator) -> None:
     """Draw an open umbrella: panels, ribs, a thin pole with a hook."""
     colour = any_colour(rng)
-    second = one_of(rng, [colour, colour, WHITE, any_colour(rng)])
+    second = one_of(rng, [colour, colour, CHALK, any_colour(rng)])
     panels, flat = int(rng.integers(4, 7)), rng.uniform(0.62, 0.85)
     metal = one_of(rng, [(60, 45, 40), (120, 120, 125), (215, 200, 175)])
     pen.line([(0, -flat - 0.14), (0, 0.78)], rng.uniform(0.06, 0.1), metal)
@@ -291,7 +291,7 @@ def draw_umbrella(pen: Pen, rng: Generator) -> None:
         )
         pen.shape(panel, second if number % 2 else colour)
         if number:
-            pen.line(panel[:17], 0.025, blend(colour, BLACK, 0.5))
+            pen.line(panel[:17], 0.025, blend(colour, SOOT, 0.5))
 
 
 def draw_mushroom(pen: Pen, rng: Generator) -> None:
@@ -301,22 +301,22 @@ def draw_mushroom(pen: Pen, rng: Generator) -> None:
     top, foot, flat = rng.uniform(0.07, 0.2), rng.uniform(0.1, 0.27), rng.uniform(0.62, 0.85)
     pen.shape([(-top, -0.05), (top, -0.05), (foot, 0.85), (0, 0.95), (-foot, 0.85)], stalk)
     if rng.random() < 0.5:
-        pen.oval(0, 0.3, top + 0.12, 0.07, blend(stalk, BLACK, 0.2))
-    pen.oval(0, 0.0, 0.93, 0.14, blend(stalk, BLACK, 0.35))
+        pen.oval(0, 0.3, top + 0.12, 0.07, blend(stalk, SOOT, 0.2))
+    pen.oval(0, 0.0, 0.93, 0.14, blend(stalk, SOOT, 0.35))
     for x in np.linspace(-0.8, 0.8, 9):
-        pen.line([(x * 0.3, 0.02), (x, 0.09)], 0.025, blend(stalk, BLACK, 0.6))
+        pen.line([(x * 0.3, 0.02), (x, 0.09)], 0.025, blend(stalk, SOOT, 0.6))
     pen.shape(np.concatenate([arc(0, 0, 0.95, flat, 180, 360), arc(0, 0, 0.95, 0.06, 0, 180)]), colour)
     if rng.random() < 0.6:
         for x, y in ((-0.6, 0.25), (-0.2, 0.4), (0.25, 0.3), (0.62, 0.28), (-0.3, 0.75), (0.15, 0.7)):
             size = rng.uniform(0.05, 0.11)
-            pen.oval(x, -y * flat, size, size * 0.8, blend(colour, WHITE, 0.7))
+            pen.oval(x, -y * flat, size, size * 0.8, blend(colour, CHALK, 0.7))
 
 # %% ../../nbs/photos/drawings.ipynb #7731af10
 def draw_fish(pen: Pen, rng: Generator) -> None:
     """Draw a fish, plain, banded, dotted or scaly."""
     pen = pen.at(mirror=rng.random() < 0.5)
     colour = any_colour(rng)
-    fin, mark = blend(colour, any_colour(rng), 0.5), blend(colour, one_of(rng, [BLACK, WHITE]), 0.6)
+    fin, mark = blend(colour, any_colour(rng), 0.5), blend(colour, one_of(rng, [SOOT, CHALK]), 0.6)
     high, tail = rng.uniform(0.32, 0.58), rng.uniform(0.3, 0.55)
     pen.shape([(0.45, 0), (0.98, -tail), (0.85, 0), (0.98, tail)], fin)
     pen.shape([(-0.3, -high * 0.8), (0.1, -high - 0.25), (0.5, -high * 0.4)], fin)
@@ -335,16 +335,16 @@ def draw_fish(pen: Pen, rng: Generator) -> None:
         elif kind == 3:
             for y in (-0.6, -0.2, 0.2, 0.6):
                 pen.line(arc(place + 0.1 * (y > 0), y * inside, 0.09, 0.1, 90, 270), 0.025, mark)
-    pen.line(arc(-0.62, 0, 0.14, high * 0.6, -70, 70), 0.03, blend(colour, BLACK, 0.4))
+    pen.line(arc(-0.62, 0, 0.14, high * 0.6, -70, 70), 0.03, blend(colour, SOOT, 0.4))
     pen.shape(np.array([(-0.35, 0.08), (-0.05, 0.3), (-0.08, 0.05)]) * (1, high * 2), fin)
-    pen.oval(-0.7, -0.08, 0.08, 0.08, WHITE)
-    pen.oval(-0.71, -0.08, 0.045, 0.045, BLACK)
+    pen.oval(-0.7, -0.08, 0.08, 0.08, CHALK)
+    pen.oval(-0.71, -0.08, 0.045, 0.045, SOOT)
 
 
 def draw_cactus(pen: Pen, rng: Generator) -> None:
     """Draw a cactus with arms and spines, often in a pot, sometimes in flower."""
     green = hsv(rng.uniform(0.22, 0.46), rng.uniform(0.3, 0.8), rng.uniform(0.35, 0.8))
-    rib, spine = blend(green, BLACK, 0.35), blend(green, WHITE, 0.7)
+    rib, spine = blend(green, SOOT, 0.35), blend(green, CHALK, 0.7)
     wide = rng.uniform(0.2, 0.34)
     for side in (-1, 1):
         if rng.random() < 0.8:
@@ -366,7 +366,7 @@ def draw_cactus(pen: Pen, rng: Generator) -> None:
     if rng.random() < 0.6:
         pot = one_of(rng, [(190, 100, 65), any_colour(rng), (225, 220, 210)])
         pen.shape([(-0.5, 0.55), (0.5, 0.55), (0.36, 1.05), (-0.36, 1.05)], pot)
-        pen.shape([(-0.56, 0.47), (0.56, 0.47), (0.54, 0.63), (-0.54, 0.63)], blend(pot, BLACK, 0.2))
+        pen.shape([(-0.56, 0.47), (0.56, 0.47), (0.54, 0.63), (-0.54, 0.63)], blend(pot, SOOT, 0.2))
 
 
 DRAW: dict[str, Callable[[Pen, Generator], None]] = {name: globals()[f"draw_{name}"] for name in CLASSES}
@@ -399,15 +399,15 @@ def backdrop(
     if kind == 1:  # sky over ground
         horizon = round(height * rng.uniform(0.45, 0.85))
         for y in range(0, horizon, 3):
-            draw.rectangle([0, y, width, y + 3], fill=blend(one, WHITE, 0.7 * y / horizon))
+            draw.rectangle([0, y, width, y + 3], fill=blend(one, CHALK, 0.7 * y / horizon))
         draw.rectangle([0, horizon, width, height], fill=two)
         grain = 16.0
     elif kind == 2:  # boards
         for x in range(-step, width, step):
             draw.rectangle([x, 0, x + step - 2, height], fill=blend(one, two, rng.uniform(0, 0.3)))
-            draw.line([x + step - 1, 0, x + step - 1, height], fill=blend(one, BLACK, 0.6))
+            draw.line([x + step - 1, 0, x + step - 1, height], fill=blend(one, SOOT, 0.6))
     elif kind == 3:  # tiles, or bricks when rows are shifted
-        shift, joint = int(rng.integers(2)) * step, blend(one, one_of(rng, [BLACK, WHITE]), 0.45)
+        shift, joint = int(rng.integers(2)) * step, blend(one, one_of(rng, [SOOT, CHALK]), 0.45)
         draw.rectangle([0, 0, width, height], fill=joint)
         for row, y in enumerate(range(0, height, step)):
             for x in range(-shift * (row % 2) - step, width, 2 * step):
@@ -415,7 +415,7 @@ def backdrop(
                     [x, y, x + 2 * step - 3, y + step - 3], fill=blend(one, two, rng.uniform(0, 0.25))
                 )
     elif kind == 4:  # cloth: checks or dots
-        pale = blend(two, WHITE, 0.4)
+        pale = blend(two, CHALK, 0.4)
         for x in range(0, width, step):
             for y in range(0, height, step):
                 if (x // step + y // step) % 2:
@@ -427,14 +427,14 @@ def backdrop(
             x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.04, 0.16) * height
             draw.ellipse(
                 [x - r, y - r, x + r, y + r],
-                fill=blend(blend(one, two, rng.random()), WHITE, rng.uniform(0, 0.4)),
+                fill=blend(blend(one, two, rng.random()), CHALK, rng.uniform(0, 0.4)),
             )
         softness = rng.uniform(1.5, 4.0)
     elif kind == 6:  # grass or straw
         bases = rng.uniform(0, 1, (130, 2)) * (width, height)
         tips = bases + rng.normal(0, 1, (130, 2)) * (0.04 * height, 0.02 * height) - (0, 0.14 * height)
         for base, tip in zip(bases.tolist(), tips.tolist()):
-            draw.line([*base, *tip], fill=blend(one, blend(two, BLACK, 0.3), rng.random()), width=2)
+            draw.line([*base, *tip], fill=blend(one, blend(two, SOOT, 0.3), rng.random()), width=2)
     photo = np.asarray(picture.filter(ImageFilter.BoxBlur(softness * height / 160)), dtype=np.float32)
     texture = clouds(rng, height, width, height / 5) * 9 + clouds(rng, height, width, height / 50) * grain
     return photo + texture[..., None]
@@ -505,16 +505,16 @@ def draw_clutter(pen: Pen, rng: Generator) -> None:
             np.concatenate([arc(0, 0.5, 1, 1, 210, 330), arc(0, -0.5, 1, 1, 30, 150)]),
             hsv(rng.uniform(0.05, 0.4), 0.7, 0.6),
         )
-        pen.line([(-0.8, 0), (1.1, 0)], 0.06, blend(colour, BLACK, 0.5))
+        pen.line([(-0.8, 0), (1.1, 0)], 0.06, blend(colour, SOOT, 0.5))
     elif kind == 2:
         pen.oval(0, 0, 0.8, 0.8, colour)
-        pen.oval(-0.25, -0.25, 0.2, 0.2, blend(colour, WHITE, 0.6))
+        pen.oval(-0.25, -0.25, 0.2, 0.2, blend(colour, CHALK, 0.6))
     elif kind == 3:
         pen.line([(-1.2, 0.2), (0, 0), (1.2, 0.25)], 0.16, hsv(0.08, 0.5, rng.uniform(0.2, 0.6)))
         pen.line([(0.1, 0), (0.6, -0.5)], 0.1, hsv(0.08, 0.5, 0.4))
     else:
         pen.shape([(-0.7, -0.6), (0.7, -0.6), (0.7, 0.6), (-0.7, 0.6)], colour)
-        pen.line([(-0.7, 0), (0.7, 0)], 0.2, blend(colour, WHITE, 0.5))
+        pen.line([(-0.7, 0), (0.7, 0)], 0.2, blend(colour, CHALK, 0.5))
 
 # %% ../../nbs/photos/drawings.ipynb #5c90a958
 def develop(

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..foundation import checks
 from ..foundation.checks import one_line, some_of
 from ..foundation.plots import show_images
-from .photo_cache import DamagedPhoto, fit_photo, in_order, read_photo
+from .photo_cache import DamagedPhoto, fit_photo, map_in_order, read_photo
 from .readers import Listing, list_folder, list_table, unicode
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def check_images(
 ) -> pd.DataFrame:  # columns row, path, problem, detail; the worst first; no rows: nothing found
     """Decode every photo and report those that are damaged, empty, extreme (tiny, a strip, one color) or there twice."""
     bar = tqdm(
-        in_order(_look_at, images.paths), "checking photos", len(images),
+        map_in_order(_look_at, images.paths), "checking photos", len(images),
         unit="photo", leave=False, delay=2, disable=not progress,
     )  # fmt: skip
     found, first_with = [], {}

@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 from ..foundation.checks import some_of
 
 # %% auto #0
-__all__ = ['DOUBLE', 'BLOCK', 'TILE', 'EXACT', 'RULES', 'Subset', 'ordinary_units', 'Points', 'canonical_order', 'distinct_rows',
-           'chunks', 'LazyGreedy', 'facility_location', 'weights_and_gains', 'nearest_picks', 'k_center', 'herding',
-           'apportion', 'spread_evenly', 'rows_of_length_one', 'choose_by_class']
+__all__ = ['DOUBLE', 'TILE_ROWS', 'TILE_COLUMNS', 'EXACT', 'RULES', 'Subset', 'ordinary_units', 'Points', 'canonical_order',
+           'distinct_rows', 'chunks', 'LazyGreedy', 'facility_location', 'weights_and_gains', 'nearest_picks',
+           'k_center', 'herding', 'apportion', 'spread_evenly', 'rows_of_length_one', 'choose_by_class']
 
 # %% ../../nbs/selection/facility_location.ipynb #43435cc5
 class Subset(NamedTuple):
@@ -45,7 +45,7 @@ class Subset(NamedTuple):
 
 # %% ../../nbs/selection/facility_location.ipynb #482c9cbc
 DOUBLE = 4096  # up to this many rows distances are float64, beyond it float32
-BLOCK, TILE = (
+TILE_ROWS, TILE_COLUMNS = (
     512,
     2048,
 )  # distances are computed in pieces of this many rows and columns, to fit the processor's cache
@@ -111,7 +111,7 @@ def chunks(n: int, size: int) -> list[slice]:
 def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Each candidate's marginal gain: the total reduction in squared distance to the nearest pick."""
     total = np.zeros(len(left))
-    for columns in chunks(right.shape[1], TILE):
+    for columns in chunks(right.shape[1], TILE_COLUMNS):
         closer = left @ right[:, columns]
         np.maximum(closer, 0, out=closer)
         total += closer @ counts[columns]
@@ -154,7 +154,7 @@ class LazyGreedy:
     def admit(self, candidates: np.ndarray) -> None:
         """Let these be candidates, too."""
         candidates = np.setdiff1d(candidates, self.picks)
-        blocks = [candidates[rows] for rows in chunks(len(candidates), BLOCK)]
+        blocks = [candidates[rows] for rows in chunks(len(candidates), TILE_ROWS)]
         gains = self.parallel(
             delayed(_gains)(self.left[rows], self.right, self.points.counts) for rows in blocks
         )

@@ -38,7 +38,7 @@ from lessonkit.study.techniques import (
 from lessonkit.study.trainer import (
     duration,
     epochs_at_cost,
-    estimate,
+    estimate_seconds,
     make_loaders,
     make_network,
     relative_epoch_seconds,
@@ -196,7 +196,7 @@ class Study:
                 lengths[key, seed] = technique.train_cost * self.epochs[variant] / self.settings.epochs
         looks = sum(self.variants[variant].predict_cost for variant, _ in todo)
         with _threads(self.threads):
-            seconds = estimate(
+            seconds = estimate_seconds(
                 self.images, sum(lengths.values()), self.settings, self.stats, self.network,
                 n_predictions=looks,
             )  # fmt: skip

@@ -37,7 +37,7 @@ from .techniques import BASELINE, Technique, TECHNIQUES
 
 # %% auto #0
 __all__ = ['seeded', 'statistics_for', 'make_network', 'make_loaders', 'make_learner', 'predict_plain', 'train_learner',
-           'train_trial', 'estimate', 'duration', 'epochs_at_cost', 'relative_epoch_seconds']
+           'train_trial', 'estimate_seconds', 'duration', 'epochs_at_cost', 'relative_epoch_seconds']
 
 # %% ../../nbs/study/trainer.ipynb #9d33a01c
 @contextlib.contextmanager
@@ -234,7 +234,7 @@ def train_trial(
     return row | score(probs, targets) | cost, predicted == targets
 
 # %% ../../nbs/study/trainer.ipynb #f4998d7c
-def estimate(
+def estimate_seconds(
     images: ImageSet,
     n_trials: float,  # training runs of the baseline's length; one that is half as long counts half
     settings: Settings,

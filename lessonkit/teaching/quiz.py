@@ -24,8 +24,8 @@ from ..foundation.files import data_dir, write_atomic
 from .questions import Question, QUESTIONS
 
 # %% auto #0
-__all__ = ['JUDGES', 'compare', 'progress_file', 'progress', 'show_progress', 'clear_progress', 'ask', 'judge', 'check', 'hint',
-           'right_answer', 'solution']
+__all__ = ['JUDGES', 'compare', 'progress_file', 'progress', 'show_progress', 'clear_progress', 'ask', 'judge_answer', 'check',
+           'hint', 'right_answer', 'solution']
 
 # %% ../../nbs/teaching/quiz.ipynb #5464ecc2
 def _numbers(answer: Any) -> np.ndarray | None:
@@ -277,7 +277,7 @@ def ask(
     _say("\n".join([question.text, *(f"  {letter}) {text}" for letter, text in question.choices.items())]))
 
 
-def judge(
+def judge_answer(
     name: str,  # of a question, for example "01.paired"
     answer: Any,  # a number, an array, the letter of a choice, or a function
 ) -> tuple[bool, str]:  # whether the answer is right, and what to say to it
@@ -303,7 +303,7 @@ def check(
         _find(name)
         print(f'No answer yet. Put yours in: check("{name}", your answer)')
         return False
-    right, remark = judge(name, answer)
+    right, remark = judge_answer(name, answer)
     _say(remark)
     if right and _is_interactive():
         _note(name)

@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lessonkit.teaching.questions import QUESTIONS
-from lessonkit.teaching.quiz import judge
+from lessonkit.teaching.quiz import judge_answer
 
 pytest.importorskip(
     "playwright.sync_api", reason='needs Playwright: pip install -c constraints.txt -e ".[dev,browser]"')
@@ -49,7 +49,7 @@ def answer(page, name: str, given) -> str:
 
 def kernel(name: str, given) -> str:
     """What `check` says, but for how far lists of numbers are apart, and the marks of code."""
-    said = judge(name, given)[1]
+    said = judge_answer(name, given)[1]
     return re.sub(r"exact: .*\n|shape .*\n|[`*]", "", said)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lessonkit.foundation.files import cache_dir
 from lessonkit.photos import photo_cache
-from lessonkit.photos.photo_cache import cached_photos, clear_cache, digests, fingerprint
+from lessonkit.photos.photo_cache import cached_photos, clear_cache, digests, cache_key
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -95,9 +95,9 @@ def test_a_pickle_in_the_cache_is_not_opened(paths, tmp_path):
 
 def test_another_version_decodes_anew(paths, monkeypatch):
     decoded(paths)
-    before = fingerprint(paths, size=8)
-    monkeypatch.setattr(photo_cache, "VERSION", photo_cache.VERSION + 1)
-    assert fingerprint(paths, size=8) != before
+    before = cache_key(paths, size=8)
+    monkeypatch.setattr(photo_cache, "CACHE_VERSION", photo_cache.CACHE_VERSION + 1)
+    assert cache_key(paths, size=8) != before
     decoded(paths)
     assert len(made()) == 2
 
@@ -147,7 +147,7 @@ def test_what_is_in_the_caches_place_is_named(paths, tmp_path):
         decoded(paths)
     assert "\n" not in str(caught.value)
     (cache_dir() / "photos").unlink()
-    target = cache_dir() / "photos" / fingerprint(paths, size=8, fit="crop")
+    target = cache_dir() / "photos" / cache_key(paths, size=8, fit="crop")
     target.parent.mkdir()
     target.write_text("a file where the folder should be", encoding="utf-8")
     assert decoded(paths)[0].shape == (5, 8, 8, 3)  # what can be made again makes room

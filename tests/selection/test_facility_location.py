@@ -33,8 +33,8 @@ def test_picks_among_so_many_candidates_that_work_is_shared_are_those_of_the_def
 def test_pieces_of_any_size_give_the_same(monkeypatch):
     x = rows()
     whole = select_subset(x, 200).indices.tolist()
-    monkeypatch.setattr(engine, "TILE", 7)
-    monkeypatch.setattr(engine, "BLOCK", 5)
+    monkeypatch.setattr(engine, "TILE_COLUMNS", 7)
+    monkeypatch.setattr(engine, "TILE_ROWS", 5)
     assert select_subset(x, 200).indices.tolist() == whole
 
 

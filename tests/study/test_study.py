@@ -210,11 +210,11 @@ def test_how_many_trainings_are_announced(images, tmp_path, capsys):
 def test_the_time_told_knows_cheap_trainings_and_dear_predictions(images, tmp_path, monkeypatch):
     asked = {}
 
-    def estimate(images, n_trials, settings, stats, network, n_predictions):
+    def estimate_seconds(images, n_trials, settings, stats, network, n_predictions):
         asked.update(trainings=n_trials, predictions=n_predictions)
         return 1.0
 
-    monkeypatch.setattr("lessonkit.study.study.estimate", estimate)
+    monkeypatch.setattr("lessonkit.study.study.estimate_seconds", estimate_seconds)
     run_ablation(
         images, ["progressive_resizing", "tta"], seeds=2, out=tmp_path, **(QUICK | {"progress": True})
     )

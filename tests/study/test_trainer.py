@@ -21,7 +21,7 @@ from lessonkit.study import trainer
 from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import (
     epochs_at_cost,
-    estimate,
+    estimate_seconds,
     make_learner,
     relative_epoch_seconds,
     train_trial,
@@ -186,9 +186,9 @@ def test_the_estimate_counts_steps_and_looks_and_draws_no_random_numbers(images,
 
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=tick))
     before, settings = torch.get_rng_state(), Settings(16, 3, 8, 4)
-    seconds = estimate(images, 2, settings, n_predictions=5)
+    seconds = estimate_seconds(images, 2, settings, n_predictions=5)
     steps, looks = 2 * 3 * 4, 5 * 1  # 32 photos in batches of 8, 8 validation photos
-    one = estimate(images, 1, settings, n_predictions=0) / (3 * 4)
+    one = estimate_seconds(images, 1, settings, n_predictions=0) / (3 * 4)
     assert seconds == pytest.approx(one * (steps + looks))
     assert torch.equal(torch.get_rng_state(), before)
 
