@@ -20,7 +20,7 @@ export PYTHONUTF8 := 1
 TRAINING := OMP_WAIT_POLICY=PASSIVE PYTHONWARNINGS=ignore::FutureWarning:torch.jit._script
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons test test-browser test-processors lab site bench refresh constraints clean environment install
+.PHONY: help lessons test test-browser test-processors lab site bench refresh constraints package clean environment install
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -53,8 +53,15 @@ bench: environment ## measure speed and growth, side by side with other librarie
 refresh: environment ## after editing notebooks: export the modules, run all notebooks in place, clean them
 	@$(VENV_PYTHON) tools/notebooks.py refresh
 
-constraints: environment ## pin what is installed now in constraints.txt
-	@$(VENV_PYTHON) tools/constraints.py
+constraints: ## after a change of requirements: uv.lock (needs uv), and constraints.txt from it
+	@uv lock
+	@$(PYTHON) tools/constraints.py
+
+package: environment ## build what is published into dist/, and check it
+	@$(VENV_PYTHON) -c "import build, twine" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[release]"
+	@rm -rf dist
+	@$(VENV_PYTHON) -m build
+	@$(VENV_PYTHON) -m twine check --strict dist/*
 
 clean: ## remove what these commands made, but for the environment in .venv
 	rm -rf _lessons _browser _site build dist *.egg-info .pytest_cache .hypothesis .cache

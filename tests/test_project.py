@@ -376,17 +376,25 @@ def test_metadata_stands_in_one_place():
     assert holders == ["settings.ini"]
 
 
+def test_constraints_are_what_the_lock_says():
+    """Both name the versions that are tested: uv.lock for uv, constraints.txt for pip."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    from constraints import constraints
+
+    assert (ROOT / "constraints.txt").read_text(encoding="utf-8") == constraints(), "make constraints"
+
+
 def test_constraints_pin_every_requirement():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    assert list(pins) == sorted(pins)
+    pins = {pin.name: pin for pin in map(Requirement, (line for line in lines if not line.startswith("#")))}
     assert not [name for name in pins if name.startswith(("nvidia-", "cuda-", "triton"))]
     for key in (key for key in SETTINGS if key.endswith("requirements")):
         for line in filter(None, SETTINGS[key].split("\n")):
             requirement = Requirement(line)
             pin = pins.get(canonicalize_name(requirement.name))
-            assert pin, f"{line} is not in constraints.txt: make constraints"
-            assert requirement.specifier.contains(Version(pin)), f"{line}, but constraints.txt has {pin}"
+            assert pin, f"{line} is not in constraints.txt: uv lock, then make constraints"
+            (exact,) = pin.specifier
+            assert requirement.specifier.contains(Version(exact.version)), f"{line}, but constraints.txt has {pin}"
 
 
 def test_no_place_of_a_machine_in_the_files():

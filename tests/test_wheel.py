@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+from configparser import ConfigParser
 from email.parser import Parser
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
@@ -33,20 +35,39 @@ sys.path.insert(0, sys.argv[1])
 """
 
 
+BUILD_SOURCE = """
+import sys, tarfile
+from setuptools import build_meta
+folder = sys.argv[1]
+tarfile.open(f"{folder}/{build_meta.build_sdist(folder)}").extractall(folder, filter="data")
+"""
+BUILD_WHEEL = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel, built from a copy so that nothing is left in this folder, and unpacked."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source, built = folder / "source", folder / "built"
+def built(tmp_path_factory) -> Path:
+    """A folder with the source distribution, unpacked too, and the wheel that is built from it, as it is published. It is made
+    from a copy, so that nothing is left in this folder."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
     shutil.copytree(ROOT / "lessonkit", source / "lessonkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "settings.ini", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, source)
-    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
-    run = subprocess.run([sys.executable, "-c", build, str(built)], cwd=source, capture_output=True, text=True, encoding="utf-8")
-    assert run.returncode == 0, run.stderr
+    for code, place in ((BUILD_SOURCE, source), (BUILD_WHEEL, None)):
+        place = place or next(path for path in folder.glob("lessonkit-*") if path.is_dir())
+        command = [sys.executable, "-c", code, str(folder)]
+        run = subprocess.run(command, cwd=place, capture_output=True, text=True, encoding="utf-8")
+        assert run.returncode == 0, run.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built) -> Path:
+    """The wheel, unpacked."""
     (path,) = built.glob("*.whl")
-    zipfile.ZipFile(path).extractall(folder / "site")
-    return folder / "site"
+    zipfile.ZipFile(path).extractall(built / "site")
+    return built / "site"
 
 
 def metadata(wheel: Path):
@@ -101,6 +122,43 @@ def test_wheel_holds_the_package_with_its_types_and_templates_alone(wheel):
         path.relative_to(ROOT).as_posix() for path in (ROOT / "lessonkit").rglob("*")
         if path.is_file() and (path.suffix in (".py", ".jinja") or path.name == "py.typed")}
     assert any(path.endswith("/LICENSE") for path in files)
+
+
+def test_source_distribution_holds_what_the_wheel_is_built_from_alone(built):
+    (path,) = built.glob("*.tar.gz")
+    assert {Path(name).parts[1] for name in tarfile.open(path).getnames() if "/" in name} == {
+        "lessonkit", "lessonkit.egg-info", "setup.py", "settings.ini", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "PKG-INFO", "setup.cfg"}
+
+
+def test_wheel_installs_one_command(wheel):
+    """`nbdev_test` is for those who work on the course, and needs nbdev."""
+    (file,) = wheel.glob("*.dist-info/entry_points.txt")
+    points = ConfigParser(delimiters=["="])
+    points.read_string(file.read_text(encoding="utf-8"))
+    assert dict(points["console_scripts"]) == {"lessonkit": "lessonkit.cli:main"}
+
+
+def test_every_requirement_is_imported(wheel):
+    """No package is installed for nothing."""
+    lines = map(Requirement, metadata(wheel).get_all("Requires-Dist"))
+    modules = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (wheel / "lessonkit").rglob("*.py"))
+    for requirement in (line for line in lines if not line.marker):
+        name = modules.get(requirement.name, requirement.name)
+        assert re.search(rf"^ *(?:import|from) {name}\b", source, flags=re.MULTILINE), requirement
+
+
+def test_description_leads_to_this_version_from_anywhere(wheel):
+    about = metadata(wheel)
+    description = about.get_payload()
+    links = re.findall(r"\]\(([^)\s]+)\)", description) + re.findall(r'(?:src|srcset)="([^"]+)"', description)
+    assert len(links) > 15
+    address = about["Home-page"]
+    raw = address.replace("github.com", "raw.githubusercontent.com")
+    for link in links:
+        if not link.startswith(f"{address}/actions/"):
+            found = re.fullmatch(rf"(?:{address}/blob|{raw})/v{re.escape(about['Version'])}/(.+)", link)
+            assert found and (ROOT / found[1]).is_file(), link
 
 
 def test_every_module_can_be_imported(alone, wheel):

@@ -1,44 +1,25 @@
-"""Write constraints.txt: the versions, in this environment, of all that lessonkit needs, directly or not."""
+"""Write constraints.txt, for pip, from uv.lock: the same versions, without the parts of PyTorch's build for graphics cards."""
 
-from importlib.metadata import PackageNotFoundError, requires, version
+import tomllib
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
-TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
-# Parts of PyTorch's build for graphics cards: other builds come without them.
-CUDA = ("nvidia-", "cuda-", "triton")
+ROOT = Path(__file__).resolve().parent.parent
+CUDA = ("nvidia-", "cuda-", "triton")  # other builds of PyTorch come without them, or with other versions
 HEADER = """\
 # The versions that the course is tested with: pip install -c constraints.txt -e ".[dev]"
-# Made by `make constraints` from an environment in which all tests pass: whatever lessonkit[dev,browser,site] needs,
-# directly or not, without the parts of PyTorch's CUDA build. To move to newer versions: pip install --upgrade
-# --upgrade-strategy eager -e ".[dev,browser,site]", then make test, then make constraints.
+# Made from uv.lock by `make constraints`. To move to newer versions: uv lock --upgrade, make constraints, make test.
 """
 
 
-def closure(root: str) -> dict[str, str]:
-    """Name and version of each installed package that `root` (such as "lessonkit[dev]") needs, but for itself."""
-    start = Requirement(root)
-    todo, seen, pins = [(start.name, extra) for extra in ("", *start.extras)], set(), {}
-    while todo:
-        name, extra = todo.pop()
-        if (name, extra) in seen:
-            continue
-        seen.add((name, extra))
-        try:
-            pins[name], needed = version(name).split("+")[0], requires(name) or []
-        except PackageNotFoundError:
-            if name == "pip":
-                continue
-            raise SystemExit(f"{name} is needed but not installed: run pip install -e '.[dev,browser,site]' first.") from None
-        for requirement in map(Requirement, needed):
-            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-                todo += [(canonicalize_name(requirement.name), e) for e in ("", *requirement.extras)]
-    return {name: pin for name, pin in pins.items() if name != start.name and not name.startswith(CUDA)}
+def constraints() -> str:
+    """The text of constraints.txt. Where versions differ, as between Pythons, each line says where it holds."""
+    lines = []
+    for package in tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]:
+        if "registry" in package["source"] and not package["name"].startswith(CUDA):
+            where = " or ".join(f"({marker})" for marker in package.get("resolution-markers", []))
+            lines.append(f"{package['name']}=={package['version']}" + (f" ; {where}" if where else ""))
+    return HEADER + "".join(f"{line}\n" for line in sorted(lines))
 
 
 if __name__ == "__main__":
-    pins = closure("lessonkit[dev,browser,site]")
-    TARGET.write_text(HEADER + "".join(f"{name}=={pins[name]}\n" for name in sorted(pins)), encoding="utf-8")
-    print(f"{TARGET.name}: {len(pins)} packages")
+    (ROOT / "constraints.txt").write_text(constraints(), encoding="utf-8")
