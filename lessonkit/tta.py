@@ -6,26 +6,17 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple, TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 import torch
 from fastai.learner import Learner
 from torch import nn, Tensor
 
 from .foundation import checks
-from lessonkit.foundation.batch_transforms import (
-    Augment,
-    check_augment,
-    corner_crop,
-    crop_photos,
-    resize_batch,
-)
 from .foundation.models import evaluating
 from lessonkit.foundation.predictions import (
+    above_zero,
     activation_of,
     batches_in_order,
     checked_views,
@@ -34,73 +25,64 @@ from lessonkit.foundation.predictions import (
     probabilities,
     training_style,
 )
+from lessonkit.foundation.views import (
+    all_views,
+    corner_crops,
+    five_crop,
+    product,
+    quarter_turns,
+    random_views,
+    scales,
+    vertical_flip,
+    View,
+    with_views,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['MERGES', 'flip', 'five_crop', 'merge_views', 'View', 'TTA', 'tta', 'corner_crops', 'scales', 'random_views',
-           'product', 'show_views', 'view_spread']
+__all__ = ['MERGES', 'flip', 'merge_views', 'TTAModel', 'TTA', 'tta', 'show_views', 'view_spread', 'View', 'vertical_flip',
+           'quarter_turns', 'corner_crops', 'five_crop', 'scales', 'random_views', 'product']
+
+# %% ../nbs/04_tta.ipynb #8138d57e
+_all_ = ["View", "vertical_flip", "quarter_turns", "corner_crops", "five_crop", "scales", "random_views",
+         "product"]
 
 # %% ../nbs/04_tta.ipynb #211c70cf
-MERGES = ("mean", "gmean", "max")
+# Probabilities of V views, (V, N, C), to (N, C); the results of all but the mean don't sum to 1 yet
+MERGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda p: p.mean(0),
+    "gmean": lambda p: p.log().mean(0).exp(),
+    "max": lambda p: p.amax(0),
+    "min": lambda p: p.amin(0),
+    "tsharpen": lambda p: p.sqrt().mean(0),
+}
 
-
+# %% ../nbs/04_tta.ipynb #36c9554d
 def merge_views(
     probs: Tensor,  # of each view, (V, N, C); with `beta` the first is the plain one
-    merge: str = "mean",  # "mean" of the probabilities, "gmean" (geometric mean), or "max" of each class
+    merge: str = "mean",  # a name in `MERGES`; "gmean" is the geometric mean
     beta: float | None = None,  # weight of the plain prediction, 0 to 1; None: one view among equals
 ) -> Tensor:  # (N, C), at least float32; rows sum to 1
-    """Merge the predictions of several views into one.
+    """Merge the predictions of several views into one; a single view stays as it is.
 
-    "gmean" and "max" are divided by their sum. In "gmean" a probability of 0 counts as the smallest
-    number of its type. With `beta` the result is beta · first + (1 − beta) · the others merged: 0.25
-    and "mean" is fastai's rule. "mean" also takes rows that don't sum to 1 (several labels a photo,
-    measured values).
+    In rules with a sum to divide by, 0 counts as the smallest number of its type. With `beta` the
+    result is beta · first + (1 − beta) · the others merged: 0.25 and "mean" is fastai's rule. "mean"
+    also takes rows that don't sum to 1 (several labels a photo, measured values).
     Raises `TypeError` or `ValueError` for an unknown merge, another shape, beta outside 0 to 1, and
-    such rows for "gmean" and "max".
-    Source: "mean" as in Krizhevsky et al. 2012, section 4.1.
+    such rows for other rules. Source: "mean" as in Krizhevsky et al. 2012, section 4.1.
     """
     probs = checked_views(probs)
     checks.choice(merge, "merge", MERGES)
     beta = None if beta is None else checks.number(beta, "beta", 0, 1)
-    if merge != "mean" and (((probs.sum(-1) - 1).abs() > 1e-2).any() or (probs < 0).any()):
-        raise ValueError(
-            f"merge={merge!r} needs probabilities that sum to 1 for each photo: softmax of logits;"
-            " for several labels a photo or measured values use merge='mean'."
-        )
-    if beta is not None and len(probs) > 1:
+    probs = probs if merge == "mean" else above_zero(probs, merge)
+    if len(probs) == 1:
+        return probs[0]
+    if beta is not None:
         return torch.lerp(merge_views(probs[1:], merge), probs[0], beta)
-    if merge == "mean":
-        return probs.mean(0)
-    if merge == "gmean":
-        return probs.clamp(min=torch.finfo(probs.dtype).tiny).log().mean(0).softmax(-1)
-    largest = probs.amax(0)
-    return largest / largest.sum(-1, keepdim=True)
-
-# %% ../nbs/04_tta.ipynb #3f63af83
-@dataclass(frozen=True)
-class View:
-    """A way to see a batch of photos: a function of a batch, with a name.
-
-    `view(x)` makes a new batch, (N, C, h, w), and leaves x as it is. If a view isn't the same for
-    all photos (`per_photo`), its function also gets the number of the batch's first photo, so that
-    what a photo gets can depend on its place in the data and not on the size of the batches. Calling
-    raises `TypeError` or `ValueError` for anything but a batch of floating-point photos, and for a
-    function that doesn't return one.
-    """
-
-    name: str  # for pictures and tables
-    apply: Callable[..., Tensor]  # photos (N, C, H, W), float -> photos (N, C, h, w)
-    per_photo: bool = False  # call apply(x, first) instead of apply(x)
-
-    def __call__(self, x: Tensor, first: int = 0) -> Tensor:
-        checks.images(x, ndim=4, empty=False)
-        seen = self.apply(x, first) if self.per_photo else self.apply(x)
-        if not isinstance(seen, Tensor) or seen.ndim != 4 or len(seen) != len(x):
-            got = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
-            raise ValueError(f"The view {self.name!r} must give photos ({len(x)}, C, h, w), not {got}.")
-        return seen
+    merged = MERGES[merge](probs)
+    return merged if merge == "mean" else merged / merged.sum(-1, keepdim=True)
 
 # %% ../nbs/04_tta.ipynb #29fdd960
 def _mirror(x: Tensor) -> Tensor:
@@ -110,6 +92,34 @@ def _mirror(x: Tensor) -> Tensor:
 flip = (View("mirrored", _mirror),)
 
 # %% ../nbs/04_tta.ipynb #7f1b103c
+class TTAModel(nn.Module):
+    """A network around another: it predicts photos as they are and in views, and merges the answers.
+
+    Gradients flow, and modes are the caller's: `TTAModel(model, flip).eval()`. Raises what `tta` raises.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Learner,  # gives (N, C) for photos (N, C, H, W)
+        views: Any,  # Views, or lists of them
+        merge: str = "mean",  # as in `merge_views`
+        beta: float | None = None,  # as in `merge_views`
+        activation: Callable[[Tensor], Tensor] | None = None,  # outputs -> probabilities; None: the loss's
+    ):
+        super().__init__()
+        self.model, self.views = network_of(model), all_views(views)
+        self.merge, self.beta, self.activation = merge, beta, activation or activation_of(model)
+
+    def each(self, x: Tensor, first: int = 0) -> Tensor:
+        """Predict every view, (1 + V, N, C); `first` is the number of x's first photo in the data."""
+        seen = with_views(x, self.views, first)
+        return torch.stack([probabilities(self.model, photos, self.activation) for photos in seen])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge the predictions of all views, (N, C)."""
+        return merge_views(self.each(x), self.merge, self.beta)
+
+# %% ../nbs/04_tta.ipynb #3e48d708
 class TTA(NamedTuple):
     """What `tta` gives: on the CPU, in the data's order."""
 
@@ -119,29 +129,12 @@ class TTA(NamedTuple):
     spread: Tensor | None = None  # how much these differ, (N,); see `view_spread`
     plain: Tensor | None = None  # predictions without TTA, (N, C)
 
-
-def _with_views(x: Tensor, views: Sequence[View], first: int) -> Iterator[Tensor]:
-    """The photos as they are, then each view of them, in the same memory format."""
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    form = torch.channels_last if last else torch.contiguous_format
-    yield x
-    for view in views:
-        yield view(x, first).contiguous(memory_format=form)
-
-
-def _checked(views: Sequence[View]) -> tuple[View, ...]:
-    if unknown := [view for view in views if not isinstance(view, View)]:
-        raise TypeError(
-            f"views must be Views, as View('upside down', lambda x: x.flip(-2)), not {unknown[0]!r}."
-        )
-    return tuple(views)
-
 # %% ../nbs/04_tta.ipynb #14a0f9e7
 def tta(
     model: nn.Module | Learner,  # gives (N, C) for photos (N, C, H, W)
     data: Tensor | Iterable | None = None,  # photos, float; a loader; None: the Learner's `dls.valid`
-    views: Sequence[View] | None = None,  # beside the plain photos; None: n random views as in training
-    n: int = 4,  # random views, where `views` is None; 0: the plain prediction
+    views: Any = None,  # Views, or lists of them, beside the plain photo; None: n random views
+    n: int = 4,  # random views as in training, where `views` is None; 0: the plain prediction
     merge: str = "mean",  # as in `merge_views`
     beta: float | None = None,  # as in `merge_views`
     activation: Callable[[Tensor], Tensor] | None = None,  # outputs -> probabilities; None: the loss's
@@ -159,12 +152,12 @@ def tta(
     raises.
     Source: Krizhevsky et al. 2012, ImageNet Classification with Deep CNNs, section 4.1.
     """
-    network, activation, found, first = network_of(model), activation or activation_of(model), [], 0
-    views = random_views(n, seed, training_style(model)) if views is None else _checked(views)
-    with evaluating(network), contextlib.closing(batches_in_order(model, data, batch_size)) as batches:
+    views = random_views(n, seed, training_style(model)) if views is None else views
+    network, found, first = TTAModel(model, views, merge, beta, activation), [], 0
+    batches = contextlib.closing(batches_in_order(model, data, batch_size))
+    with evaluating(network.model), batches as batches:
         for x, y in batches:
-            seen = _with_views(x, views, first)
-            probs = torch.stack([probabilities(network, photos, activation) for photos in seen])
+            probs = network.each(x, first)
             kept = probs if keep_views else probs[:1]
             found.append((merge_views(probs, merge, beta).cpu(), y, kept.cpu()))
             first += len(x)
@@ -175,86 +168,11 @@ def tta(
     result = TTA(torch.cat(merged), targets, plain=each[0])
     return result._replace(views=each, spread=view_spread(each)) if keep_views else result
 
-# %% ../nbs/04_tta.ipynb #65dc9f50
-def corner_crops(
-    share: float = 7 / 8,  # of the height and of the width that each crop keeps, above 0 and up to 1
-) -> tuple[View, ...]:  # five views of the photo's own size: the centre and the four corners
-    """Cut the centre and the four corners out of each photo, and enlarge them to the photo's size.
-
-    The crops are torchvision's `five_crop`. Raises `TypeError` or `ValueError` for a share out of range.
-    Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks,
-    section 4.1.
-    """
-    checks.number(share, "share", above=0, at_most=1, hint="up to 1, for example 7/8")
-    places = {"centre": (0.5, 0.5), "top left": (0, 0), "top right": (0, 1),
-              "bottom left": (1, 0), "bottom right": (1, 1)}
-    return tuple(View(name, partial(corner_crop, share=share, down=down, right=right))
-                 for name, (down, right) in places.items())
-
-
-five_crop = corner_crops()
-
-# %% ../nbs/04_tta.ipynb #6415479c
-def scales(
-    *sizes: int,  # shorter sides, in pixels
-) -> tuple[View, ...]:  # one view for each size, of that size
-    """Resize each photo (antialiased), for networks that take any size.
-
-    Raises `TypeError` or `ValueError` for sizes that are none.
-    Source: Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image
-    Recognition, section 3.2.
-    """
-    sizes = [checks.whole_number(size, "a scale", unit="pixels") for size in sizes]
-    return tuple(View(f"{size} px", partial(resize_batch, size=size)) for size in sizes)
-
-# %% ../nbs/04_tta.ipynb #eab477d2
-def random_views(
-    n: int,  # how many
-    seed: int = 0,  # another seed, other views
-    augment: Augment = Augment(),  # how strongly to vary
-) -> tuple[View, ...]:  # n views of the photo's own size, another one for each photo
-    """Cut a random part out of each photo, enlarge it to the photo's size, and mirror every second one.
-
-    A photo's view depends only on the seed, the view's number and the photo's place in the data: it
-    is the same in every call and for batches of any size, and the first of many views are the views
-    of few.
-    Raises `TypeError` or `ValueError` for n, seed and `augment` out of range.
-    Source: crops as for training in Szegedy et al. 2015, Going Deeper with Convolutions, section 6.
-    """
-    n, seed = checks.whole_number(n, "n", 0, unit="views"), checks.whole_number(seed, "seed", 0)
-    check_augment(augment)
-    crop = partial(crop_photos, seed=seed, augment=augment)
-    return tuple(View(f"random {i + 1}", partial(crop, number=i), per_photo=True) for i in range(n))
-
-# %% ../nbs/04_tta.ipynb #df1582b0
-def product(
-    *sets: Sequence[View],  # sets of views
-) -> tuple[View, ...]:  # with a views and b views: (a + 1)(b + 1) - 1
-    """Combine sets of views: one of the first set or none, then one of the next or none, and so on.
-
-    The photo as it is isn't among them: `tta` predicts that anyway.
-    """
-    choices = itertools.product(*((None, *views) for views in sets))
-    chosen = [tuple(view for view in choice if view) for choice in choices]
-    return tuple(_in_turn(views) for views in chosen if views)
-
-
-def _in_turn(views: tuple[View, ...]) -> View:
-    if len(views) == 1:
-        return views[0]
-    return View(", ".join(view.name for view in views), partial(_apply_all, views=views), per_photo=True)
-
-
-def _apply_all(x: Tensor, first: int, views: Sequence[View]) -> Tensor:
-    for view in views:
-        x = view(x, first)
-    return x
-
 # %% ../nbs/04_tta.ipynb #72fdf202
 def show_views(
     model: nn.Module | Learner,  # as in `tta`
     image: Tensor,  # one photo, (C, H, W), float 0 to 1, not normalized
-    views: Sequence[View],  # beside the plain photo
+    views: Any,  # Views, or lists of them, beside the plain photo
     classes: Sequence[str],  # names of the classes
     normalize: Callable[[Tensor], Tensor] | None = None,  # for the network's photos; None: the Learner's
     highlight: int | str | None = None,  # the true class, to be marked: its number or name
@@ -268,7 +186,8 @@ def show_views(
     """
     from lessonkit.foundation.plots import answers_below
 
-    seen, prepare = list(_with_views(image[None], views, 0)), normalize or normalizer_of(model)
+    views, prepare = all_views(views), normalize or normalizer_of(model)
+    seen = list(with_views(image[None], views))
     probs = torch.stack([tta(model, prepare(x), n=0).probs for x in seen])
     answers = [*probs[:, 0], merge_views(probs, merge)[0]]
     names = ["as it is", *(view.name for view in views), "merged"]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from lessonkit.tta import five_crop, flip, product, random_views, scales
+from lessonkit.tta import five_crop, flip, product, quarter_turns, random_views, scales, vertical_flip
 
 
 def seeded(seed=0):
@@ -36,7 +36,10 @@ def by_hand(model, x):
     return probs
 
 
-ALL_VIEWS = [*flip, *five_crop, *scales(5, 12), *random_views(3), *product(five_crop, flip), *product(flip, random_views(2))]
+ALL_VIEWS = [
+    *flip, *vertical_flip, *quarter_turns, *five_crop, *scales(5, 12, (4, 7)), *random_views(3), *product(five_crop, flip),
+    *product(flip, random_views(2)),
+]  # fmt: skip
 
 
 def labelled(n=23):

@@ -25,22 +25,19 @@ __all__ = ['TRIES', 'BLOCK', 'resize_batch', 'flip_batch', 'Crops', 'Augment', '
 # %% ../../nbs/foundation/batch_transforms.ipynb #1600a35a
 def resize_batch(
     x: Tensor,  # images, (N, C, H, W), uint8 or float
-    size: int,  # the shorter side that comes out, in pixels
-) -> Tensor:  # (N, C, size, size) for square images, else the same proportions; same dtype and device
+    size: int | tuple[int, int],  # the shorter side that comes out, in pixels, or (height, width)
+) -> Tensor:  # (N, C, h, w); same dtype and device; same proportions where size is one number
     """Resize a batch, antialiased (bilinear), as `F.interpolate(antialias=True)` does.
 
     The input is not changed. Raises `ValueError` when x is not a batch of images or size is below 1,
     `TypeError` for other types.
     """
     checks.images(x, ndim=4, whole=True, empty=False)
-    size = checks.whole_number(size, "size", unit="pixels")
-    height, width = x.shape[-2:]
-    scale = size / min(height, width)
-    sides = [
-        size if side == min(height, width) else max(size, round(side * scale))
-        for side in (height, width)
-    ]
-    return _interpolate(x, sides)
+    size, sides = checks.size_or_sides(size), x.shape[-2:]
+    if isinstance(size, tuple):
+        return _interpolate(x, list(size))
+    scale = size / min(sides)
+    return _interpolate(x, [size if side == min(sides) else max(size, round(side * scale)) for side in sides])
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #6f03675a
 def _interpolate(x: Tensor, size: list[int]) -> Tensor:
@@ -164,25 +161,26 @@ def _fit(proportions: Tensor, area: Tensor, ratio: Tensor, place: Tensor, augmen
 def random_resized_crop(
     x: Tensor,  # whole photos, each squeezed into the same shape, (N, C, H, W), uint8 or float
     crops: Crops,  # which part of each, from `random_crops`; rounded to whole pixels of x
-    size: int,  # side of the squares that come out, in pixels
-) -> Tensor:  # (N, C, size, size), same dtype and device; float where x is float
-    """Cut one part out of each photo, resize it to a square, and mirror it where `crops` says so.
+    size: int | tuple[int, int],  # what comes out, in pixels: the side of a square, or (height, width)
+) -> Tensor:  # (N, C, h, w), same dtype and device; float where x is float
+    """Cut one part out of each photo, resize it, and mirror it where `crops` says so.
 
     Resizing is antialiased. Raises `ValueError` unless there is one crop for each photo.
     """
     checks.images(x, ndim=4, whole=True, empty=False)
-    size = checks.whole_number(size, "size", unit="pixels")
+    size = checks.size_or_sides(size)
+    sides = size if isinstance(size, tuple) else (size, size)
     if len(crops.top) != len(x):
         raise ValueError(f"There are {len(crops.top)} crops for {len(x)} photos: draw one for each.")
     rows = _whole_pixels(crops.top, crops.height, x.shape[-2])
     columns = _whole_pixels(crops.left, crops.width, x.shape[-1])
     if x.dtype == torch.uint8 and x.device.type == "cpu":
         return torch.cat(
-            [_cut(*one, size) for one in zip(x.split(1), rows, columns, crops.flipped.tolist())]
+            [_cut(*one, sides) for one in zip(x.split(1), rows, columns, crops.flipped.tolist())]
         )
     rows, columns = (
-        resize_weights(*torch.tensor(spans, device="cpu").T, side, size).to(x.device)
-        for spans, side in zip((rows, columns), x.shape[-2:])
+        resize_weights(*torch.tensor(spans, device="cpu").T, old, new).to(x.device)
+        for spans, old, new in zip((rows, columns), x.shape[-2:], sides)
     )
     pixels = x if x.dtype.is_floating_point else x.float()
     out = rows.to(pixels.dtype)[:, None] @ pixels @ columns.to(pixels.dtype)[:, None].transpose(-1, -2)
@@ -199,10 +197,10 @@ def _whole_pixels(starts: Tensor, lengths: Tensor, side: int) -> list[tuple[int,
 
 
 def _cut(
-    photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped: bool, size: int
+    photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped: bool, sides: Sequence[int]
 ) -> Tensor:
     (top, height), (left, width) = rows, columns
-    part = _interpolate(photo[:, :, top : top + height, left : left + width], [size, size])
+    part = _interpolate(photo[:, :, top : top + height, left : left + width], list(sides))
     return part.flip(-1) if flipped else part
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from . import checks
 
 # %% auto #0
-__all__ = ['check_predictions', 'CalibrationBins', 'calibration_bins', 'expected_calibration_error', 'score',
+__all__ = ['NORMS', 'check_predictions', 'CalibrationBins', 'calibration_bins', 'expected_calibration_error', 'score',
            'reliability_diagram']
 
 # %% ../../nbs/foundation/calibration.ipynb #3898d190
@@ -74,39 +74,60 @@ class CalibrationBins:
     confidence: np.ndarray  # (n_bins,), mean of the largest probability
     accuracy: np.ndarray  # (n_bins,), share of right answers
 
+    @classmethod
+    def of(cls, confidence: np.ndarray, right: np.ndarray, n_bins: int) -> CalibrationBins:
+        """Sort answers, (N,), by confidence; each bin excludes its lower edge and includes its upper one."""
+        edges = np.linspace(0, 1, n_bins + 1)
+        index = np.searchsorted(edges[1:-1], confidence, side="left")
+        count = np.bincount(index, minlength=n_bins)
+        with np.errstate(invalid="ignore"):
+            means = [np.bincount(index, weights=w, minlength=n_bins) / count for w in (confidence, right)]
+        return cls(edges, count, *means)
+
+    @property
+    def gaps(self) -> np.ndarray:
+        """Distance between confidence and accuracy in each bin, (n_bins,); 0 where it is empty."""
+        return np.nan_to_num(np.abs(self.confidence - self.accuracy))
+
 
 def calibration_bins(
     probs: Any,  # probabilities, (N, C)
     targets: Any,  # class numbers, (N,)
     n_bins: int = 15,  # bins of equal width between 0 and 1
 ) -> CalibrationBins:
-    """Sort predictions into bins by confidence; each bin excludes its lower edge and includes its upper one."""
+    """Sort predictions into bins by confidence, the largest probability."""
     n_bins = checks.whole_number(n_bins, "n_bins")
     probs, targets = check_predictions(probs, targets)
-    confidence = probs.max(axis=1)
-    right = probs.argmax(axis=1) == targets
-    edges = np.linspace(0, 1, n_bins + 1)
-    index = np.searchsorted(edges[1:-1], confidence, side="left")
-    count = np.bincount(index, minlength=n_bins)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(index, weights=w, minlength=n_bins) / count for w in (confidence, right)]
-    return CalibrationBins(edges, count, *means)
+    return CalibrationBins.of(probs.max(axis=1), probs.argmax(axis=1) == targets, n_bins)
+
+
+NORMS = ("l1", "max")
 
 
 def expected_calibration_error(
     probs: Any,  # probabilities, (N, C)
     targets: Any,  # class numbers, (N,)
     n_bins: int = 15,  # bins of equal width between 0 and 1
+    norm: str = "l1",  # of the bins' gaps: "l1" is their mean, weighted by the photos in each; "max" the largest
+    classwise: bool = False,  # judge the probability of every class, not of the largest one alone
 ) -> float:  # 0 (confidence and accuracy agree) to 1
-    """Mean gap between confidence and accuracy over bins of confidence, weighted by the photos in each bin.
+    """Gap between confidence and accuracy over bins of confidence.
 
-    It is biased upwards when there are few photos: compare sets of equal size. Source: Naeini et al. 2015,
-    Obtaining Well Calibrated Probabilities Using Bayesian Binning; Guo et al. 2017, On Calibration of Modern
-    Neural Networks.
+    It is biased upwards when there are few photos: compare sets of equal size. `norm="max"` is the maximum
+    calibration error. With `classwise`, each class's probabilities are compared with how often the class is
+    the true one, and the classes' errors are averaged. Source: Naeini et al. 2015, Obtaining Well Calibrated
+    Probabilities Using Bayesian Binning; Guo et al. 2017, On Calibration of Modern Neural Networks; classwise:
+    Kull et al. 2019, Beyond Temperature Scaling.
     """
-    bins = calibration_bins(probs, targets, n_bins)
-    gaps = np.abs(bins.confidence - bins.accuracy)
-    return float(np.nansum(gaps * bins.count) / bins.count.sum())
+    checks.choice(norm, "norm", NORMS)
+    if classwise:
+        n_bins = checks.whole_number(n_bins, "n_bins")
+        probs, targets = check_predictions(probs, targets)
+        every = [CalibrationBins.of(of_class, targets == c, n_bins) for c, of_class in enumerate(probs.T)]
+    else:
+        every = [calibration_bins(probs, targets, n_bins)]
+    errors = [b.gaps.max() if norm == "max" else np.average(b.gaps, weights=b.count) for b in every]
+    return float(np.mean(errors))
 
 # %% ../../nbs/foundation/calibration.ipynb #8e81973e
 def score(

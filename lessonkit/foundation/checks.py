@@ -17,9 +17,9 @@ from torch import Tensor
 
 # %% auto #0
 __all__ = ['MANY', 'one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'as_numpy', 'may_look',
-           'is_functional', 'tensor', 'images', 'channels_seem_last', 'floating', 'sides', 'class_numbers', 'shares',
-           'rows', 'class_rows', 'class_weights', 'several_classes', 'soft_labels', 'labels_like', 'features',
-           'class_of_each', 'picks']
+           'is_functional', 'tensor', 'images', 'channels_seem_last', 'size_or_sides', 'floating', 'sides',
+           'class_numbers', 'shares', 'rows', 'class_rows', 'class_weights', 'several_classes', 'soft_labels',
+           'labels_like', 'features', 'class_of_each', 'picks']
 
 # %% ../../nbs/foundation/checks.ipynb #c789b4d7
 def one_line(
@@ -200,6 +200,19 @@ def channels_seem_last(
     if channels is None:
         return last in (1, 3, 4) and first > 4 and height > 4
     return last == channels and first not in (1, 3) and height > 1
+
+# %% ../../nbs/foundation/checks.ipynb #57930708
+def size_or_sides(
+    size: Any,  # what was given
+    name: str = "size",  # of the argument
+) -> int | tuple[int, int]:  # pixels of one side, or (height, width)
+    """Return a size in pixels. Raises `TypeError` for what isn't whole numbers, `ValueError` for sides below 1 or not two."""
+    if not isinstance(size, tuple | list):
+        return whole_number(size, name, unit="pixels")
+    if len(size) != 2:
+        raise ValueError(f"{name}={size!r:.60} must be one whole number of pixels, or two: (height, width).")
+    height, width = (whole_number(side, name, unit="pixels") for side in size)
+    return height, width
 
 # %% ../../nbs/foundation/checks.ipynb #4e1b7c02
 def floating(

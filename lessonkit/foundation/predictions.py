@@ -31,8 +31,8 @@ from . import checks
 from .batch_transforms import Augment
 
 # %% auto #0
-__all__ = ['RANDOM', 'SHARES', 'network_of', 'activation_of', 'probabilities', 'checked_views', 'batches_in_order', 'in_order',
-           'training_style', 'normalizer_of']
+__all__ = ['RANDOM', 'SHARES', 'network_of', 'activation_of', 'probabilities', 'checked_views', 'above_zero', 'batches_in_order',
+           'in_order', 'training_style', 'normalizer_of']
 
 # %% ../../nbs/foundation/predictions.ipynb #10423d1d
 def network_of(
@@ -102,6 +102,23 @@ def checked_views(
             f"probs must have the shape (V, N, C), of one view or more, not {tuple(probs.shape)}."
         )
     return probs.float() if probs.dtype.itemsize < 4 else probs
+
+
+def above_zero(
+    probs: Tensor,  # of each view, (V, N, C)
+    merge: str,  # the rule that needs them, for the message
+) -> Tensor:  # no number smaller than the smallest normal one of its type
+    """Return predictions that can be divided by their sum, whatever a rule makes of them.
+
+    Raises `ValueError` for rows that don't sum to 1.
+    """
+    sums = probs.sum(-1)
+    if checks.may_look(probs) and (((sums - 1).abs() > 1e-2).any() or (probs < 0).any()):
+        raise ValueError(
+            f"merge={merge!r} needs probabilities that sum to 1 for each photo: softmax of logits;"
+            " for several labels a photo or measured values use merge='mean'."
+        )
+    return probs.clamp(min=torch.finfo(probs.dtype).tiny)
 
 # %% ../../nbs/foundation/predictions.ipynb #c34894fd
 def batches_in_order(

@@ -41,6 +41,36 @@ def test_batches_keep_their_proportion_and_equal_interpolate(height, width, size
         assert torch.equal(small, F.interpolate(x, small.shape[-2:], mode="bilinear", antialias=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("sides", [(5, 9), (9, 5), (30, 4), (1, 7), (7, 1)])
+def test_height_and_width_may_be_given(dtype, sides):
+    x = (torch.rand(3, 3, 12, 20, generator=torch.Generator().manual_seed(0)) * 255).to(dtype)
+    exact = F.interpolate(x.double(), sides, mode="bilinear", antialias=True)
+    if sides[1] == 1:  # PyTorch is right for a single row, and wrong for a single column
+        exact = F.interpolate(x.double().mT.contiguous(), sides[::-1], mode="bilinear", antialias=True).mT
+    atol = 1.01 if dtype == torch.uint8 else 1e-3
+    for given_sides in (sides, list(sides)):
+        small = resize_batch(x, given_sides)
+        assert small.shape == (3, 3, *sides) and small.dtype == dtype
+        torch.testing.assert_close(small.double(), exact, rtol=0, atol=atol)
+    crops = random_crops(torch.full((3,), 20 / 12), Augment(), torch.Generator().manual_seed(1))
+    out = random_resized_crop(x, crops, sides)
+    assert out.shape == (3, 3, *sides) and out.dtype == dtype
+    for photo, top, left, height, width, flipped, cut in zip(x, *(part.tolist() for part in crops), out):
+        height, width = max(round(height * 12), 1), max(round(width * 20), 1)
+        top, left = min(round(top * 12), 12 - height), min(round(left * 20), 20 - width)
+        part = resize_batch(photo[None, :, top : top + height, left : left + width], sides)[0]
+        torch.testing.assert_close(cut.double(), (part.flip(-1) if flipped else part).double(), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("size, error", [((8, 0), ValueError), ((8,), ValueError), ((8, 8, 8), ValueError), ((8, 2.5), TypeError), ("8", TypeError)])
+def test_what_is_no_size_is_refused(size, error):
+    x, crops = torch.rand(1, 3, 8, 8), random_crops(torch.ones(1), Augment(), torch.Generator().manual_seed(0))
+    for resize in (lambda: resize_batch(x, size), lambda: random_resized_crop(x, crops, size)):
+        with pytest.raises(error, match="whole number of pixels"):
+            resize()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_batches_are_resized(dtype):
     x = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))

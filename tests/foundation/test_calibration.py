@@ -63,6 +63,49 @@ def test_corners(of):
     assert score(of(np.array([[0.3, 0.7]])), of(np.array([1])))["brier"] == pytest.approx(0.18, abs=1e-6)
 
 
+def test_the_largest_gap_and_every_class_by_hand():
+    sure = np.array([0.55, 0.65, 0.75, 0.95, 0.95])
+    probs, y = np.stack([sure, 1 - sure], 1), np.array([0, 1, 1, 0, 1])
+    # five bins: (0.4, 0.6] gap 0.45, (0.6, 0.8] gap 0.7, (0.8, 1] gap 0.45
+    assert expected_calibration_error(probs, y, 5) == pytest.approx((0.45 + 2 * 0.7 + 2 * 0.45) / 5)
+    assert expected_calibration_error(probs, y, 5, norm="max") == pytest.approx(0.7)
+    # class 1 has 1 - p and 1 - share of class 0: the same gaps, in mirrored bins, as long as no value lies on an edge
+    assert expected_calibration_error(probs, y, 5, classwise=True) == pytest.approx((0.45 + 2 * 0.7 + 2 * 0.45) / 5)
+    assert expected_calibration_error(probs, y, 5, norm="max", classwise=True) == pytest.approx(0.7)
+    three = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]])  # one bin: |.6 - .5|, |.25 - .5|, |.15 - 0|
+    assert expected_calibration_error(three, [0, 1], 1, classwise=True) == pytest.approx((0.1 + 0.25 + 0.15) / 3)
+    assert expected_calibration_error(three, [0, 1], 1, norm="max", classwise=True) == pytest.approx((0.1 + 0.25 + 0.15) / 3)
+
+
+def by_definition(confidence, right, n_bins, norm):
+    """Over bins (low, high]: the mean of |confidence - accuracy| weighted by the share of photos, or the largest."""
+    gaps, weights = [], []
+    for b in range(n_bins):
+        inside = (confidence > b / n_bins) & (confidence <= (b + 1) / n_bins) if b else confidence <= 1 / n_bins
+        if inside.any():
+            gaps.append(abs(confidence[inside].mean() - right[inside].mean()))
+            weights.append(inside.mean())
+    return max(gaps) if norm == "max" else float(np.dot(gaps, weights))
+
+
+@given(n=st.integers(1, 80), classes=st.integers(2, 6), seed=st.integers(0, 99), n_bins=st.integers(1, 20))
+@settings(deadline=None, max_examples=60)
+def test_every_form_is_its_definition(n, classes, seed, n_bins):
+    probs, y = predictions(n, classes, seed)
+    for norm in ("l1", "max"):
+        expected = by_definition(probs.max(1), probs.argmax(1) == y, n_bins, norm)
+        assert expected_calibration_error(probs, y, n_bins, norm) == pytest.approx(expected)
+        by_class = [by_definition(probs[:, c], y == c, n_bins, norm) for c in range(classes)]
+        assert expected_calibration_error(probs, y, n_bins, norm, classwise=True) == pytest.approx(np.mean(by_class))
+
+
+def test_other_norms_are_refused():
+    with pytest.raises(ValueError, match="'l1', 'max'"):
+        expected_calibration_error([[0.3, 0.7]], [1], norm="l2")
+    with pytest.raises(ValueError, match="n_bins"):
+        expected_calibration_error([[0.3, 0.7]], [1], 0, classwise=True)
+
+
 def test_a_network_that_is_as_sure_as_it_is_right_has_no_error():
     rng = np.random.default_rng(0)
     sure = rng.uniform(0.5, 1, 200_000)

@@ -362,6 +362,25 @@ def test_statistics_move_with_the_model_and_keep_their_digits():
     assert net.to("meta")[0].std.device.type == "meta"
 
 
+def devices():
+    found = [torch.device("cpu")] + [torch.device("cuda")] * torch.cuda.is_available()
+    return found + [torch.device("mps")] * torch.backends.mps.is_available()
+
+
+@pytest.mark.parametrize("device", devices(), ids=str)
+@pytest.mark.parametrize("mean, std", [(MEAN, STD), (0.5, 0.25), (0.5, STD)], ids=["a number a channel", "plain numbers", "mixed"])
+def test_one_photo_or_a_batch_through_a_model_on_any_device(mean, std, device):
+    x, layer = pictures(), Normalize(mean, std)
+    expected = (x - torch.tensor(mean).reshape(-1, 1, 1)) / torch.tensor(std).reshape(-1, 1, 1)
+    model = nn.Sequential(layer, nn.Identity()).to(device)
+    assert layer.mean.device.type == layer.std.device.type == device.type
+    torch.testing.assert_close(model(x.to(device)).cpu(), expected)
+    torch.testing.assert_close(model(x[0].to(device)).cpu(), expected[0])
+    again = nn.Sequential(Normalize(mean, np.multiply(std, 2)), nn.Identity())
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again(x), expected)
+
+
 def test_torch_export_and_compile():
     x, tfm = pictures(), Normalize(MEAN, STD)
     expected = normalize(x, MEAN, STD)

@@ -30,15 +30,18 @@ from lessonkit.normalization import Normalize
 from lessonkit.tta import (
     MERGES,
     TTA,
+    TTAModel,
     View,
     five_crop,
     flip,
     merge_views,
     product,
+    quarter_turns,
     random_views,
     scales,
     show_views,
     tta,
+    vertical_flip,
     view_spread,
 )
 
@@ -87,6 +90,15 @@ def test_the_size_of_batches_does_not_count(batch_size):
     torch.testing.assert_close(tta(network(), photos(7), batch_size=batch_size), tta(network(), photos(7)))
 
 
+@pytest.mark.parametrize("views, same", [
+    ([flip, five_crop], (*flip, *five_crop)), ([[flip], [[five_crop[0]], quarter_turns]], (*flip, five_crop[0], *quarter_turns)),
+    (flip[0], flip), ([(), [[]]], ()), ((*flip, vertical_flip), (*flip, *vertical_flip)),
+], ids=["sets", "deep", "one view", "none", "mixed"])  # fmt: skip
+def test_views_may_be_lists_of_lists(views, same):
+    for one, other in zip(tta(network(), photos(), views, keep_views=True)[:1], tta(network(), photos(), same, keep_views=True)):
+        assert torch.equal(one, other)
+
+
 def test_photos_of_any_shape():
     model = small_resnet(3, width=4)
     for shape in ((13, 9), (8, 8), (1, 1), (32, 17)):
@@ -97,7 +109,7 @@ def test_photos_of_any_shape():
 def test_what_is_no_model_and_what_are_no_views():
     with pytest.raises(TypeError, match="torch.nn.Module or a fastai Learner"):
         tta(lambda x: x, photos())
-    for views in ([flip], ["flip"], [lambda x: x]):
+    for views in ("flip", ["flip"], [lambda x: x], [flip, [None]], {"flip": flip}, photos()):
         with pytest.raises(TypeError, match="must be Views"):
             tta(network(), photos(), views)
     for size, error in ((0, ValueError), (-1, ValueError), (2.5, TypeError), (True, TypeError)):
@@ -161,6 +173,66 @@ def test_activation_is_softmax_unless_said_otherwise():
     torch.testing.assert_close(tta(model, x, n=0).probs, out.softmax(1))
     torch.testing.assert_close(tta(model, x, n=0, activation=torch.sigmoid).probs, out.sigmoid())
     torch.testing.assert_close(tta(model, x, n=0, activation=lambda out: out).probs, out)
+
+
+# --- a network around another
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("beta", [None, 0.25])
+def test_the_wrapper_predicts_what_tta_predicts(merge, beta):
+    model, views = network(), [flip, five_crop]
+    wrapped = TTAModel(model, views, merge, beta).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(wrapped(photos(11)), tta(model.train(), photos(11), views, merge=merge, beta=beta).probs)
+
+
+def test_the_wrapper_is_a_module_like_any_other(tmp_path):
+    model, x = network(), photos()
+    wrapped = TTAModel(model, flip)
+    assert [*wrapped.parameters()] == [*model.parameters()] and {name.split(".")[0] for name in wrapped.state_dict()} == {"model"}
+    assert all(modes(wrapped)) and not any(modes(wrapped.eval())) and not any(modes(model))
+    expected = wrapped(x)
+    torch.save(wrapped, tmp_path / "model.pt")
+    assert torch.equal(torch.load(tmp_path / "model.pt", weights_only=False)(x), expected)
+    other = TTAModel(network(seed=1), flip).eval()
+    other.load_state_dict(wrapped.state_dict())
+    assert torch.equal(other(x), expected)
+    half = wrapped.to(torch.bfloat16)
+    assert half(x).dtype == torch.float32  # merged in float32, as everywhere
+    torch.testing.assert_close(half(x), expected, atol=0.02, rtol=0)
+
+
+def test_gradients_flow_through_the_wrapper():
+    model, x = network(), photos().requires_grad_()
+    TTAModel(model, flip, "gmean").eval()(x)[:, 0].sum().backward()
+    assert x.grad.abs().sum() > 0 and model[-1].weight.grad.abs().sum() > 0
+
+
+def test_the_wrapper_of_a_learner_knows_what_its_outputs_mean(photo_set):
+    learn = learner(photo_set, BCEWithLogitsLossFlat())
+    x = torch.cat([x for x, _ in learn.dls.valid]).as_subclass(torch.Tensor)
+    with torch.no_grad():
+        torch.testing.assert_close(TTAModel(learn, flip).eval()(x), tta(learn, views=flip).probs)
+        assert torch.equal(TTAModel(learn.model, (), activation=lambda out: out).eval()(x), learn.model(x))
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_the_wrapper_is_exported_and_compiled_whole(merge):
+    model, x = TTAModel(small_resnet(3, width=4), [flip, quarter_turns], merge).eval(), photos()
+    expected = model(x)
+    torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
+    torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(x), expected)
+
+
+def test_the_wrapper_refuses_what_tta_refuses():
+    with pytest.raises(TypeError, match="torch.nn.Module or a fastai Learner"):
+        TTAModel(lambda x: x, flip)
+    with pytest.raises(TypeError, match="must be Views"):
+        TTAModel(network(), ["flip"])
+    with pytest.raises(ValueError, match="'tsharpen'"):
+        TTAModel(network(), flip, "average").eval()(photos())
+    with pytest.raises(ValueError, match=r"x\[None\]"):
+        TTAModel(network(), flip).eval()(photos()[0])
 
 
 # --- the state of the model

@@ -22,9 +22,11 @@ from lessonkit.tta import (
     flip,
     merge_views,
     product,
+    quarter_turns,
     random_views,
     scales,
     tta,
+    vertical_flip,
     view_spread,
 )
 
@@ -38,7 +40,7 @@ def test_views_of_any_batch_are_batches_and_the_photos_stay(view, shape):
     kept = x.clone()
     seen = view(x)
     assert seen.shape[:2] == x.shape[:2] and seen.dtype == x.dtype and torch.equal(x, kept)
-    assert "px" in view.name or seen.shape == x.shape
+    assert "px" in view.name or seen.shape == x.shape or ("turned" in view.name and seen.shape == x.mT.shape)
     assert 0 <= seen.min() and seen.max() <= 1 + 1e-5
     assert seen.data_ptr() != x.data_ptr()
 
@@ -53,6 +55,14 @@ def test_a_photo_of_one_colour_looks_the_same_in_every_view(view):
 def test_flip_mirrors_left_and_right():
     assert [view.name for view in flip] == ["mirrored"]
     assert torch.equal(flip[0](torch.tensor([[[[1.0, 2, 3], [4, 5, 6]]]])), torch.tensor([[[[3.0, 2, 1], [6, 5, 4]]]]))
+
+
+def test_upside_down_and_quarter_turns_move_pixels_only():
+    x = torch.tensor([[[[1.0, 2, 3], [4, 5, 6]]]])
+    assert [view.name for view in (*vertical_flip, *quarter_turns)] == ["upside down", "turned 90°", "turned 180°", "turned 270°"]
+    upside_down, *turned = (view(x)[0, 0].tolist() for view in (*vertical_flip, *quarter_turns))
+    assert upside_down == [[4, 5, 6], [1, 2, 3]]
+    assert turned == [[[3, 6], [2, 5], [1, 4]], [[6, 5, 4], [3, 2, 1]], [[4, 1], [5, 2], [6, 3]]]  # against the clock
 
 
 @pytest.mark.parametrize("height, width", [(16, 16), (17, 17), (9, 16), (31, 8)])
@@ -78,10 +88,14 @@ def test_scales_are_antialiased_resizing(size):
     view, = scales(size)
     torch.testing.assert_close(view(photos()), F.interpolate(photos(), [size, size], mode="bilinear", antialias=True))
     assert view.name == f"{size} px" and min(view(photos(2, 8, 16)).shape[-2:]) == size
+    view, = scales((size, 7))
+    torch.testing.assert_close(view(photos()), F.interpolate(photos(), [size, 7], mode="bilinear", antialias=True))
+    assert view.name == f"{size} × 7 px"
 
 
 def test_scales_refuse_what_is_no_size():
-    for size, error in ((0, ValueError), (-3, ValueError), (2.5, TypeError), (True, TypeError), ("32", TypeError)):
+    for size, error in ((0, ValueError), (-3, ValueError), (2.5, TypeError), (True, TypeError), ("32", TypeError),
+                        ((8, 0), ValueError), ((8, 2.5), TypeError), ((8, 8, 8), ValueError), ((8,), ValueError)):  # fmt: skip
         with pytest.raises(error, match="whole number of pixels"):
             scales(32, size)
     assert scales() == ()
@@ -161,6 +175,8 @@ def test_product_is_every_combination_but_none():
     x = photos(3, 8, 8)
     top_left = next(view for view in five_crop if view.name == "top left")
     assert torch.equal(names["top left, mirrored"](x), flip[0](top_left(x)))
+    lists = product([flip, five_crop], quarter_turns), product((*flip, *five_crop), quarter_turns)
+    assert [view.name for view in lists[0]] == [view.name for view in lists[1]]
     assert product() == () and product(flip) == flip and len(product(flip, scales(5), five_crop)) == 2 * 2 * 6 - 1
 
 
@@ -199,6 +215,9 @@ def test_worked_numbers():
     torch.testing.assert_close(merge_views(probs), torch.tensor([[0.7, 0.3]]))
     torch.testing.assert_close(merge_views(probs, "gmean"), torch.tensor([[0.75, 0.25]]))  # sqrt(.45) : sqrt(.05) = 3 : 1
     torch.testing.assert_close(merge_views(probs, "max"), torch.tensor([[9 / 14, 5 / 14]]))
+    torch.testing.assert_close(merge_views(probs, "min"), torch.tensor([[5 / 6, 1 / 6]]))
+    roots = torch.tensor([[0.64, 0.36], [0.16, 0.84]])[:, None]  # .8 + .4 : .6 + .9165
+    torch.testing.assert_close(merge_views(roots, "tsharpen"), torch.tensor([[0.44174, 0.55826]]), atol=1e-5, rtol=0)
     torch.testing.assert_close(merge_views(probs, beta=0.25), torch.tensor([[0.6, 0.4]]))  # a quarter of .9, the rest of .5
 
 
@@ -220,6 +239,7 @@ def test_rows_sum_to_1(merge, dtype, beta):
 @settings(deadline=None)
 def test_gmean_is_scipy_s_geometric_mean(seed, views):
     probs = probabilities(views, seed=seed).double()
+    probs /= probs.sum(-1, keepdim=True)  # a single view stays as it is
     exact = gmean(probs.numpy(), axis=0)
     np.testing.assert_allclose(merge_views(probs, "gmean"), exact / exact.sum(-1, keepdims=True), rtol=1e-9)
 
@@ -232,7 +252,8 @@ def test_gmean_averages_logits():
 @pytest.mark.parametrize("merge", MERGES)
 def test_views_that_agree_change_nothing_and_their_order_does_not_count(merge):
     probs = probabilities()
-    torch.testing.assert_close(merge_views(probs[:1].expand(4, -1, -1), merge), probs[0])
+    alike = probs[0].sqrt() / probs[0].sqrt().sum(-1, keepdim=True) if merge == "tsharpen" else probs[0]
+    torch.testing.assert_close(merge_views(probs[:1].expand(4, -1, -1), merge), alike)  # tsharpen flattens, by its definition
     torch.testing.assert_close(merge_views(probs, merge), merge_views(probs.flip(0), merge))
     torch.testing.assert_close(merge_views(probs, merge, beta=0), merge_views(probs[1:], merge))
     torch.testing.assert_close(merge_views(probs, merge, beta=1), probs[0])
@@ -249,13 +270,13 @@ def test_beta_is_fastai_s_arithmetic(beta):
 def test_several_labels_and_measured_values_can_be_averaged_only():
     probs = torch.rand(3, 4, 5, generator=seeded())
     assert torch.equal(merge_views(probs), probs.mean(0))
-    for merge in ("gmean", "max"):
+    for merge in set(MERGES) - {"mean"}:
         with pytest.raises(ValueError, match="sum to 1.*merge='mean'"):
             merge_views(probs, merge)
 
 
 def test_merging_says_what_is_wrong():
-    with pytest.raises(ValueError, match="'mean', 'gmean', 'max'"):
+    with pytest.raises(ValueError, match="'mean', 'gmean', 'max', 'min', 'tsharpen'"):
         merge_views(probabilities(), "average")
     for beta in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="beta"):

@@ -16,7 +16,7 @@ from torch import nn
 
 from lessonkit.foundation.calibration import calibration_bins, expected_calibration_error, score
 from lessonkit.subset_selection import select_subset
-from lessonkit.tta import View, flip, merge_views, tta
+from lessonkit.tta import flip, merge_views, product, quarter_turns, tta, vertical_flip
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=30)
 
@@ -35,27 +35,51 @@ def test_averaging_views_is_ttachs(n, n_classes, height, width, batch, form):
     ttach = pytest.importorskip("ttach")
     model = network(n_classes)
     x = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(n)).contiguous(memory_format=form)
-    upside_down = View("upside down", lambda x: x.flip(-2))
-    both = View("turned", lambda x: x.flip(-1, -2))
     transforms = ttach.Compose([ttach.HorizontalFlip(), ttach.VerticalFlip()])  # none, one, the other, both
-    views = [*flip, upside_down, both]
+    views = product(flip, vertical_flip)
     with torch.no_grad():
         wrapped = ttach.ClassificationTTAWrapper(nn.Sequential(model, nn.Softmax(1)), transforms, merge_mode="mean")
         torch.testing.assert_close(tta(model, x, views, batch_size=batch).probs, wrapped(x))
 
 
-def test_ttachs_geometric_mean_and_max_dont_sum_to_1_and_ours_do():
+def test_quarter_turns_and_upside_down_are_ttachs():
+    ttach = pytest.importorskip("ttach")
+    model, x = network(4), torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    for transform, views in ((ttach.Rotate90([0, 90, 180, 270]), quarter_turns), (ttach.VerticalFlip(), vertical_flip)):
+        with torch.no_grad():
+            wrapped = ttach.ClassificationTTAWrapper(nn.Sequential(model, nn.Softmax(1)), ttach.Compose([transform]))
+            torch.testing.assert_close(tta(model, x, views).probs, wrapped(x))
+
+
+@pytest.mark.parametrize("merge", ["gmean", "max", "min", "tsharpen"])
+def test_ttachs_other_merges_dont_sum_to_1_and_ours_do(merge):
     ttach = pytest.importorskip("ttach")
     model, x = network(5), torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     model[0].weight.data *= 20  # answers that differ
-    for theirs, mine in (("gmean", "gmean"), ("max", "max")):
-        with torch.no_grad():
-            wrapped = ttach.ClassificationTTAWrapper(nn.Sequential(model, nn.Softmax(1)), ttach.aliases.hflip_transform(), merge_mode=theirs)
-            raw = wrapped(x)
-        assert (raw.sum(1) - 1).abs().max() > 1e-4
-        result = tta(model, x, flip, merge=mine).probs
-        torch.testing.assert_close(result, raw / raw.sum(1, keepdim=True))
-        torch.testing.assert_close(result.sum(1), torch.ones(4))
+    with torch.no_grad():
+        wrapped = ttach.ClassificationTTAWrapper(nn.Sequential(model, nn.Softmax(1)), ttach.aliases.hflip_transform(), merge_mode=merge)
+        raw = wrapped(x)
+    assert (raw.sum(1) - 1).abs().max() > 1e-4
+    result = tta(model, x, flip, merge=merge).probs
+    torch.testing.assert_close(result, raw / raw.sum(1, keepdim=True))
+    torch.testing.assert_close(result.sum(1), torch.ones(4))
+
+
+DEFINITIONS = {  # what ttach's names mean, for the probabilities that V views give to one class
+    "mean": lambda p: sum(p) / len(p),
+    "gmean": lambda p: np.prod(p) ** (1 / len(p)),
+    "max": max,
+    "min": min,
+    "tsharpen": lambda p: sum(np.sqrt(q) for q in p) / len(p),
+}
+
+
+@QUICK
+@given(v=st.integers(2, 6), n=st.integers(1, 5), n_classes=st.sampled_from([2, 3, 20]), merge=st.sampled_from(list(DEFINITIONS)))
+def test_merges_are_what_their_names_mean(v, n, n_classes, merge):
+    probs = torch.randn(v, n, n_classes, generator=torch.Generator().manual_seed(v + n), dtype=torch.float64).mul(2).softmax(-1)
+    raw = np.array([[DEFINITIONS[merge](probs[:, i, c].tolist()) for c in range(n_classes)] for i in range(n)])
+    np.testing.assert_allclose(merge_views(probs, merge), raw / raw.sum(1, keepdims=True), rtol=1e-9)
 
 
 @QUICK
