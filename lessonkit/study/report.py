@@ -5,25 +5,27 @@
 # %% ../../nbs/study/report.ipynb #f3b7a50d
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json
+import math
 import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import joblib
 import numpy as np
 import pandas as pd
 
-from ..comparison import look_confidence, summarize
+from ..comparison import look_confidence, paired_interval, summarize
 from ..foundation.files import write_atomic
+from ..foundation.pages import render_page
 from ..photos.image_set import ImageSet
+from ..photos.photo_cache import DamagedPhoto
+from .pictures import confusions, most_often_wrong, technique_pictures
 from .ranking import interaction
 from lessonkit.study.tables import (
     class_table,
@@ -38,11 +40,11 @@ from lessonkit.study.tables import (
     verdict_in_points,
 )
 from .techniques import BASELINE, choose_techniques, comparisons, Technique
-from .trials import read_correct, read_trials
+from .trials import read_answers, read_correct, read_trials
 
 # %% auto #0
-__all__ = ['COLORS', 'versions', 'machine', 'html_report', 'markdown_report', 'png_bytes', 'write_report', 'plot_ablation',
-           'plot_costs', 'ablation_report']
+__all__ = ['COLORS', 'versions', 'machine', 'bottom_line', 'answer_table', 'forest', 'cost_table', 'html_report', 'photo_section',
+           'markdown_report', 'png_bytes', 'write_report', 'plot_ablation', 'plot_costs', 'ablation_report']
 
 # %% ../../nbs/study/report.ipynb #43c71b9a
 def versions() -> dict[str, str]:
@@ -65,7 +67,7 @@ def machine() -> dict[str, str]:
     found = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": str(os.cpu_count()),
+        "cores": f"{joblib.cpu_count()} of {os.cpu_count()}",
         "threads of PyTorch": str(torch.get_num_threads()),
     }
     if torch.cuda.is_available():
@@ -84,11 +86,151 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 # %% ../../nbs/study/report.ipynb #7a86f7a2
+def bottom_line(
+    summary: pd.DataFrame,  # from `summarize`, for accuracy
+) -> str:
+    """The answer of a study in a sentence or two."""
+    rows = summary[(summary["verdict"] != "reference") & (summary["seeds"] > 0)]
+    if rows.empty:
+        return "Nothing could be compared."
+    if (rows["verdict"] == "first look").any():
+        row = rows.loc[rows["difference"].abs().idxmax()]
+        seeds = f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}"
+        points = _signed(100 * row["difference"])
+        largest = f"The largest difference is that of {row['technique']}, {points} points, and it may be luck."
+        return f"A first look with {seeds}, and no verdict yet. {largest}"
+    said = []
+    for verdict, one, many in (("helps", "helps", "help"), ("hurts", "hurts", "hurt")):
+        named = [_with_points(row) for _, row in _by_difference(rows[rows["verdict"] == verdict]).iterrows()]
+        if named:
+            said.append(f"{', '.join(named)} {one if len(named) == 1 else many}")
+    small = int(rows["verdict"].str.startswith("no difference").sum())
+    open_ones = int((rows["verdict"] == "can't tell").sum())
+    if not said:
+        said.append("no technique is known to help or to hurt")
+    rest = [f"{count} {what}" for count, what in (
+        (small, "make no difference that matters" if small > 1 else "makes no difference that matters"),
+        (open_ones, "can't be told from luck"),
+    ) if count]  # fmt: skip
+    text = "; ".join([*said, *rest])
+    return f"On these photos: {text}."
+
+
+def _with_points(row: pd.Series) -> str:
+    """A technique with what it adds: "mixup (+1.2)"."""
+    return f"{row['technique']} ({_signed(100 * row['difference'])})"
+
+
+def _signed(points: float) -> str:
+    """Points with their sign; nothing has none."""
+    text = f"{points:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def _by_difference(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each setting, the largest difference first; the baseline's own last."""
+    own = (summary["verdict"] == "reference").rename("own")
+    order = summary[["size", "epochs"]].assign(own=own, loss=-summary["difference"].astype(float))
+    return summary.loc[order.sort_values(["size", "epochs", "own", "loss"], kind="stable").index]
+
+
+def answer_table(
+    summary: pd.DataFrame,  # from `summarize`, for accuracy
+) -> pd.DataFrame:  # text
+    """The table that people read, sorted, with the verdict in the second column, without costs."""
+    table = readable(_by_difference(summary))
+    costs = {"training", "predicting", "pixels"}
+    first = ["technique", "verdict", *(name for name in table if name.startswith("adds") or name.endswith("interval"))]
+    return table[[*first, *(name for name in table if name not in costs and name not in first)]]
+
+# %% ../../nbs/study/report.ipynb #d5fea4c0
+def forest(
+    summary: pd.DataFrame,  # from `summarize`, for accuracy
+    margin: float = 0.01,  # band of differences too small to matter
+) -> dict[str, Any]:  # rows, ticks, zero and band, with places in percent of the width
+    """Lay out the picture of all differences with their intervals."""
+    rows = _by_difference(summary[(summary["verdict"] != "reference") & summary["difference"].notna()])
+    differences, ends = 100 * rows["difference"].to_numpy(float), 100 * rows[["low", "high"]].to_numpy(float)
+    most = max([1.5 * 100 * margin, 1.0, *(2.5 * np.abs(differences))])
+    within = np.clip(ends[np.isfinite(ends)], -most, most)
+    low, high = (f([*within, *differences, 100 * margin, -100 * margin]) for f in (min, max))
+    step = _nice_step((high - low) / 5)
+    low, high = step * math.floor(low / step), step * math.ceil(high / step)
+
+    def place(points: float) -> float:
+        return round(float(np.clip(100 * (points - low) / (high - low), 0, 100)), 2)
+
+    drawn = []
+    for (_, row), middle, (left, right) in zip(rows.iterrows(), differences, ends):
+        known = bool(np.isfinite([left, right]).all())
+        words = verdict_in_points(row["verdict"])
+        told = f"{_signed(middle)} ({_signed(left)} to {_signed(right)})" if known else _signed(middle)
+        drawn.append({
+            "name": row["technique"] + _setting(row, rows), "verdict": words, "told": told,
+            "kind": row["verdict"] if row["verdict"] in ("helps", "hurts") else "open",
+            "settled": row["verdict"] in ("helps", "hurts") or row["verdict"].startswith("no difference"),
+            "middle": place(middle), "low": place(left) if known else None, "high": place(right) if known else None,
+            "beyond": [known and left < low, known and right > high],
+        })  # fmt: skip
+    ticks = [(place(tick), f"{tick:+g}".replace("-", "−") if tick else "0") for tick in np.arange(low, high + step / 2, step)]
+    return {"rows": drawn, "ticks": ticks, "zero": place(0), "band": (place(-100 * margin), place(100 * margin))}
+
+
+def _setting(row: pd.Series, rows: pd.DataFrame) -> str:
+    """Size and length of a row, where the table has several."""
+    several = len(rows[["size", "epochs"]].drop_duplicates()) > 1
+    return f" ({row['size']} px, {row['epochs']} epochs)" if several else ""
+
+
+def _nice_step(about: float) -> float:
+    """The next larger of 1, 2 and 5 times a power of ten."""
+    power = 10 ** math.floor(math.log10(about))
+    return next(times * power for times in (1, 2, 5, 10) if times * power >= about)
+
+# %% ../../nbs/study/report.ipynb #a93b1237
+def cost_table(
+    trials: pd.DataFrame,  # one row a trial
+) -> pd.DataFrame:  # text; `share`: length of a bar, 0 to 1
+    """For each recipe the seconds of training and of predicting, mean ± standard deviation over the seeds."""
+    cored = "core_seconds" in trials and trials["core_seconds"].notna().all()
+    cost, unit = ("core_seconds", "core s") if cored else ("train_seconds", "s")
+    rows = []
+    for (name, size, epochs), group in trials.groupby(["technique", "size", "epochs"], sort=False):
+        here = trials[(trials["size"] == size) & (trials["epochs"] == epochs)]
+        own = here[here["technique"] == BASELINE].set_index("seed")
+        row = {"recipe": name, "size": f"{size}", "epochs": f"{epochs}"}
+        for title, column in ((f"training ({unit})", cost), ("predicting (s)", "predict_seconds")):
+            if column in trials:
+                row[title] = _mean_and_spread(group[column])
+                row[f"{title.split()[0]}, ratio"] = _ratio(group.set_index("seed")[column], own.get(column))
+        rows.append(row | {"share": group[cost].mean()})
+    table = pd.DataFrame(rows)
+    table["share"] /= table["share"].max() or 1
+    same = [name for name in ("size", "epochs") if table[name].nunique() == 1]
+    return table.drop(columns=same)
+
+
+def _mean_and_spread(values: pd.Series) -> str:
+    """Mean ± standard deviation, with as many digits as the mean needs."""
+    digits = 0 if values.mean() >= 100 else 1 if values.mean() >= 1 else 2
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def _ratio(values: pd.Series, own: pd.Series | None) -> str:
+    """How many times as much, the geometric mean over the seeds; nothing within noise."""
+    if own is None or values.equals(own):
+        return ""
+    seeds = values.index.intersection(own.index)
+    logs = np.log(values[seeds].clip(lower=1e-9).to_numpy(float) / own[seeds].clip(lower=1e-9).to_numpy(float))
+    low, high = paired_interval(logs) if len(logs) > 1 else (-np.inf, np.inf)
+    return f"×{np.exp(logs.mean()):.2f}" if low > 0 or high < 0 else "within noise"
+
+# %% ../../nbs/study/report.ipynb #276e8fc0
 def html_report(
     title: str,  # what was studied
     summary: pd.DataFrame,  # from `summarize`, for accuracy
     trials: pd.DataFrame,  # one row a trial
-    picture: bytes = b"",  # a PNG
     cards: Mapping[str, str] | None = None,  # technique -> what it does
     classes: pd.DataFrame | None = None,  # about the photos: text or numbers, one row a class
     settings: Mapping[str, Any] | None = None,  # of all trials
@@ -96,29 +238,51 @@ def html_report(
     failed: pd.DataFrame | None = None,  # trials with `technique`, `seed`, `error`
     notes: Sequence[str] = (),  # what a reader must know: what cost the same, how things were chosen
     together: pd.DataFrame | None = None,  # from `interaction_table`
+    photos: Mapping[str, Any] | None = None,  # from `photo_section`
+    margin: float = 0.01,  # smallest difference in accuracy that matters
+    usage: str = "",  # the lines of Python that predict with a trained network
 ) -> str:  # a whole page
     """Write everything about a study into one page that needs no other file and no network."""
-    rules = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
-    template = files("lessonkit.study").joinpath("report.html.jinja").read_text(encoding="utf-8")
     every = trials[[name for name in trials if name not in ("id", "fingerprint")]]
-    page = jinja2.Environment(undefined=jinja2.StrictUndefined, **rules).from_string(template).render(
+    return render_page(
+        "study/report.html.jinja",
         title=title,
-        findings=sentences(summary),
-        summary=readable(summary),
-        meaning=f"{explain_interval(summary)} “With” and “without” are mean accuracies over the pairs; "
-        "costs are factors, with it over without it.",
+        answer=bottom_line(summary),
+        summary=answer_table(summary),
+        meaning=explain_interval(summary),
         notes=notes,
-        picture=base64.b64encode(picture).decode("ascii"),
+        forest=forest(summary, margin),
+        level=level_text(summary),
+        photos=photos or {},
+        costs=cost_table(trials),
         together=together,
-        cards=cards,
+        cards=cards or {},
         measures=measures(trials),
         classes=classes,
         failed=None if failed is None or failed.empty else failed[["technique", "seed", "error"]],
         trials=every.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value),
         about={"Settings": settings, "Versions": versions(), "Machine": machine()},
         command=command,
+        usage=usage,
     )
-    return page.encode("utf-8", "replace").decode("utf-8")  # no file can hold half a letter
+
+
+def photo_section(
+    images: ImageSet,
+    trials: pd.DataFrame,  # from `run_ablation`
+    out: str | Path,  # where they are stored
+    techniques: Sequence[str],  # names of those to show on a photo
+    size: int,  # side of the images, in pixels
+) -> dict[str, Any]:  # techniques, confused, wrong; empty where photos can't be read any more
+    """What a report shows of somebody's own photos, as small pictures in the page."""
+    answers = read_answers(out, trials)
+    with contextlib.suppress(DamagedPhoto):
+        return {
+            "techniques": technique_pictures(images, techniques, size),
+            "confused": confusions(images, answers),
+            "wrong": most_often_wrong(images, read_correct(out, trials), answers),
+        }
+    return {}
 
 # %% ../../nbs/study/report.ipynb #d42fddbb
 def _markdown_text(value: Any) -> str:
@@ -184,11 +348,10 @@ def write_report(
     """Write `summary.csv`, `ablation.png`, `report.html` and `report.md`, each whole or not at all."""
     folder = Path(folder)
     write_atomic(folder / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
-    picture = png_bytes(figure) if figure is not None else b""
-    if picture:
-        write_atomic(folder / "ablation.png", picture)
-    write_atomic(folder / "report.html", html_report(title, summary, trials, picture, **about))
-    name = "ablation.png" if picture else ""
+    if figure is not None:
+        write_atomic(folder / "ablation.png", png_bytes(figure))
+    write_atomic(folder / "report.html", html_report(title, summary, trials, **about))
+    name = "ablation.png" if figure is not None else ""
     write_atomic(folder / "report.md", markdown_report(title, summary, trials, name, **about))
     return folder / "report.html"
 
@@ -277,6 +440,8 @@ def plot_costs(
     if wide:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.set_xlim(left=0)
     axis = {"train_seconds": "seconds of training", "pixels": "pixels trained on"}.get(cost, cost)
     ax.set(xlabel=axis + " (logarithmic)" * wide, ylabel="accuracy, % (± standard error)")
     ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -374,10 +539,8 @@ def ablation_report(
     notes = _notes(about, choice, out, confidence)
     among = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence}
     summary = summarize(trials, BASELINE, margin=margin, **among)
-    figure = Figure(figsize=(9, 5.5 + 0.5 * len(summary)))
-    upper, lower = figure.subplots(2, 1, height_ratios=[1.4 + 0.5 * len(summary), 3.2])
-    plot_ablation(summary, margin, upper)
-    plot_costs(trials, ax=lower)
+    figure = Figure(figsize=(9, 1.6 + 0.5 * len(summary)))
+    plot_ablation(summary, margin, figure.subplots())
     failed = read_trials(out, failed=True)
     if len(failed):
         failed = failed[failed["technique"].isin([t.variant for t in chosen])]
@@ -390,5 +553,7 @@ def ablation_report(
         failed=failed,
         notes=notes,
         together=interaction_table(_interactions(trials, chosen, correct, margin)),
+        photos=photo_section(images, trials, out, [t.name for t in chosen], about["size"]),
+        margin=margin,
     )  # fmt: skip
     return "\n".join([format_table(summary), *notes])
