@@ -21,7 +21,7 @@ from fastcore.docments import docments
 from .study.settings import SEEDS, Settings
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'MOST_CLASSES', 'main']
+__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'MOST_CLASSES', 'DEMO', 'main']
 
 # %% ../nbs/cli.ipynb #b239f3c7
 EXAMPLES = f"""examples:
@@ -48,6 +48,7 @@ my.py is run as it is, and a cluster runs what it is sent: name only what you tr
 FIRST_EXAMPLES = """examples:
   lessonkit ablate photos             which techniques help on these photos?
   lessonkit subset photos --n 300     300 photos that stand for all
+  lessonkit demo                      no photos at hand? two minutes on the course's own drawings
 
 Each command shows more of them: lessonkit ablate --help
 """
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_ablate(commands)
     _add_subset(commands)
+    _add_demo(commands)
     return parser
 
 
@@ -374,6 +376,33 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     print(f"\n{format_choice(images, chosen.indices, covered)}\n")
     print(f"The chosen set: {where}")
     return 0
+
+# %% ../nbs/cli.ipynb #8e51b2ca
+DEMO = ["--techniques", "progressive_resizing,tta,mixup,label_smoothing", "--size", "32", "--epochs", "10"]
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    """What can be typed after `lessonkit demo`."""
+    about = "a study on the course's own drawings, for a first look: about two minutes"
+    one = commands.add_parser("demo", help=about, description=f"Run {about}; then open its report in a browser.")
+    add = one.add_argument
+    add("--out", metavar="DIR", default="lessonkit-demo", help="where results go (default: %(default)s, here)")
+    add("--no-open", action="store_true", help="don't open the report")
+    one.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace, typed: Sequence[str]) -> int:
+    """Run `lessonkit demo`; return the exit code."""
+    import webbrowser
+
+    study = ["ablate", "bundled", *DEMO, "--out", args.out]
+    print(f"For your photos you would type: lessonkit ablate FOLDER. Here it is\n  {shlex.join(['lessonkit', *study])}\n")
+    code = main(study)
+    if code == 0:
+        print("These are drawings: what helps on them may not help on your photos.")
+        if not args.no_open:
+            webbrowser.open((Path(args.out) / "report.html").resolve().as_uri())
+    return code
 
 # %% ../nbs/cli.ipynb #42d87208
 def _one_line(error: object) -> str:

@@ -287,3 +287,23 @@ def test_the_command_is_a_module_too(module, tmp_path):
         typed, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT}
     )
     assert run.returncode == 2 and "'nowhere' is neither" in run.stderr
+
+
+@pytest.mark.parametrize("more, opened", [([], True), (["--no-open"], False)])
+def test_demo_runs_with_no_photos_and_opens_its_report(here, tmp_path, monkeypatch, more, opened):
+    monkeypatch.setattr("lessonkit.cli.DEMO", ["--techniques", "tta", "--seeds", "1", "--size", "16", "--epochs", "1"])
+    seen = []
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    code, printed, _ = here("demo", *more)
+    report = tmp_path / "lessonkit-demo" / "report.html"
+    assert code == 0 and report.exists() and seen == [report.as_uri()] * opened
+    assert printed.startswith("For your photos you would type: lessonkit ablate FOLDER.")
+    assert "what helps on them may not help on your photos" in printed
+
+
+def test_demo_opens_nothing_where_it_failed(here, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    (tmp_path / "taken").write_text("")
+    code, _, told = here("demo", "--out", "taken")
+    assert code == 2 and not seen and told.strip() == "lessonkit: taken is a file. Choose a folder for --out."
