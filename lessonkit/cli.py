@@ -48,6 +48,7 @@ my.py is run as it is, and a cluster runs what it is sent: name only what you tr
 FIRST_EXAMPLES = """examples:
   lessonkit ablate photos             which techniques help on these photos?
   lessonkit subset photos --n 300     300 photos that stand for all
+  lessonkit cache --clear             removes the decoded photos that these commands keep
   lessonkit demo                      no photos at hand? two minutes on the course's own drawings
 
 Each command shows more of them: lessonkit ablate --help
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ablate(commands)
     _add_subset(commands)
     _add_demo(commands)
+    _add_cache(commands)
     return parser
 
 
@@ -221,6 +223,18 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
         help="side of the images that are compared, in pixels (default: %(default)s)")
     add("--features", metavar="FILE", help="an .npy file to keep what was computed for each photo")
     one.set_defaults(run=_subset, stopped=_nothing_written, smaller="--size")
+
+
+def _add_cache(commands: argparse._SubParsersAction) -> None:
+    """What can be typed after `lessonkit cache`."""
+    one = commands.add_parser(
+        "cache", help="say where decoded photos are kept, and how much room they take",
+        description="Photos are decoded once for each size and kept. They are made again when they are needed.",
+    )  # fmt: skip
+    one.add_argument("--clear", action="store_true", help="remove them")
+    one.set_defaults(run=_cache, stopped=_nothing_written, smaller="--size", out=None)
+
+
 MOST_CLASSES = 30  # of which each one is listed with its photos
 
 # %% ../nbs/cli.ipynb #d86f40f6
@@ -349,6 +363,19 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
         print(f"These trials were trained on {words}, chosen by {record['method']}.")
     print(f"The whole report: {args.out / 'report.html'}")
     return 0 if len(trials) == args.seeds * len(techniques) else 1
+
+
+def _cache(args: argparse.Namespace, typed: Sequence[str]) -> int:
+    """Run `lessonkit cache`; return the exit code."""
+    from lessonkit.photos.photo_cache import cache_size, clear_cache
+
+    folder, size = cache_size()
+    if args.clear:
+        clear_cache()
+    print(f"Decoded photos in {folder}: {size / 1e6:,.1f} MB" + (" removed." if args.clear else "."))
+    if not args.clear:
+        print("lessonkit cache --clear removes them; LESSONKIT_CACHE names another folder.")
+    return 0
 
 
 def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:

@@ -43,3 +43,14 @@ def test_a_table_with_columns_of_other_names(shelves, tmp_path, capsys):
     assert code and "no column of paths" in told and "path_col" in told
     code, said, _ = ablate(table, tmp_path / "out", capsys, "--path-col", "where", "--label-col", "what", "--valid-col", "late")
     assert code == 0 and "16 train, 8 valid" in said
+
+
+def test_the_cache_is_told_and_cleared(shelves, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LESSONKIT_CACHE", str(tmp_path / "cache"))
+    assert ablate(shelves, tmp_path / "out", capsys)[0] == 0
+    assert main(["cache"]) == 0
+    kept = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    said = capsys.readouterr().out
+    assert kept and f"{tmp_path / 'cache'}: {kept / 1e6:,.1f} MB" in said and "--clear" in said
+    assert main(["cache", "--clear"]) == 0 and "removed" in capsys.readouterr().out
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] and len(list(shelves.rglob("*.png"))) == 24
