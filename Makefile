@@ -1,6 +1,7 @@
 # `make lessons` and `make test` set up everything; `make help` lists the rest. Systems without make: see README.md.
 
 PYTHON ?= python3
+# Options of jupyter lab: make lab LAB_OPTIONS=--no-browser
 LAB_OPTIONS ?=
 # Processes of pytest. Each has one thread, so that on two cores two of them are quickest.
 PROCESSES ?= 2
@@ -25,45 +26,45 @@ TRAINING := OMP_WAIT_POLICY=PASSIVE PYTHONWARNINGS=ignore::FutureWarning:torch.j
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
-lessons: environment ## run every lesson from top to bottom and write the pages into _lessons/
+lessons: environment ## run every lesson, write pages into _lessons/
 	@$(VENV_PYTHON) tools/notebooks.py lessons
 
-test: environment ## check style, modules and notebooks, run every notebook with nbdev_test, then pytest
+test: environment ## check everything: style, notebooks, tests
 	@$(VENV_PYTHON) -m ruff check
 	@$(VENV_PYTHON) tools/notebooks.py check
 	@$(TRAINING) $(VENV_PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
 
-test-browser: environment ## open every lesson in JupyterLab in a real browser; what it shows is kept in _browser/
+test-browser: environment ## open every lesson in JupyterLab in a browser
 	@$(VENV_PYTHON) -c "import playwright" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[browser]"
 	@$(TRAINING) $(VENV_PYTHON) -m pytest tests/browser
 
-test-processors: environment ## run what computes as on older processors, with one thread and with two
+test-processors: environment ## run what computes as on older processors
 	@$(VENV_PYTHON) tools/processors.py
 
-lab: environment ## open the front page in JupyterLab (LAB_OPTIONS= for options of jupyter lab)
+lab: environment ## open the front page in JupyterLab
 	@$(TRAINING) $(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)
 
-site: environment ## make the web pages, lessons and reference, in _site/
+site: environment ## make the web site, lessons and reference, in _site/
 	@$(VENV_PYTHON) -c "import furo, myst_nb" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[site]"
 	@$(TRAINING) $(VENV_PYTHON) tools/website.py
 
-bench: environment ## measure speed and growth, side by side with other libraries, and write benchmarks/results.md
+bench: environment ## compare with other libraries: benchmarks/results.md
 	@$(VENV_PYTHON) -W ignore benchmarks/run.py --out benchmarks/results.md
 
-refresh: environment ## after editing notebooks: export the modules, run all notebooks in place, clean them
+refresh: environment ## after editing notebooks: export, run and clean them
 	@$(VENV_PYTHON) tools/notebooks.py refresh
 
-constraints: ## after a change of requirements: uv.lock (needs uv), and constraints.txt from it
+constraints: ## after a change of requirements: uv.lock (needs uv)
 	@uv lock
 	@$(PYTHON) tools/constraints.py
 
-package: environment ## build what is published into dist/, and check it
+package: environment ## build what is published, in dist/, and check it
 	@$(VENV_PYTHON) -c "import build, twine" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[release]"
 	@rm -rf dist
 	@$(VENV_PYTHON) -m build
 	@$(VENV_PYTHON) -m twine check --strict dist/*
 
-clean: ## remove what these commands made, but for the environment in .venv
+clean: ## remove what these commands made, but for .venv
 	rm -rf _lessons _browser _site build dist *.egg-info .pytest_cache .hypothesis .cache
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print | xargs rm -rf
 
@@ -72,12 +73,11 @@ environment:
 	@cat $(MADE_FROM) | cmp -s - $(INSTALLED) || $(MAKE) --no-print-directory install
 
 install:
-	@$(PYTHON) -c "$(NEW_ENOUGH)" || { \
-	    echo "lessonkit needs Python 3.11 or newer, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
-	    echo "Name another one, for example: make lessons PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c "$(NEW_ENOUGH)" 2>/dev/null || { \
+	    echo "lessonkit needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). For example: make lessons PYTHON=python3.12"; exit 1; }
 	@$(VENV_PYTHON) -c "$(NEW_ENOUGH)" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || { \
 	    echo "$(PYTHON) can't make a virtual environment: see above. On Debian and Ubuntu: apt install python3-venv"; \
 	    rm -rf $(VENV); exit 1; }
-	@echo "Installing PyTorch, fastai, JupyterLab and what else is needed into $(VENV): some minutes, once."
-	$(VENV_PYTHON) -m pip install -c constraints.txt -e ".[dev]"
+	@echo "Installing PyTorch, fastai, JupyterLab and what else is needed into $(VENV): once, 5 to 15 minutes, up to 10 GB."
+	@$(VENV_PYTHON) tools/install.py
 	@cat $(MADE_FROM) > $(INSTALLED)

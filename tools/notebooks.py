@@ -224,7 +224,8 @@ def run_lessons(_) -> int:
 
     shutil.rmtree(PAGES, ignore_errors=True)
     env, todo, failed, begin = environment(), lessons(), [], time.perf_counter()
-    print(f"Running {len(todo)} lessons; each becomes a page in {PAGES.name}/", flush=True)
+    minutes = sum(int(found) for path in todo for found in re.findall(r"\*\*Minutes:\*\* (\d+) to run", path.read_text("utf-8")))
+    print(f"Running {len(todo)} lessons, about {minutes} minutes on two cores; each becomes a page in {PAGES.name}/", flush=True)
     for number, path in enumerate(todo, start=1):
         print(f"[{number}/{len(todo)}] {path.stem:<28}", end="", flush=True)
         start = time.perf_counter()
