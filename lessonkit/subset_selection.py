@@ -97,7 +97,7 @@ def select_classes(
     if kind == "typical":
         return names[select_subset(means, k).indices]
     squared = cdist(means, means, "sqeuclidean")
-    floor = max(1e-12 * squared.max(), np.finfo(float).tiny)  # classes of one row have no spread
+    floor = max(1e-12 * squared[squared > 0].min(initial=1), 1e-290)  # classes of one row have no spread
     apart = squared / np.maximum(spread[:, None] + spread, floor)
     pairs = (apart if kind == "spread" else -apart) - np.diag(np.full(len(names), np.inf))
     chosen = list(np.unravel_index(pairs.argmax(), pairs.shape))[:k]
@@ -112,13 +112,13 @@ def _class_means(x: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.nda
     """Compute each class's mean, and the mean squared distance of its rows from it."""
     counts = np.bincount(numbers)
     sums, squares = np.zeros((len(counts), x.shape[1])), np.zeros(len(counts))
-    middle = x.mean(axis=0, dtype=np.float64)
     for rows in chunks(len(x), 2**16):
-        part = x[rows] - middle
-        np.add.at(sums, numbers[rows], part)
-        squares += np.bincount(numbers[rows], (part**2).sum(axis=1), len(counts))
+        np.add.at(sums, numbers[rows], x[rows])
     means = sums / counts[:, None]
-    return means, np.maximum(squares / counts - (means**2).sum(axis=1), 0)
+    for rows in chunks(len(x), 2**16):
+        away = ((x[rows] - means[numbers[rows]]) ** 2).sum(axis=1)
+        squares += np.bincount(numbers[rows], away, len(counts))
+    return means, squares / counts
 
 # %% ../nbs/07_subset_selection.ipynb #3b618676
 def coverage(

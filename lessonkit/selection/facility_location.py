@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from joblib import delayed, Parallel
+from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
 from ..foundation.checks import some_of
@@ -44,7 +45,7 @@ class Subset(NamedTuple):
         return self._replace(indices=np.asarray(rows)[self.indices])
 
 # %% ../../nbs/selection/facility_location.ipynb #482c9cbc
-DOUBLE = 4096  # up to this many rows distances are float64, beyond it float32
+DOUBLE = 4096  # up to this many rows products are float64, beyond it float32
 TILE_ROWS, TILE_COLUMNS = (
     512,
     2048,
@@ -68,7 +69,7 @@ class Points:
     def __init__(self, x: np.ndarray, counts: np.ndarray):
         kind = np.float64 if len(x) <= DOUBLE else np.float32
         mean = np.average(x, axis=0, weights=counts.astype(np.float64))
-        self.x = (x - mean).astype(kind)
+        self.given, self.x = x, (x - mean).astype(kind)
         self.norms = np.einsum("nd,nd->n", self.x, self.x)
         self.counts = counts.astype(kind)  # how many rows are equal to this one
 
@@ -76,10 +77,11 @@ class Points:
         return len(self.x)
 
     def from_row(self, row: int) -> np.ndarray:
-        """Return the squared distances of all rows from one."""
-        distances = self.norms + (self.norms[row] - 2 * (self.x @ self.x[row]))
-        np.maximum(distances, 0, out=distances)
-        distances[row] = 0
+        """Return the squared distances of all rows from one, by differences."""
+        distances, kind = np.empty(len(self)), np.promote_types(self.given.dtype, self.x.dtype)
+        for rows in chunks(len(self), 2**14):
+            away = np.subtract(self.given[rows], self.given[row], dtype=kind)
+            distances[rows] = np.einsum("nd,nd->n", away, away)
         return distances
 
 # %% ../../nbs/selection/facility_location.ipynb #010c4759
@@ -118,6 +120,17 @@ def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarra
     return total
 
 
+def _gains_by_difference(
+    x: np.ndarray, rows: np.ndarray, nearest: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """The same where products would be lost to rounding: slower, and right to the last digits."""
+    total = np.zeros(len(rows))
+    for columns in chunks(len(x), TILE_COLUMNS):
+        closer = nearest[columns] - cdist(x[rows], x[columns], "sqeuclidean")
+        total += np.maximum(closer, 0, out=closer) @ counts[columns]
+    return total
+
+
 class LazyGreedy:
     """Greedy picks that evaluate a candidate only when it may be the best (Minoux 1978).
 
@@ -133,16 +146,17 @@ class LazyGreedy:
         # left @ right is a row's squared distance from its nearest pick, minus that from a candidate
         self.left = np.hstack([2 * x, -norms, ones])
         self.right = np.hstack([x, ones, ones]).T.copy()
-        self.nearest = np.full(len(x), np.inf, x.dtype)  # squared distance from the nearest pick
+        self.nearest = np.full(len(x), np.inf)  # squared distance from the nearest pick
         self.bound = np.full(len(x), -np.inf)  # upper bound of each candidate's gain
         self.bound[candidates] = -points.norms[
             candidates
         ]  # the first pick is the row nearest to the mean
         self.seen = np.zeros(len(x), np.int64)  # number of picks when the bound was made
-        self.rounding = 1e-14 * float(points.norms @ points.counts)
+        self.rounding = 1e-14 * float(points.norms @ points.counts)  # gains as near as this are equal
+        self.lost = (1e3 if x.dtype == np.float64 else 5e7) * self.rounding  # when made of products
         self.picks: list[int] = []
         # rows that came nearer to a pick, their distance before, and after
-        self.log = [np.empty(0, np.int64), np.empty(0, x.dtype), np.empty(0, x.dtype)]
+        self.log = [np.empty(0, np.int64), np.empty(0), np.empty(0)]
         self.ends = [0]  # length of the log after each pick
 
     def run(self, n: int) -> list[int]:
@@ -155,11 +169,15 @@ class LazyGreedy:
         """Let these be candidates, too."""
         candidates = np.setdiff1d(candidates, self.picks)
         blocks = [candidates[rows] for rows in chunks(len(candidates), TILE_ROWS)]
-        gains = self.parallel(
-            delayed(_gains)(self.left[rows], self.right, self.points.counts) for rows in blocks
-        )
-        for rows, found in zip(blocks, gains):
+        for rows, found in zip(blocks, self._gains_of(blocks)):
             self.bound[rows], self.seen[rows] = found, len(self.picks)
+
+    def _gains_of(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
+        """The gains of the candidates in each block."""
+        counts, given, near = self.points.counts, self.points.given, self.nearest
+        if self.lost:
+            return self.parallel(delayed(_gains)(self.left[rows], self.right, counts) for rows in blocks)
+        return self.parallel(delayed(_gains_by_difference)(given, rows, near, counts) for rows in blocks)
 
     def _pick(self, row: int) -> None:
         distances = self.points.from_row(row)
@@ -167,6 +185,8 @@ class LazyGreedy:
         self._write_log(rows, self.nearest[rows], distances[rows])
         self.nearest[rows] = distances[rows]
         self.right[-1, rows] = distances[rows] - self.points.norms[rows]
+        if not self.lost:
+            self.rounding = 1e-14 * float(self.nearest @ self.points.counts)
         candidates = self.bound > -np.inf
         self.bound[row] = -np.inf
         self.picks.append(row)
@@ -190,12 +210,11 @@ class LazyGreedy:
         some = 16
         while True:
             most = self.bound.max()
-            if (
-                self.picks and most <= self.rounding
-            ):  # gains beside those of the first picks are lost to rounding
-                if not self._sharpen():
-                    return int(np.flatnonzero(self.bound > -np.inf)[0])
+            if self.picks and most <= self.lost:
+                self._turn_to_differences()
                 continue
+            if self.picks and most <= self.rounding:  # all that is left are copies to the last digit
+                return int(np.flatnonzero(self.bound > -np.inf)[0])
             best = np.flatnonzero(self.bound >= most - self.rounding)
             if not self.picks or (self.seen[best] == len(self.picks)).all():
                 return int(best[0])
@@ -208,16 +227,10 @@ class LazyGreedy:
             self._refresh(rows)
             some = min(2 * some, 256)
 
-    def _sharpen(self) -> bool:
-        """Compute all gains again, if a row far from all others was picked and smaller gains can now be
-        told apart.
-        """
-        rounding = 1e-14 * float(self.nearest @ self.points.counts)
-        if rounding > 1e-3 * self.rounding or not rounding:
-            return False
-        self.rounding = rounding
+    def _turn_to_differences(self) -> None:
+        """Compute all gains again by differences, from now on: products lose gains as small as these."""
+        self.lost, self.rounding = 0.0, 1e-14 * float(self.nearest @ self.points.counts)
         self.admit(np.flatnonzero(self.bound > -np.inf))
-        return True
 
     def _refresh(self, rows: np.ndarray) -> None:
         """Bring gains up to date: from the log where little has changed since, else from the start."""
@@ -230,13 +243,8 @@ class LazyGreedy:
         self.seen[rows] = len(self.picks)
 
     def _recompute(self, rows: np.ndarray) -> np.ndarray:
-        if len(rows) * len(self.points) < 2**22:  # too little work to share
-            return _gains(self.left[rows], self.right, self.points.counts)
-        parts = np.array_split(rows, 4)
-        gains = self.parallel(
-            delayed(_gains)(self.left[part], self.right, self.points.counts) for part in parts
-        )
-        return np.concatenate(gains)
+        shared = len(rows) * len(self.points) >= 2**22  # enough work
+        return np.concatenate(self._gains_of(np.array_split(rows, 4) if shared else [rows]))
 
     def _gain_drop(self, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """How far gains have fallen since the given places in the log."""
@@ -244,9 +252,13 @@ class LazyGreedy:
         rows, before, after = (
             log[starts.min() : self.ends[-1]] for log in self.log
         )  # none if no pick changed anything
-        columns = self.right[:, rows]
-        columns[-1] = before - self.points.norms[rows]
-        closer = self.left[candidates] @ columns
+        if self.lost:
+            columns = self.right[:, rows]
+            columns[-1] = before - self.points.norms[rows]
+            closer = self.left[candidates] @ columns
+        else:
+            given = self.points.given
+            closer = before - cdist(given[candidates], given[rows], "sqeuclidean")
         fall = np.maximum(closer, 0)
         closer -= before - after
         fall -= np.maximum(closer, 0, out=closer)
@@ -268,7 +280,7 @@ def facility_location(points: Points, n: int, parallel: Parallel) -> list[int]:
     n_parts = math.ceil(len(points) / EXACT)
     parts = [everything[start::n_parts] for start in range(n_parts)]
     chosen = parallel(
-        delayed(_picks_of_part)(points.x[rows], points.counts[rows], len(rows) // 8) for rows in parts
+        delayed(_picks_of_part)(points.given[rows], points.counts[rows], len(rows) // 8) for rows in parts
     )
     candidates = np.sort(np.concatenate([rows[picks] for rows, picks in zip(parts, chosen)]))
     greedy = LazyGreedy(points, candidates, parallel)
@@ -282,6 +294,21 @@ def _picks_of_part(x: np.ndarray, counts: np.ndarray, n: int) -> list[int]:
     return LazyGreedy(Points(x, counts), np.arange(len(x)), Parallel(1)).run(n)
 
 # %% ../../nbs/selection/facility_location.ipynb #c3a1f0d2
+def _distances(x: np.ndarray, picks: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Squared distances (R, n) of rows from picks by products, and by differences where these are lost."""
+    part, chosen = x - mean, picks - mean
+    scale = (part**2).sum(axis=1)[:, None] + (chosen**2).sum(axis=1)
+    distances = (-2 * part) @ chosen.T
+    distances += scale
+    scale *= 1e-9
+    lost = distances <= scale
+    several = np.count_nonzero(lost, axis=1) > 1
+    distances[several] = cdist(x[several], picks, "sqeuclidean")
+    rows, columns = np.nonzero(lost & ~several[:, None])
+    distances[rows, columns] = ((x[rows].astype(np.float64) - picks[columns]) ** 2).sum(axis=1)
+    return distances
+
+
 def weights_and_gains(
     x: np.ndarray,  # (N, D)
     picks: np.ndarray,  # (n,): row numbers, in the order of choice
@@ -289,20 +316,13 @@ def weights_and_gains(
     """Count the rows nearest to each pick, and by how much each pick raised the sum of similarities."""
     weights, gains, reach = np.zeros(len(picks)), np.zeros(len(picks)), 0.0
     mean = x.mean(axis=0, dtype=np.float64)
-    chosen = x[picks] - mean
     for rows in chunks(len(x), max(1, 2**20 // len(picks))):
-        part = x[rows] - mean
-        norms = (part**2).sum(axis=1)
-        reach = max(reach, norms.max())
-        distances = (-2 * part) @ chosen.T
-        distances += norms[:, None]
-        distances += (chosen**2).sum(axis=1)
-        np.maximum(distances, 0, out=distances)
-        own = (picks >= rows.start) & (picks < rows.stop)
-        distances[picks[own] - rows.start, own] = 0
+        reach = max(reach, ((x[rows] - mean) ** 2).sum(axis=1).max())
+        distances = _distances(x[rows], x[picks], mean)
         weights += np.bincount(distances.argmin(axis=1), minlength=len(picks))
         np.minimum.accumulate(distances, axis=1, out=distances)
-        gains -= np.diff(distances.sum(axis=0), prepend=0)
+        gains[0] -= distances[:, 0].sum()
+        gains[1:] += (distances[:, :-1] - distances[:, 1:]).sum(axis=0)
     gains[0] += 4 * reach * len(x)
     return weights, gains
 
@@ -311,12 +331,9 @@ def nearest_picks(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Find each row's nearest pick, the first among equals, and the squared distance from it."""
     nearest, away = np.empty(len(x), np.int64), np.empty(len(x))
     mean = picks.mean(axis=0, dtype=np.float64)
-    chosen = picks - mean
     for rows in chunks(len(x), max(1, 2**22 // len(picks))):
-        part = x[rows] - mean
-        distances = (part**2).sum(axis=1)[:, None] + (chosen**2).sum(axis=1) - 2 * part @ chosen.T
-        nearest[rows] = distances.argmin(axis=1)
-        away[rows] = np.maximum(distances.min(axis=1), 0)
+        distances = _distances(x[rows], picks, mean)
+        nearest[rows], away[rows] = distances.argmin(axis=1), distances.min(axis=1)
     return nearest, away
 
 # %% ../../nbs/selection/facility_location.ipynb #5e8766ed

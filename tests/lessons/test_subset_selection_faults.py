@@ -59,6 +59,35 @@ def test_fault_one_row_far_away_leaves_the_others_well_chosen():
     assert 5 in picks[:2] and away[0] < 1.1 * away[1]
 
 
+@pytest.mark.parametrize("method", ["facility_location", "k_center"])
+@pytest.mark.parametrize("share", [0.01, 0.5])
+@pytest.mark.parametrize("value, count, kind", [(-999_999, 5000, "f4"), (1e8, 300, "f8"), (9e14, 300, "f8"), (1e12, 5000, "f8")])
+def test_fault_among_marks_for_missing_values_the_other_numbers_still_count(method, share, value, count, kind):
+    """Products lost what is small beside a mark's square, and all picks but a few were worse than random ones."""
+    x, marked = rows(count, 3).astype(kind), np.arange(count) < share * count
+    x[marked, 1] = value
+    picks = select_subset(x, 60, method=method).indices
+
+    def away(some, chosen):
+        return ((x[some][:, None] - x[chosen]) ** 2).sum(2).min(1).mean()
+
+    seeds = range(5)
+    chance = np.mean([away(~marked, np.random.default_rng(seed).choice(np.flatnonzero(~marked), 20)) for seed in seeds])
+    assert away(~marked, picks) < chance and select_subset(x, 60, method=method).weights.sum() == count
+
+
+def test_fault_weights_and_gains_beside_a_far_row():
+    x = rows(300, 3)
+    x[5] = 1e12
+    subset = select_subset(x, 40)
+    away = ((x[:, None] - x[subset.indices]) ** 2).sum(2)
+    assert subset.weights.tolist() == np.bincount(away.argmin(1), minlength=40).tolist()
+    nearest = np.minimum.accumulate(away, axis=1)
+    later = np.flatnonzero(subset.indices == 5)[0] + 1  # before, the far row's own distance rounds the others away
+    gains = (nearest[:, later - 1 : -1] - nearest[:, later:]).sum(0)
+    np.testing.assert_allclose(subset.gains[later:], gains, rtol=1e-6)
+
+
 @ALL
 @pytest.mark.parametrize("value", [1e20, -3.4e38, 1e300])
 def test_fault_numbers_beside_which_all_others_vanish_are_named(method, value):
@@ -67,6 +96,17 @@ def test_fault_numbers_beside_which_all_others_vanish_are_named(method, value):
     for call in (lambda: select_subset(x, 20, method=method), lambda: coverage(x, [0, 1]), lambda: select_classes(x, classes(), 2)):
         with pytest.raises(ValueError, match="all others vanish.*in row 17, 40"):
             call()
+
+
+def test_fault_classes_apart_beside_one_far_away():
+    """The spread of a class was lost beside the distance of another one from the mean of all."""
+    x = np.tile(rows(100, 3), (5, 1)).reshape(5, 100, 3)
+    x[:2] *= 0.1  # two narrow classes nearer to each other than two wide ones, which overlap more
+    x[2:4] *= 5
+    x[1] += 5
+    x[2:4] += [[[100]], [[108]]]
+    x[4] += 1e10
+    assert sorted(select_classes(x.reshape(500, 3), np.repeat(range(5), 100), 2, "hard").tolist()) == [2, 3]
 
 
 def test_fault_numbers_whose_squares_overflow_are_named():
