@@ -1326,6 +1326,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'lessonkit.study.trials.TrialsFailed': ( 'study/trials.html#trialsfailed',
                                                                                  'lessonkit/study/trials.py'),
                                         'lessonkit.study.trials._append': ('study/trials.html#_append', 'lessonkit/study/trials.py'),
+                                        'lessonkit.study.trials._contents': ('study/trials.html#_contents', 'lessonkit/study/trials.py'),
                                         'lessonkit.study.trials._latest': ('study/trials.html#_latest', 'lessonkit/study/trials.py'),
                                         'lessonkit.study.trials._parse': ('study/trials.html#_parse', 'lessonkit/study/trials.py'),
                                         'lessonkit.study.trials._read_about': ( 'study/trials.html#_read_about',

@@ -114,9 +114,9 @@ def fit_photo(
 
 # %% ../../nbs/photos/photo_cache.ipynb #5f557203
 CACHE_VERSION = 2  # raise it whenever the same request would give other pixels
-SETTLED = (
-    2.0  # seconds: a file that changed later may change once more within the same tick of the clock
-)
+# seconds: a file that changed later may change once more within the same tick of the clock; on Windows,
+# where a copy over a file can keep all that is known of it but the bytes, none is ever settled
+SETTLED = float("inf") if os.name == "nt" else 2.0
 
 
 def digests(

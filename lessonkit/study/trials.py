@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..foundation.files import write_array, write_atomic
-from ..photos.photo_cache import DamagedPhoto
+from ..photos.photo_cache import DamagedPhoto, digests
 
 # %% auto #0
 __all__ = ['read_trials', 'read_correct', 'answers_file', 'read_answers', 'photos_identity', 'fingerprint', 'changes',
@@ -155,7 +155,19 @@ def photos_identity(
     except ValueError:  # none at all, or on several drives
         root = ""
     digest = hashlib.sha256(json.dumps(list(images.classes)).encode())
-    for path, label, part in zip(paths, images.labels, images.split):
+    for path, label, part, (length, content) in zip(paths, images.labels, images.split, _contents(paths)):
+        name = Path(os.path.relpath(path, root) if root else path).as_posix()
+        digest.update(json.dumps([name, int(label), str(part), length]).encode("utf-8", "surrogatepass"))
+        digest.update(content)
+    parts, counts = np.unique(np.asarray(images.split), return_counts=True)
+    numbers = {str(part): int(count) for part, count in zip(parts, counts)}
+    return {"classes": len(images.classes), **numbers, "contents": digest.hexdigest()[:16]}
+
+
+def _contents(paths: list[str]) -> list[tuple[int, bytes]]:
+    """Length and digest of each file: of its two ends, where they are all of it, else of every byte."""
+    found = []
+    for path in paths:
         try:
             with open(path, "rb") as file:
                 length = os.fstat(file.fileno()).st_size
@@ -164,12 +176,11 @@ def photos_identity(
                 ends += file.read(16384)
         except OSError as error:
             raise DamagedPhoto(path, error.strerror) from error
-        name = Path(os.path.relpath(path, root) if root else path).as_posix()
-        digest.update(json.dumps([name, int(label), str(part), length]).encode("utf-8", "surrogatepass"))
-        digest.update(hashlib.sha256(ends).digest())
-    parts, counts = np.unique(np.asarray(images.split), return_counts=True)
-    numbers = {str(part): int(count) for part, count in zip(parts, counts)}
-    return {"classes": len(images.classes), **numbers, "contents": digest.hexdigest()[:16]}
+        found.append((length, hashlib.sha256(ends).digest()))
+    long = [number for number, (length, _) in enumerate(found) if length > 32768]
+    for number, whole in zip(long, digests([paths[number] for number in long])):
+        found[number] = found[number][0], bytes.fromhex(whole)
+    return found
 
 
 def fingerprint(

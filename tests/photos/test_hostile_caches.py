@@ -239,3 +239,12 @@ def test_damaged_notes_of_digests_count_as_none(paths, monkeypatch):
     for note in (cache_dir() / "digests").iterdir():
         note.write_text("[1, 2", encoding="utf-8")
     assert digests(paths) == first
+
+
+def test_where_facts_prove_nothing_every_file_is_read(paths, monkeypatch):
+    """As on Windows, where a copy over a file can keep its length, times and place."""
+    monkeypatch.setattr(photo_cache, "SETTLED", float("inf"))
+    monkeypatch.setattr(photo_cache, "_facts", lambda path: [1, 2, 3, 4])
+    first = digests(paths)
+    paths[1].write_bytes(paths[0].read_bytes())
+    assert digests(paths) == [first[0], first[0], *first[2:]]

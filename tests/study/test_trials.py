@@ -8,15 +8,18 @@ import textwrap
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from lessonkit.photos import photo_cache
 from lessonkit.study.trials import (
     StudyBusy,
     StudyMismatch,
     TrialsFailed,
     open_study,
+    photos_identity,
     read_correct,
     read_trials,
 )
@@ -237,3 +240,42 @@ def test_a_running_study_does_not_read_everything_again_for_each_trial(tmp_path,
     assert table.equals(again) and table.dtypes.equals(
         again.dtypes
     )  # kept in memory and read from the disk: the same
+
+
+@pytest.mark.parametrize("length", [1, 16_384, 16_385, 32_768, 32_769, 100_000])
+def test_any_byte_of_a_photo_changes_the_photos_identity(tmp_path, monkeypatch, length):
+    """Once only both ends of a photo counted. Length and time of change stay, as of a file that was restored."""
+    monkeypatch.setenv("LESSONKIT_CACHE", str(tmp_path / "cache"))
+    path, content = tmp_path / "1.jpg", bytearray(length)
+    images = SimpleNamespace(paths=[path], labels=[0], classes=["cat"], split=["train"])
+    path.write_bytes(content)
+    first = photos_identity(images)
+    assert photos_identity(images) == first
+    for place in sorted({0, length // 2, length - 1}):
+        other, times = content.copy(), path.stat()
+        other[place] = 1
+        path.write_bytes(other)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert photos_identity(images) != first, place
+    path.write_bytes(content)
+    assert photos_identity(images) == first
+
+
+def test_a_long_photo_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(photo_cache, "SETTLED", -1.0)  # as if it had been written long ago
+    monkeypatch.setenv("LESSONKIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "1.jpg").write_bytes(bytes(50_000))
+    images = SimpleNamespace(paths=[tmp_path / "1.jpg"], labels=[0], classes=["cat"], split=["train"])
+    first = photos_identity(images)
+    monkeypatch.setattr(photo_cache, "_digest", None)
+    assert photos_identity(images) == first
+
+
+def test_the_identity_of_stored_studies_stays(tmp_path):
+    """The stored studies name their photos so; those have less than 32 KB each."""
+    for name, content in (("cat/1.jpg", b"a cat"), ("dog/2.jpg", bytes(range(256)) * 100)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(content)
+    paths = [tmp_path / "cat/1.jpg", tmp_path / "dog/2.jpg"]
+    images = SimpleNamespace(paths=paths, labels=[0, 1], classes=["cat", "dog"], split=["train", "valid"])
+    assert photos_identity(images) == {"classes": 2, "train": 1, "valid": 1, "contents": "de3b4a28a16f575f"}
