@@ -6,29 +6,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TYPE_CHECKING
 
 from fastai.callback.core import Callback
-from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner
-from fastcore.basics import patch
 from fastcore.foundation import L
-from torch import Tensor
 
 from .foundation import checks
-from .foundation.models import refresh_batch_norm
 from lessonkit.foundation.sized_loaders import (
-    check_last_size,
     check_stages,
-    loader_with_size,
-    refuse_masks,
+    one_a_stage,
+    PlannedSizes,
     renew_optimizer,
-    ResizeTo,
-    shorter_side,
-    shrink_inputs,
-    SizedLoader,
+    settable_size,
 )
 
 if TYPE_CHECKING:
@@ -118,7 +109,7 @@ def plot_schedule(
     return figure
 
 # %% ../nbs/03_progressive_resizing.ipynb #1df9fd78
-class ProgressiveResize(Callback):
+class ProgressiveResize(PlannedSizes):
     """Train on small images first and let them grow: `learn.fit_one_cycle(10, cbs=ProgressiveResize())`.
 
     Batches, their number, optimizer, learning rates and split stay as they are, and so do loaders. A
@@ -131,9 +122,6 @@ class ProgressiveResize(Callback):
     Sources: Howard & Gugger 2020, Deep Learning for Coders, chapter 7; Tan & Le 2021,
     EfficientNetV2, section 4.
     """
-
-    order = -1  # before fastai's MixUp (0), ours (5) and half precision (10)
-    run_valid = False
 
     def __init__(
         self,
@@ -148,98 +136,13 @@ class ProgressiveResize(Callback):
             if size is not None:
                 checks.whole_number(size, name, unit="pixels")
         _check_growth(start or 1, end or start or 1, kind, finetune_fraction)
-        refresh_bn = {True: 32, False: 0}[refresh_bn] if isinstance(refresh_bn, bool) else refresh_bn
-        self.refresh_bn = checks.whole_number(refresh_bn, "refresh_bn", 0, unit="batches")
-        self.smallest, self.largest = start, end
+        super().__init__(end, refresh_bn)
+        self.smallest = start
         self.settings = dict(kind=kind, finetune_fraction=finetune_fraction, multiple_of=multiple_of)
-        self.sizes, self.full, self.runs, self.done = [], None, False, False
 
-# %% ../nbs/03_progressive_resizing.ipynb #05e1cdac
-@patch
-def before_fit(self: ProgressiveResize):
-    """Decide whether the schedule runs in this fit."""
-    others = [callback for callback in self.learn.cbs if callback is not self]
-    if any(isinstance(callback, ProgressiveResize) for callback in others):
-        raise ValueError("Two callbacks would change the size of the images: remove one of them.")
-    trial = any(isinstance(callback, LRFinder) for callback in others)
-    frozen = getattr(self.learn.opt, "frozen_idx", 0)
-    self.runs = not (self.done or trial or frozen) and self.learn.n_epoch * len(self.learn.dls.train) > 0
-    self.sizes, self.full = [], None
-
-# %% ../nbs/03_progressive_resizing.ipynb #28b3a5db
-@patch
-def before_train(self: ProgressiveResize):
-    """Ask the loader of this epoch for batches of the planned sizes, if it can be asked."""
-    sized = loader_with_size(self.learn.dl) if self.runs else None
-    if sized is not None:
-        self.full = sized.size
-        self.learn.dl = SizedLoader(self.learn.dl, self.plan(len(self.learn.dl)))
-
-
-@patch
-def plan(
-    self: ProgressiveResize,
-    n_batches: int,  # of an epoch, as this process sees them: a loader may give it a share of them
-) -> list[int]:  # one size a batch
-    """Plan the whole fit, and return the sizes of this epoch."""
-    steps = self.learn.n_epoch * n_batches
-    if len(self.sizes) != steps:
-        end = self.largest or self.full
-        self.sizes = size_schedule(steps, self.smallest or max(1, end // 2), end, **self.settings)
-    return self.sizes[self.learn.epoch * n_batches :][:n_batches]
-
-# %% ../nbs/03_progressive_resizing.ipynb #6155a50d
-@patch
-def before_batch(self: ProgressiveResize):
-    """Shrink what is still larger than planned."""
-    if not self.runs:
-        return
-    refuse_masks(self.learn.yb)
-    if self.full is None:  # a loader without a size: now we know what it gives
-        self.full = shorter_side(self.learn.xb)
-        if (self.largest or 0) > self.full:
-            raise ValueError(
-                f"end={self.largest} is more than the {self.full} pixels of the training batches, and"
-                " this loader can't be asked for larger ones: choose a smaller end."
-            )
-    sizes = self.plan(self.learn.n_iter)
-    self.learn.xb = shrink_inputs(self.learn.xb, sizes[min(self.learn.iter, len(sizes) - 1)])
-
-# %% ../nbs/03_progressive_resizing.ipynb #037c934f
-@patch
-def after_train(self: ProgressiveResize):
-    """At the end of the last epoch, note that the schedule has run."""
-    if self.runs and self.sizes and self.learn.epoch == self.learn.n_epoch - 1:
-        self.done = True
-        if self.refresh_bn:
-            refresh_batch_norm(self.learn.model, self.final_batches(), n_inputs=None)
-
-
-@patch
-def after_fit(self: ProgressiveResize):
-    self.runs = False
-
-
-@patch
-def after_create(self: ProgressiveResize):
-    self.done = False  # another Learner
-
-# %% ../nbs/03_progressive_resizing.ipynb #30cff1b7
-@patch
-def final_batches(self: ProgressiveResize) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the coming epoch's first inputs, at the final size; the epoch stays the coming one."""
-    loader, end = self.learn.dls.train, self.sizes[-1]
-    sized = loader_with_size(loader)
-    epoch = getattr(sized, "epoch", None)
-    batches = loader if sized is None else SizedLoader(loader, [end] * len(loader))
-    try:
-        for batch in islice(batches, self.refresh_bn):
-            n_inputs = getattr(self.learn.dls, "n_inp", max(1, len(batch) - 1))
-            inputs = self.learn._set_device(batch)[:n_inputs]
-            yield shrink_inputs(tuple(map(checks.plain, inputs)), end)
-    finally:
-        if epoch is not None:
-            sized.epoch = epoch
+    def plan_sizes(self, steps: int, full: int) -> list[int]:
+        """Plan the whole fit: one size for each batch."""
+        return size_schedule(steps, self.smallest or max(1, full // 2), full, **self.settings)
 
 # %% ../nbs/03_progressive_resizing.ipynb #37dc76fb
 def fit_stages(
@@ -260,27 +163,9 @@ def fit_stages(
     stage.
     """
     stages, callbacks = check_stages(learn, stages), [*L(cbs)]
-    rates = list(lr) if isinstance(lr, list | tuple) else [lr] * len(stages)
-    if len(rates) != len(stages):
-        raise ValueError(f"{len(rates)} learning rates for {len(stages)} stages: one, or one a stage.")
-    if any(isinstance(callback, ProgressiveResize) for callback in [*learn.cbs, *callbacks]):
-        raise ValueError("ProgressiveResize would change the size as well: use one of the two.")
-    sized = [loader_with_size(loader) for loader in learn.dls]
-    if any(loader is None for loader in sized):  # they can't be asked: what they give is resized
-        check_last_size(list(learn.dls), stages[-1][0])
-        sized = []
-    before = [loader.size for loader in sized]
-    try:
+    rates = one_a_stage(lr, len(stages))
+    with settable_size(learn, stages[-1][0], callbacks) as set_size:
         for (size, epochs), rate in zip(stages, rates):
-            _set_sizes(sized, [size] * len(sized))
+            resize = set_size(size)
             renew_optimizer(learn)
-            resize = [] if sized else [ResizeTo(size)]
             learn.fit_one_cycle(epochs, rate, cbs=[*callbacks, *resize], **kwargs)
-    except BaseException:
-        _set_sizes(sized, before)
-        raise
-
-
-def _set_sizes(loaders: Sequence, sizes: Sequence[int]) -> None:
-    for loader, size in zip(loaders, sizes):
-        loader.size = size

@@ -5,19 +5,23 @@
 # %% ../../nbs/foundation/sized_loaders.ipynb #08bced9b
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from fastai.callback.core import Callback
+from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner
 from torch import Tensor
 
 from . import checks
 from .batch_transforms import resize_batch
+from .models import refresh_batch_norm
 
 # %% auto #0
-__all__ = ['loader_with_size', 'SizedLoader', 'shorter_side', 'shrink_inputs', 'refuse_masks', 'ResizeTo', 'check_stages',
-           'check_last_size', 'renew_optimizer']
+__all__ = ['loader_with_size', 'SizedLoader', 'shorter_side', 'shrink_inputs', 'refuse_masks', 'PlannedSizes', 'ResizeTo',
+           'check_stages', 'one_a_stage', 'settable_size', 'renew_optimizer']
 
 # %% ../../nbs/foundation/sized_loaders.ipynb #91760535
 def loader_with_size(
@@ -98,7 +102,91 @@ def refuse_masks(
             "The labels are images as well (masks?), and would no longer fit: this is for classes."
         )
 
+# %% ../../nbs/foundation/sized_loaders.ipynb #e864b74c
+class PlannedSizes(Callback):
+    """Train on batches of planned sizes, in the first fit in which no layers are frozen."""
 
+    order = -1  # before fastai's MixUp (0), ours (5) and half precision (10)
+    run_valid = False
+
+    def __init__(
+        self,
+        largest: int | None = None,  # largest planned size, in pixels; None: the loader's own
+        refresh_bn: bool | int = False,  # batches to count batch norm again on at the end; True: 32
+    ):
+        refresh_bn = {True: 32, False: 0}[refresh_bn] if isinstance(refresh_bn, bool) else refresh_bn
+        self.refresh_bn = checks.whole_number(refresh_bn, "refresh_bn", 0, unit="batches")
+        self.largest, self.sizes, self.full, self.runs, self.done = largest, [], None, False, False
+
+    def plan_sizes(self, steps: int, full: int) -> list[int]:
+        """Return the size of each batch; `full` is the largest."""
+        raise NotImplementedError
+
+    def before_fit(self):
+        others = [callback for callback in self.learn.cbs if callback is not self]
+        if any(isinstance(callback, PlannedSizes) for callback in others):
+            raise ValueError("Two callbacks would change the size of the images: remove one of them.")
+        trial = any(isinstance(callback, LRFinder) for callback in others)
+        frozen = getattr(self.learn.opt, "frozen_idx", 0)
+        batches = self.learn.n_epoch * len(self.learn.dls.train)
+        self.runs = not (self.done or trial or frozen) and batches > 0
+        self.sizes, self.full = [], None
+
+    def before_train(self):
+        sized = loader_with_size(self.learn.dl) if self.runs else None
+        if sized is not None:
+            self.full = sized.size
+            self.learn.dl = SizedLoader(self.learn.dl, self.of_epoch(len(self.learn.dl)))
+
+    def of_epoch(self, n_batches: int) -> list[int]:
+        """Return the sizes of this epoch; a loader may give this process a share of all batches."""
+        steps = self.learn.n_epoch * n_batches
+        if len(self.sizes) != steps:
+            self.sizes = self.plan_sizes(steps, self.largest or self.full)
+        return self.sizes[self.learn.epoch * n_batches :][:n_batches]
+
+    def before_batch(self):
+        if not self.runs:
+            return
+        refuse_masks(self.learn.yb)
+        if self.full is None:  # a loader without a size: now we know what it gives
+            self.full = shorter_side(self.learn.xb)
+            if (self.largest or 0) > self.full:
+                raise ValueError(
+                    f"end={self.largest} is more than the {self.full} pixels of the training batches, and"
+                    " this loader can't be asked for larger ones: choose a smaller end."
+                )
+        sizes = self.of_epoch(self.learn.n_iter)
+        self.learn.xb = shrink_inputs(self.learn.xb, sizes[min(self.learn.iter, len(sizes) - 1)])
+
+    def after_train(self):
+        if self.runs and self.sizes and self.learn.epoch == self.learn.n_epoch - 1:
+            self.done = True
+            if self.refresh_bn:
+                refresh_batch_norm(self.learn.model, self.final_batches(), n_inputs=None)
+
+    def after_fit(self):
+        self.runs = False
+
+    def after_create(self):
+        self.done = False  # another Learner
+
+    def final_batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the coming epoch's first inputs, at the final size; the epoch stays the coming one."""
+        loader, end = self.learn.dls.train, self.sizes[-1]
+        sized = loader_with_size(loader)
+        epoch = getattr(sized, "epoch", None)
+        batches = loader if sized is None else SizedLoader(loader, [end] * len(loader))
+        try:
+            for batch in islice(batches, self.refresh_bn):
+                n_inputs = getattr(self.learn.dls, "n_inp", max(1, len(batch) - 1))
+                inputs = self.learn._set_device(batch)[:n_inputs]
+                yield shrink_inputs(tuple(map(checks.plain, inputs)), end)
+        finally:
+            if epoch is not None:
+                sized.epoch = epoch
+
+# %% ../../nbs/foundation/sized_loaders.ipynb #deed506d
 class ResizeTo(Callback):
     """Resize what a loader gives, in training and validation, before anything is mixed."""
 
@@ -119,7 +207,7 @@ class ResizeTo(Callback):
             )
         self.learn.xb = shrink_inputs(self.learn.xb, self.size)
 
-
+# %% ../../nbs/foundation/sized_loaders.ipynb #2508b5f6
 def check_stages(
     learn: Any,  # what was given to train
     stages: Any,  # what was given as stages
@@ -142,7 +230,52 @@ def check_stages(
     return [(whole(size, "size", unit="pixels"), whole(epochs, "epochs")) for size, epochs in pairs]
 
 
-def check_last_size(
+def one_a_stage(
+    lr: Any,  # one learning rate for all, or a list of them
+    n_stages: int,  # how many rates there must be
+) -> list:
+    """Return a learning rate for each stage. Raises `ValueError` for another number of them."""
+    rates = list(lr) if isinstance(lr, list | tuple) else [lr] * n_stages
+    if len(rates) != n_stages:
+        raise ValueError(f"{len(rates)} learning rates for {n_stages} stages: one, or one a stage.")
+    return rates
+
+
+@contextlib.contextmanager
+def settable_size(
+    learn: Learner,  # whose loaders change their size
+    last: int,  # the size at which training is to end, in pixels
+    callbacks: Sequence[Callback] = (),  # that will be there besides the Learner's own
+) -> Iterator[Callable[[int], list[Callback]]]:  # a function: set a size, get the callbacks it needs
+    """Give all loaders of a Learner a size; after an error, the one they had.
+
+    Where it can't be set, batches are resized. Raises `ValueError` if that can't give the last size, and if
+    a callback changes sizes as well.
+    """
+    if any(isinstance(callback, PlannedSizes) for callback in [*learn.cbs, *callbacks]):
+        raise ValueError("ProgressiveResize would change the size as well: use one of the two.")
+    sized = [loader_with_size(loader) for loader in learn.dls]
+    if any(loader is None for loader in sized):  # they can't be asked: what they give is resized
+        _check_last_size(list(learn.dls), last)
+        sized = []
+
+    def set_sizes(sizes: Sequence[int]) -> None:
+        for loader, size in zip(sized, sizes):
+            loader.size = size
+
+    def set_size(size: int) -> list[Callback]:
+        set_sizes([size] * len(sized))
+        return [] if sized else [ResizeTo(size)]
+
+    before = [loader.size for loader in sized]
+    try:
+        yield set_size
+    except BaseException:
+        set_sizes(before)
+        raise
+
+
+def _check_last_size(
     loaders: Sequence,  # whose size can't be set
     last: int,  # the size at which training is to end, in pixels
 ) -> None:

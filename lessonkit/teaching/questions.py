@@ -408,8 +408,8 @@ QUESTIONS: dict[str, Question] = {
         answer="c",
         choices={
             "a": "Those of your photos.",
-            "b": "ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), always.",
-            "c": "Those the network was trained with, whatever they are.",
+            "b": "ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).",
+            "c": "Those the network was trained with.",
             "d": "None: its batch norm takes care of it.",
         },
         why=(
@@ -473,8 +473,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.normalize": Question(
         "function",
-        "Write my_normalize(x, mean, std): x is a batch of images (N, C, H, W), mean and std have one number for"
-        " each of the C channels.",
+        "Write my_normalize(x, mean, std): x is a batch of images (N, C, H, W), mean and std are tensors with one"
+        " number for each of the C channels.",
         answer=reference_normalize,
         why="[:, None, None] turns (C,) into (C, 1, 1), which lines up with (N, C, H, W) from the right.",
         hint=(
@@ -522,14 +522,14 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.scale": Question(
         "choice",
-        "Without batch norm and with He's first weights, photos from 0 to 255 came to 41% and normalized ones to"
-        " 54%. With PyTorch's smaller first weights it was the other way round: 50% and 37%. What explains both?",
+        "Without batch norm and with He's initial weights, photos from 0 to 255 came to 41% and normalized ones to"
+        " 54%. With PyTorch's smaller initial weights it was the other way round: 50% and 37%. What explains both?",
         answer="b",
         choices={
             "a": "Four seeds are too few: one of the two results must be an accident.",
-            "b": "Unit and first weights together set the scale of the values inside.",
+            "b": "Unit and initial weights together set the scale of the values inside.",
             "c": "Photos from 0 to 255 hold more information, which only a network with small weights can use.",
-            "d": "He's first weights were made for networks with batch norm.",
+            "d": "He's initial weights were made for networks with batch norm.",
         },
         why=(
             "Values inside the network are products of pixels and weights. Small weights make them fade, and large"
@@ -692,7 +692,7 @@ QUESTIONS: dict[str, Question] = {
         answer="b",
         choices={
             "a": "The network needs sharp images at the end, and growing gives it both small and sharp ones.",
-            "b": "Smaller images helped, and growing did not.",
+            "b": "Smaller images helped more than growing did.",
             "c": "Growing is the best of the three when the budget is short.",
             "d": "Nothing: the three networks weren't trained for the same number of epochs.",
         },
@@ -838,7 +838,7 @@ QUESTIONS: dict[str, Question] = {
             "a": "It gets worse: the photo as it is weighs less.",
             "b": "It gets better: sixteen views have half the noise of four.",
             "c": "It ends at 72.2%, as the views' mistakes cancel each other out.",
-            "d": "Nothing changes: beyond four views, only the cost grows.",
+            "d": "It stays at 69.3%: the photo as it is keeps its weight.",
         },
         why=(
             "Averaging takes away what differs between views by chance. It can't bring back what all of them lack, the cut-off"
@@ -858,7 +858,7 @@ QUESTIONS: dict[str, Question] = {
         choices={
             "a": "Nothing yet: predict both in the same way, then compare.",
             "b": "A is better by 1.1 points.",
-            "c": "A is better, and since TTA averages out chance, we can be sure of it.",
+            "c": "A is better, as TTA averages out the chance in both.",
             "d": "A is worse: it needs TTA to win.",
         },
         why=(
