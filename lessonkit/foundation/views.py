@@ -88,7 +88,7 @@ def scales(
 ) -> tuple[View, ...]:  # one view for each size, of that size
     """Resize each photo (antialiased), for networks that take any size.
 
-    Raises `TypeError` or `ValueError` for sizes that are none.
+    Raises `TypeError` or `ValueError` for invalid sizes.
     Source: Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image
     Recognition, section 3.2.
     """
@@ -102,7 +102,7 @@ def random_views(
     seed: int = 0,  # another seed, other views
     augment: Augment = Augment(),  # how strongly to vary
 ) -> tuple[View, ...]:  # n views of the photo's own size, another one for each photo
-    """Cut a random part out of each photo, enlarge it to the photo's size, and mirror every second one.
+    """Cut a random part out of each photo, enlarge it to the photo's size, and mirror about half of them.
 
     A photo's view depends only on the seed, the view's number and the photo's place in the data: it
     is the same in every call and for batches of any size, and the first of many views are the views
