@@ -24,7 +24,7 @@ from .study.settings import SEEDS, Settings
 from .study.study import folder_for, Study
 from .study.subset_study import smallest_subset
 from .study.techniques import BASELINE, choose_techniques, EXTRAS, Technique, TECHNIQUES
-from .study.trainer import make_learner, seeded, train_learner
+from .study.trainer import make_learner, predict_plain, seeded, train_learner
 
 # %% auto #0
 __all__ = ['run_ablation', 'inner_split', 'choose_best', 'BestRecipe', 'best_recipe', 'TECHNIQUES', 'Technique',
@@ -138,7 +138,7 @@ def best_recipe(
     with bar, seeded(seed, device):
         learn = make_learner(images, technique, seed, settings, tick=bar.update)
         cost = train_learner(learn, epochs, settings.lr)
-    probs, targets = technique.predict(learn), images.labels[images.indices("valid")]
+    probs, targets = (technique.predict or predict_plain)(learn), images.labels[images.indices("valid")]
     right = int((probs.argmax(1).numpy() == targets).sum())
     low, high = binomtest(right, len(targets)).proportion_ci(method="wilson")
     scores = score(probs, targets) | {"accuracy_low": float(low), "accuracy_high": float(high)}

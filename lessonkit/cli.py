@@ -153,7 +153,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         if kind is bool:
             command.add_argument(name, action="store_true", help=comments[field.name])
             continue
-        option = {"default": field.default, "help": f"{comments[field.name]} (default: {field.default})"}
+        option: dict[str, Any] = {"default": field.default, "help": f"{comments[field.name]} (default: {field.default})"}
         if choices := get_args(kind):
             option["choices"] = choices
         else:

@@ -5,6 +5,7 @@
 # %% ../nbs/01_comparison.ipynb #b394fb36
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -217,7 +218,7 @@ def estimate_difference(
     groups: Any = None,  # the group of each photo, (n_photos,), where photos belong together
 ) -> tuple[Estimate, str]:  # and what its interval covers, in words
     """Estimate a signed sum of recipes, over photos too where `correct` has every trial."""
-    if metric != "accuracy" or not photos_known(sides, correct):
+    if metric != "accuracy" or correct is None or not photos_known(sides, correct):
         by_seed = [sign * side[metric].to_numpy(float) for sign, side in zip(signs, sides)]
         return estimate(exact_number(np.sum(by_seed, axis=0))), "seeds"
     by_photo = [sign * photos_right(side, correct) for sign, side in zip(signs, sides)]
@@ -250,7 +251,8 @@ def summarize(
     Raises `ValueError` for missing columns, an unknown baseline and repeated trials, `TypeError` for
     text.
     """
-    setting, rows = list(setting), []
+    setting = list(setting)
+    rows: list[dict[str, Any]] = []
     valid = check_trials(trials, metric, setting)
     asked, known = list(dict.fromkeys(trials["technique"])), set(valid["technique"])
     if pairs is None:
@@ -260,7 +262,8 @@ def summarize(
     for here, sides in by_setting(valid, setting):
         if baseline in sides:
             own = sides[baseline]
-            row = {"technique": baseline, "recipe": baseline, "verdict": "reference", "seeds": len(own)}
+            row: dict[str, Any] = {"technique": baseline, "recipe": baseline}
+            row |= {"verdict": "reference", "seeds": len(own)}
             costs = {cost: own[cost].mean() for cost in COSTS if cost in own}
             rows.append(row | here | {"unpaired": 0, "mean": own[metric].mean()} | costs)
         for name, (recipe, control) in pairs.items():
@@ -308,7 +311,7 @@ def look_confidence(
     alpha = 1 - checks.number(confidence, "confidence", above=0, at_most=np.nextafter(1, 0), hint=hint)
     shares = seeds / planned
     if spending == "pocock":
-        spent = alpha * np.log1p((np.e - 1) * shares)
+        spent = alpha * np.log1p((math.e - 1) * shares)
     else:
         spent = 4 * ndtr(ndtri(alpha / 4) / np.sqrt(shares))  # half of alpha for each side
     return (1 - np.diff(spent, prepend=0)).tolist()

@@ -67,6 +67,7 @@ class LabelSmoothingCrossEntropy(nn.Module):
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision, section 7.
     """
 
+    weight: Tensor | None
     y_int = True  # tells fastai's MixUp to mix losses, not class numbers
 
     def __init__(
@@ -96,7 +97,7 @@ class LabelSmoothingCrossEntropy(nn.Module):
         axis, there = self._class_axis(pred), min(1, pred.ndim - 1)  # where PyTorch wants the classes
         logits = pred.movedim(axis, there)
         logits = logits.float() if logits.dtype.itemsize < 4 else logits  # its sums overflow in float16
-        weight = None if self.weight is None else self._weights(pred.shape[axis]).to(logits)
+        weight = None if self.weight is None else self._checked(self.weight, pred.shape[axis]).to(logits)
         if target.is_floating_point():
             loss = self._soft(logits, target.movedim(axis, there).to(logits), weight)
         else:
@@ -108,8 +109,10 @@ class LabelSmoothingCrossEntropy(nn.Module):
         """The loss of class numbers: PyTorch's own, unless there may be nothing to divide by."""
         there = min(1, logits.ndim - 1)
         y = checks.class_numbers(y, logits.shape[there], self.ignore_index)
-        options = {"ignore_index": self.ignore_index, "label_smoothing": _share(self.eps)}
-        cross_entropy = partial(F.cross_entropy, logits, y, weight, **options)
+        ignored, eps = self.ignore_index, _share(self.eps)
+        cross_entropy = partial(
+            F.cross_entropy, logits, y, weight, ignore_index=ignored, label_smoothing=eps
+        )
         weights = label_weights(y, weight, self.ignore_index)
         if self.reduction != "mean" or (weights is None and y.numel()):
             return cross_entropy(reduction=self.reduction)
@@ -121,8 +124,8 @@ class LabelSmoothingCrossEntropy(nn.Module):
             raise ValueError("ignore_index is for class numbers; a soft label of zeros is ignored.")
         there = min(1, logits.ndim - 1)
         checks.soft_labels(labels, there)
-        options = {"reduction": "none", "label_smoothing": _share(self.eps)}
-        loss = F.cross_entropy(logits, labels, weight, **options)
+        eps = _share(self.eps)
+        loss = F.cross_entropy(logits, labels, weight, reduction="none", label_smoothing=eps)
         counts = (labels != 0).any(there)
         return put_together(loss.where(counts, 0), counts, self.reduction)
 
@@ -136,13 +139,13 @@ class LabelSmoothingCrossEntropy(nn.Module):
             )
         return self.axis % pred.ndim
 
-    def _weights(self, n_classes: int) -> Tensor:
-        if len(self.weight) != n_classes:
+    def _checked(self, weight: Tensor, n_classes: int) -> Tensor:
+        if len(weight) != n_classes:
             raise ValueError(
-                f"weight is for {len(self.weight)} classes, but the predictions have {n_classes}"
+                f"weight is for {len(weight)} classes, but the predictions have {n_classes}"
                 f" (axis={self.axis})."
             )
-        return self.weight
+        return weight
 
     def activation(
         self,

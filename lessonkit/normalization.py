@@ -125,7 +125,7 @@ class ChannelStats(_Summary):
                 f"Images of {self.n_channels} and of {other.n_channels} channels can't be counted"
                 " together: convert them to one mode first, for example RGB."
             )
-        return ChannelStats(self._sums + other._sums)
+        return ChannelStats(self._counted() + other._counted())
 
     def __radd__(self, other: Any) -> ChannelStats:
         """`sum(list_of_stats)` starts from 0."""
@@ -220,6 +220,9 @@ class Normalize(ImageTransform):
     normalizing transform in its loader; warns when the first batch seems to be on another scale.
     fastai's `vision_learner` adds none of its own where this one is.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,

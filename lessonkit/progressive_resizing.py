@@ -138,6 +138,7 @@ class ProgressiveResize(PlannedSizes):
         _check_growth(start or 1, end or start or 1, kind, finetune_fraction)
         super().__init__(end, refresh_bn)
         self.smallest = start
+        self.settings: dict[str, Any]
         self.settings = dict(kind=kind, finetune_fraction=finetune_fraction, multiple_of=multiple_of)
 
     def plan_sizes(self, steps: int, full: int) -> list[int]:

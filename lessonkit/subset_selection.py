@@ -38,7 +38,7 @@ _all_ = ["Subset", "embed", "write_subset", "show_subset"]
 def select_subset(
     features: np.ndarray,  # (N, D), numbers: a row for each item
     n: int,  # how many to choose, 0 to N
-    labels: Sequence | None = None,  # (N,): the class of each row; then every class chooses for itself
+    labels: Sequence | np.ndarray | None = None,  # (N,): classes; then each chooses for itself
     method: str = "facility_location",  # "facility_location", "k_center", "herding" or "random"
     balance: str | None = "proportional",  # shares: "proportional" or "equal"; None: ignore labels
     seed: int = 0,  # of method "random"; the others use no random numbers
@@ -73,7 +73,7 @@ def select_subset(
 # %% ../nbs/07_subset_selection.ipynb #26bb7dbd
 def select_classes(
     features: np.ndarray,  # (N, D), numbers: a row for each item
-    labels: Sequence[int],  # (N,): the class of each row
+    labels: Sequence | np.ndarray,  # (N,): the class of each row
     k: int,  # how many classes to choose, at least 1
     kind: str = "spread",  # "spread": far apart; "hard": alike; "typical": like all together; "random"
     seed: int = 0,  # of kind "random"
@@ -123,8 +123,8 @@ def _class_means(x: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.nda
 # %% ../nbs/07_subset_selection.ipynb #3b618676
 def coverage(
     features: np.ndarray,  # (N, D), numbers: a row for each item
-    indices: Sequence[int],  # (n,): the chosen rows
-    labels: Sequence | None = None,  # (N,): the class of each row, for the class balance
+    indices: Sequence[int] | np.ndarray,  # (n,): the chosen rows
+    labels: Sequence | np.ndarray | None = None,  # (N,): the class of each row, for the class balance
     draws: int = 20,  # random subsets of the same size to compare with, at least 2
     seed: int = 0,  # of the random subsets
 ) -> pd.DataFrame:  # rows "chosen" and "random"; columns: each measure, and the 95% range of the draws

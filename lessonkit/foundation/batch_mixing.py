@@ -50,9 +50,10 @@ class BatchMixing(Callback):
         mixed_loss: Callable,  # (loss function, predictions, labels, shares, partner) -> loss
         seed: int | None = None,  # None: the loader's generator for techniques, else PyTorch's seed
     ):
-        self.shares, self.mixed_loss, self.mixed = shares, mixed_loss, None
+        self.shares, self.mixed_loss = shares, mixed_loss
+        self.mixed: tuple[Tensor, Tensor | None] | None = None  # share and partner of each photo
         self.seed = None if seed is None else checks.whole_number(seed, "seed", at_least=None)
-        self.own = None if seed is None else torch.Generator().manual_seed(self.seed % 2**63)
+        self.own = None if self.seed is None else torch.Generator().manual_seed(self.seed % 2**63)
 
     def mix(
         self, xb: tuple, lam: Tensor, partner: Tensor | None, generator: torch.Generator

@@ -127,17 +127,17 @@ def crops_of_batches(
     if not len(proportions):
         return []
     sizes = [len(batch) for batch in proportions]
-    draws = zip(*(_draw(size, augment, generator) for size in sizes))
-    crops = _fit(torch.cat(list(proportions)), *map(torch.cat, draws), augment)
+    area, ratio, places = map(torch.cat, zip(*(_draw(size, augment, generator) for size in sizes)))
+    crops = _fit(torch.cat(list(proportions)), area, ratio, places, augment)
     return [Crops(*parts) for parts in zip(*(part.split(sizes) for part in crops))]
 
 
 def _draw(n: int, augment: Augment, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Areas and shapes to try, (n, TRIES); places from top and left, and the coin, (n, 3)."""
-    log_ratio, cpu = math.log(augment.max_ratio), {"device": "cpu"}  # whatever the default device is
-    area = torch.empty(n, TRIES, **cpu).uniform_(augment.min_area, 1, generator=generator)
-    ratio = torch.empty(n, TRIES, **cpu).uniform_(-log_ratio, log_ratio, generator=generator).exp()
-    return area, ratio, torch.rand(3, n, generator=generator, **cpu).T
+    log_ratio = math.log(augment.max_ratio)  # all on the CPU, whatever the default device is
+    area = torch.empty(n, TRIES, device="cpu").uniform_(augment.min_area, 1, generator=generator)
+    ratio = torch.empty(n, TRIES, device="cpu").uniform_(-log_ratio, log_ratio, generator=generator).exp()
+    return area, ratio, torch.rand(3, n, generator=generator, device="cpu").T
 
 
 def _fit(proportions: Tensor, area: Tensor, ratio: Tensor, place: Tensor, augment: Augment) -> Crops:
@@ -178,9 +178,10 @@ def random_resized_crop(
         return torch.cat(
             [_cut(*one, sides) for one in zip(x.split(1), rows, columns, crops.flipped.tolist())]
         )
+    spans = (torch.tensor(part, device="cpu").T for part in (rows, columns))
     rows, columns = (
-        resize_weights(*torch.tensor(spans, device="cpu").T, old, new).to(x.device)
-        for spans, old, new in zip((rows, columns), x.shape[-2:], sides)
+        resize_weights(start, length, old, new).to(x.device)
+        for (start, length), old, new in zip(spans, x.shape[-2:], sides)
     )
     pixels = x if x.dtype.is_floating_point else x.float()
     out = rows.to(pixels.dtype)[:, None] @ pixels @ columns.to(pixels.dtype)[:, None].transpose(-1, -2)

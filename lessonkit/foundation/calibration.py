@@ -174,7 +174,7 @@ def reliability_diagram(
     if ax is None:
         _, ax = plt.subplots(figsize=(4.2, 4))
     left, width, full = bins.edges[:-1], 1 / n_bins, bins.count > 0
-    style = {"align": "edge", "color": "#4878a8", "edgecolor": "white", "label": "right"}
+    style: dict[str, Any] = {"align": "edge", "color": "#4878a8", "edgecolor": "white", "label": "right"}
     ax.bar(left[full], bins.accuracy[full], width, **style)
     gap = bins.confidence - bins.accuracy
     style = {"align": "edge", "color": "#f6c58f", "label": "overconfident by"}

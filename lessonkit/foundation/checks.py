@@ -30,7 +30,7 @@ def one_line(
 
 
 def some_of(
-    names: Sequence,  # of files, classes, rows
+    names: Sequence | np.ndarray,  # of files, classes, rows
     most: int = 5,  # how many to show
 ) -> str:
     """List the first few names for a message, and count the others."""
@@ -57,9 +57,10 @@ def whole_number(
     wanted = "a whole number" + (f" of {unit}" if unit else "") + _range(at_least, at_most)
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(f"{name}={value!r:.60} must be {wanted}.")
-    if (at_least is not None and value < at_least) or (at_most is not None and value > at_most):
+    whole = int(value)
+    if (at_least is not None and whole < at_least) or (at_most is not None and whole > at_most):
         raise ValueError(f"{name}={value} must be {wanted}.")
-    return int(value)
+    return whole
 
 
 def number(
@@ -82,9 +83,10 @@ def number(
     wanted = "a number" + (limits or _range(at_least, at_most)) + (hint and f", {hint}")
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r:.60} must be {wanted}.")
-    if not (math.isfinite(value) and at_least <= value <= at_most and above < value < below):
+    real = float(value)
+    if not (math.isfinite(real) and at_least <= real <= at_most and above < real < below):
         raise ValueError(f"{name}={value} must be {wanted}.")
-    return float(value)
+    return real
 
 
 def _range(at_least: float | None, at_most: float | None) -> str:
@@ -98,7 +100,7 @@ def choice(
     value: Any,  # what was given
     name: str,  # of the argument
     known: Collection[str | None],  # what can be chosen
-) -> str | None:
+) -> Any:  # the name, or None where that can be chosen
     """Return one of the known names. Raises `ValueError`, with all of them, for any other."""
     if not (isinstance(value, str | None) and value in known):
         raise ValueError(f"{name}={value!r:.60} is not known: use one of {', '.join(map(repr, known))}.")

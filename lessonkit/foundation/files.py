@@ -165,8 +165,10 @@ def run_file(
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
     name = f"{path.stem}_{uuid.uuid4().hex}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file: its name must end in .py.")
     try:
-        spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # some decorators look their module up
         spec.loader.exec_module(module)

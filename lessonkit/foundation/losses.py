@@ -80,7 +80,7 @@ def _defaults(function: Callable) -> tuple[tuple[str, Any], ...]:
 
 
 # as torch.compiler.assume_constant_result does, which would import the compiler with this module
-_defaults._dynamo_marked_constant = True
+vars(_defaults)["_dynamo_marked_constant"] = True
 
 # %% ../../nbs/foundation/losses.ipynb #3f66eead
 def label_weights(
@@ -92,7 +92,7 @@ def label_weights(
     ignores = ignore_index is not None and not (checks.may_look(y) and not (y == ignore_index).any())
     if weight is None and not ignores:
         return None
-    counts = y != ignore_index
+    counts = y.new_ones(y.shape, dtype=torch.bool) if ignore_index is None else y != ignore_index
     return counts if weight is None else weight.to(y.device)[y.where(counts, 0)] * counts
 
 
@@ -127,7 +127,7 @@ def takes_class_numbers(
     fewer = y.ndim < pred.ndim and (of_classes or not len(y))  # a single class, or an empty batch
     if not y.is_floating_point() and y.dtype != torch.bool and (fewer or y.numel() != pred.numel()):
         return True
-    if of_classes and y.shape == pred.shape:
+    if parts is not None and of_classes and y.shape == pred.shape:
         checks.several_classes(pred, parts.axis)
     return False
 

@@ -78,7 +78,7 @@ class ImageTransform(nn.Module, FastaiNormalize):
 
     # after augmentation; and after a normalization of fastai's, which otherwise would go unseen
     order = 100
-    _loaders = ()  # weak references to the loaders that it was given to
+    _loaders: tuple[ref, ...] = ()  # weak references to the loaders that it was given to
 
     def change(self, x: Tensor) -> Tensor:
         """Change images."""
@@ -134,7 +134,7 @@ class ImageTransform(nn.Module, FastaiNormalize):
     @property
     def name(self) -> str:
         """What a pipeline shows."""
-        numbers = (f"{name}={show_numbers(values.flatten())}" for name, values in self._buffers.items())
+        numbers = (f"{name}={show_numbers(values.flatten())}" for name, values in self.named_buffers())
         return f"{type(self).__name__}({', '.join(numbers)})"
 
     def __repr__(self) -> str:
@@ -142,7 +142,7 @@ class ImageTransform(nn.Module, FastaiNormalize):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ImageTransform:
         """Move the numbers with the module, but never into half precision: only results are rounded."""
-        for name, values in self._buffers.items():
+        for name, values in self.named_buffers():
             place = fn(values.float()).device
             # MPS has no float64
             self._buffers[name] = (values.float() if place.type == "mps" else values).to(place)

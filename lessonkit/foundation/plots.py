@@ -143,6 +143,7 @@ def show_images(
     Raises `ValueError` when there are no images, or not as many titles as images.
     """
     from matplotlib import pyplot as plt
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     pictures = as_pictures(images)
     if not pictures:
@@ -154,10 +155,10 @@ def show_images(
     rows = -(-len(pictures) // columns)
     lines = max((str(title).count("\n") + 1 for title in titles), default=0) if titles is not None else 0
     height = rows * (scale + 0.17 * lines) + (0.35 if suptitle else 0)
+    close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(columns * scale, height), squeeze=False, layout="constrained"
+        rows, columns, figsize=(columns * scale, height), squeeze=False, layout=close
     )
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     for axis in grid.flat[len(pictures) :]:
         axis.remove()
     for number, (picture, axis) in enumerate(zip(pictures, grid.flat)):
@@ -180,7 +181,7 @@ def sample_photos(
     from sklearn.datasets import load_sample_images
 
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
-    squares = [ImageOps.fit(photo, (size, size)) for photo in photos]
+    squares = [np.asarray(ImageOps.fit(photo, (size, size))) for photo in photos]
     return torch.from_numpy(np.stack(squares)).movedim(-1, 1) / 255
 
 # %% ../../nbs/foundation/plots.ipynb #8f6d0558
@@ -322,16 +323,19 @@ def show_normalized(
         raise ValueError("There are no images to draw.")
     if before.shape[1] not in (1, 3):
         raise ValueError(f"Images with 1 or 3 channels can be drawn; these have {before.shape[1]}.")
-    options = {"squeeze": False, "layout": "constrained", "gridspec_kw": {"width_ratios": [1, 1.5, 1.5, 1]}}
-    figure, axes = plt.subplots(len(before), 4, figsize=(11, 2.3 * len(before)), **options)
+    figure, axes = plt.subplots(
+        len(before), 4, figsize=(11, 2.3 * len(before)), squeeze=False, layout="constrained", width_ratios=[1, 1.5, 1.5, 1]
+    )
     for ax, title in zip(axes[0], ("image", "values before", "values after", "drawn without undoing")):
         ax.set_title(title)
     for column in (1, 2):
         for ax in axes[1:, column]:
             ax.sharex(axes[0, column])
     for row, old, new in zip(axes, before, how(before)):
-        _draw_image(row[0], old), _draw_image(row[3], new)
-        _draw_histogram(row[1], old, n_bins), _draw_histogram(row[2], new, n_bins)
+        _draw_image(row[0], old)
+        _draw_histogram(row[1], old, n_bins)
+        _draw_histogram(row[2], new, n_bins)
+        _draw_image(row[3], new)
     plt.close(figure)  # the caller draws it: a notebook shows what a cell returns
     return figure
 
@@ -406,12 +410,13 @@ def answers_below(
 ) -> Figure:
     """Draw pictures with the bars of `label_bars` below, and at the end the bars of one answer more."""
     from matplotlib import pyplot as plt
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = min(columns, len(answers))
     rows = -(-len(answers) // columns)
+    close = ConstrainedLayoutEngine(h_pad=0.02, w_pad=0.03, hspace=0, wspace=0)
     figure, axes = plt.subplots(2 * rows, columns, figsize=(1.8 * columns, 2.4 * rows), squeeze=False,
-                                layout="constrained", height_ratios=[1.3, 1] * rows)
-    figure.get_layout_engine().set(h_pad=0.02, w_pad=0.03, hspace=0, wspace=0)
+                                layout=close, height_ratios=[1.3, 1] * rows)
     for axis in axes.flat:
         axis.axis("off")
     for place, (answer, name) in enumerate(zip(answers, names)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -125,7 +125,7 @@ def batches_in_order(
     model: nn.Module | Learner,  # where the photos go
     data: Tensor | Iterable | None = None,  # photos, float; a loader; None: the Learner's `dls.valid`
     batch_size: int = 64,  # photos a batch, where data is a tensor
-) -> Iterator[tuple[Tensor, Tensor | None]]:  # photos, at least float32, and their labels
+) -> Generator[tuple[Tensor, Tensor | None]]:  # photos, at least float32, and their labels
     """Yield every photo of the data once, in order, as validation would see it.
 
     A sampler of your own decides the order. Raises `ValueError` and `TypeError` for data that can't
@@ -219,10 +219,11 @@ def _refuse_shares(loader: Any) -> None:
         found += [own[name] for name in ("batch_sampler", "sampler") if own.get(name) is not None]
 
 
-def _torch_loader_in_order(loader: DataLoader) -> DataLoader:
+def _torch_loader_in_order(loader: Any) -> DataLoader:
     """The loader, or a copy that neither shuffles nor drops the last batch."""
     rule = loader if loader.batch_sampler is None else loader.batch_sampler  # what decides the order
-    sampler, drop_last = getattr(rule, "sampler", None), getattr(rule, "drop_last", False)
+    sampler: Any = getattr(rule, "sampler", None)
+    drop_last = getattr(rule, "drop_last", False)
     if isinstance(sampler, SubsetRandomSampler):
         raise ValueError(
             "The loader's SubsetRandomSampler gives some of its photos in random order. Give a loader of"
@@ -260,7 +261,7 @@ def normalizer_of(
     found = [step for step in steps if isinstance(step, FastaiNormalize)]
 
     def normalize(x: Tensor) -> Tensor:
-        x = x.to(loader.device or x.device) if found else x
+        x = x.to(getattr(loader, "device", None) or x.device) if found else x
         for step in found:
             x = checks.plain(step((x.as_subclass(TensorImage),))[0])
         return x

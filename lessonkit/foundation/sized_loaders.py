@@ -26,7 +26,7 @@ __all__ = ['loader_with_size', 'SizedLoader', 'shorter_side', 'shrink_inputs', '
 # %% ../../nbs/foundation/sized_loaders.ipynb #91760535
 def loader_with_size(
     loader: Any,  # a loader, or one that wraps another, as fastai's `DistributedDL` does
-) -> Any | None:  # the one whose `size` can be set; None: there is none
+) -> Any:  # the one whose `size` can be set; None: there is none
     """Find the loader that can be asked for another size."""
     while loader is not None:
         own, held = getattr(type(loader), "size", None), getattr(loader, "__dict__", {})
@@ -60,7 +60,8 @@ class SizedLoader:
         return getattr(self.loader, name)
 
     def __iter__(self) -> Iterator:
-        batches, sized = iter(self.loader), loader_with_size(self.loader)
+        batches = iter(self.loader)
+        sized: Any = loader_with_size(self.loader)
         for size in self.sizes:
             own = sized.size
             sized.size = size
@@ -116,7 +117,9 @@ class PlannedSizes(Callback):
     ):
         refresh_bn = {True: 32, False: 0}[refresh_bn] if isinstance(refresh_bn, bool) else refresh_bn
         self.refresh_bn = checks.whole_number(refresh_bn, "refresh_bn", 0, unit="batches")
-        self.largest, self.sizes, self.full, self.runs, self.done = largest, [], None, False, False
+        self.largest, self.runs, self.done = largest, False, False
+        self.sizes: list[int] = []
+        self.full: Any = None  # size of the training loader, in pixels
 
     def plan_sizes(self, steps: int, full: int) -> list[int]:
         """Return the size of each batch; `full` is the largest."""

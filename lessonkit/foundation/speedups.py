@@ -60,7 +60,7 @@ def bfloat16_is_quicker(
 ) -> bool:  # measured on the course's network, forward and back, in about a second
     """Whether this device computes `small_resnet` in bfloat16 at least a tenth faster than in float32."""
     with torch.random.fork_rng(devices=[]):
-        model = small_resnet(10).to(device, memory_format=torch.channels_last)
+        model = small_resnet(10).to(device).to(memory_format=torch.channels_last)
         x = torch.randn(32, 3, 64, 64).to(device, memory_format=torch.channels_last)
 
     def step(half: bool) -> None:
@@ -133,26 +133,26 @@ class Muon(torch.optim.Optimizer):
             for weights in group["params"]:
                 if weights.grad is not None:
                     is_matrix = weights.ndim == 4 and weights.shape[1] > 3
-                    (self._muon if is_matrix else self._adam)(weights, group, self.state[weights])
+                    (self._muon if is_matrix else self._adam)(weights, weights.grad, group, self.state[weights])
         return loss
 
-    def _muon(self, weights: Tensor, group: dict, state: dict) -> None:
+    def _muon(self, weights: Tensor, grad: Tensor, group: dict, state: dict) -> None:
         if not state:
             state["mean"] = torch.zeros_like(weights)
-        mean = state["mean"].lerp_(weights.grad, 1 - group["momentum"])
-        ahead = weights.grad.lerp(mean, group["momentum"])  # Nesterov's look ahead
+        mean = state["mean"].lerp_(grad, 1 - group["momentum"])
+        ahead = grad.lerp(mean, group["momentum"])  # Nesterov's look ahead
         update = orthogonal(ahead.flatten(1)).view_as(weights)
         tall = max(1, len(update) / update[0].numel()) ** 0.5  # a matrix with more rows than columns takes longer steps
         lr = group["lr"] * group["times"]
         weights.mul_(1 - lr * group["weight_decay"]).sub_(lr * tall * update)
 
-    def _adam(self, weights: Tensor, group: dict, state: dict) -> None:
+    def _adam(self, weights: Tensor, grad: Tensor, group: dict, state: dict) -> None:
         if not state:
             state.update(mean=torch.zeros_like(weights), square=torch.zeros_like(weights), step=0)
         lr, (first, second) = group["lr"] * group["times"] * self.adam_share, self.adam_betas
         state["step"] += 1
-        mean = state["mean"].lerp_(weights.grad, 1 - first) / (1 - first ** state["step"])
-        square = state["square"].lerp_(weights.grad**2, 1 - second) / (1 - second ** state["step"])
+        mean = state["mean"].lerp_(grad, 1 - first) / (1 - first ** state["step"])
+        square = state["square"].lerp_(grad**2, 1 - second) / (1 - second ** state["step"])
         if weights.ndim > 1:
             weights.mul_(1 - lr * group["weight_decay"])
         weights.addcdiv_(mean, square.sqrt() + 1e-8, value=-lr)

@@ -74,7 +74,7 @@ def _choose_wrong(n_train: int, share: float, rng: Generator) -> dict[int, str]:
 def _choose_copies(n_train: int, share: float, rng: Generator) -> dict[int, int]:
     """Return number of the copy -> number of its original, of the same class; each class keeps originals."""
     originals = [set(range(label, n_train, len(CLASSES))) for label in range(len(CLASSES))]
-    copies = []
+    copies: list[int] = []
     for number in rng.permutation(n_train).tolist():
         same = originals[number % len(CLASSES)]
         if len(copies) < round(share * n_train) and len(same) > 1:
@@ -143,7 +143,7 @@ def _checked_options(
     n_train: int, n_valid: int, size: int, label_noise: float, near_duplicates: float, seed: int
 ) -> dict:
     """Return the options as plain numbers; raise `ValueError` where one makes no sense."""
-    options = {"version": DRAWINGS_VERSION}
+    options: dict[str, float] = {"version": DRAWINGS_VERSION}
     for name, value, least in (("n_train", n_train, len(CLASSES)), ("n_valid", n_valid, len(CLASSES)), ("size", size, 16)):
         options[name] = checks.whole_number(value, name, least)
     options["seed"] = checks.whole_number(seed, "seed", 0)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 # %% auto #0
 __all__ = ['CLASSES', 'LOOK_ALIKES', 'Colour', 'REACH', 'FINER', 'CIRCLE', 'SOOT', 'CHALK', 'DRAW', 'Pen', 'rotation', 'arc',
@@ -52,11 +53,11 @@ class Pen:
         matrix = self.matrix @ rotation(turn) @ np.diag([-scale if mirror else scale, scale])
         return Pen(self.tile, matrix, self.origin + self.matrix @ np.array([x, y]))
 
-    def place(self, points: Sequence) -> list[float]:
+    def place(self, points: ArrayLike) -> list[float]:
         """Return points (n, 2) in pixels, as the flat list that Pillow wants."""
         return (np.asarray(points, dtype=float) @ self.matrix.T + self.origin).ravel().tolist()
 
-    def shape(self, points: Sequence, colour: Colour) -> None:
+    def shape(self, points: ArrayLike, colour: Colour) -> None:
         """Fill a polygon."""
         self.draw.polygon(self.place(points), fill=colour)
 
@@ -64,7 +65,7 @@ class Pen:
         """Fill an ellipse around (x, y)."""
         self.draw.polygon(self.place(CIRCLE * (rx, ry) + (x, y)), fill=colour)
 
-    def line(self, points: Sequence, width: float, colour: Colour) -> None:
+    def line(self, points: ArrayLike, width: float, colour: Colour) -> None:
         """Draw a line with bends through the points."""
         self.draw.line(
             self.place(points), fill=colour, width=max(1, round(width * self.pixels)), joint="curve"

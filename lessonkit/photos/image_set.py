@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -155,7 +155,7 @@ class ImageSet:
 
     def take(
         self,
-        rows: Sequence[int],  # row numbers, in the order wanted; or a mask, (N,) bool
+        rows: Sequence[int] | np.ndarray,  # row numbers, in the order wanted; or a mask, (N,) bool
     ) -> ImageSet:  # with the same classes
         """Make a set of some of the photos.
 
@@ -215,7 +215,7 @@ class ImageSet:
         return self.take(np.setdiff1d(np.arange(len(self)), bad.row))
 
 
-def _whole_numbers(values: Sequence, what: str) -> np.ndarray:
+def _whole_numbers(values: Sequence | np.ndarray, what: str) -> np.ndarray:
     """Convert to int64; raise `ValueError` rather than round."""
     numbers = np.asarray(values)
     if numbers.ndim != 1:
@@ -273,7 +273,8 @@ def check_images(
         map_in_order(_look_at, images.paths), "checking photos", len(images),
         unit="photo", leave=False, delay=2, disable=not progress,
     )  # fmt: skip
-    found, first_with = [], {}
+    found = []
+    first_with: dict[str, int] = {}
     for row, (digest, problem, detail) in enumerate(bar):
         if problem:
             found.append((row, problem, detail))
@@ -300,7 +301,8 @@ def _look_at(path: Path) -> tuple[str | None, str | None, str]:
     digest = hashlib.sha256(str(picture.size).encode() + picture.tobytes()).hexdigest()
     if shorter < TINY or longer > STRIP * shorter:
         return digest, "extreme", f"{picture.width} × {picture.height} pixels"
-    if all(low == high for low, high in picture.getextrema()):
+    extrema: Any = picture.getextrema()  # of each channel
+    if all(low == high for low, high in extrema):
         return digest, "extreme", "one colour all over"
     return digest, None, ""
 

@@ -60,7 +60,8 @@ class PhotoRows:
         pictures: list[Image.Image] | None = None,  # photos that lie in memory, one a row of `images`; None: files
     ):
         self.images, self.rows, self.pictures = images, np.asarray(rows), pictures
-        self.split_idx, self.labelled, self.told, self.passes = split_idx, labelled, None, 0
+        self.split_idx, self.labelled, self.passes = split_idx, labelled, 0
+        self.told: int | None = None  # the part that fastai asks for
         self.vocab, self.c = CategoryMap(images.classes, sort=False), len(images.classes)
 
     def __len__(self) -> int:
@@ -200,7 +201,7 @@ class ImageLoader(TfmdDL):
             for rows, crops in zip(some, self._crops(some)):
                 yield self._make_batch(rows, crops)
 
-    def _crops(self, chunks: list[np.ndarray]) -> list[Crops | None]:
+    def _crops(self, chunks: list[np.ndarray]) -> Sequence[Crops | None]:
         if (augment := self._augment()) is None:
             return [None] * len(chunks)
         _, sizes = self._array()
@@ -323,10 +324,10 @@ def _unlabelled(items: Sequence, classes: list[str]) -> PhotoRows:
     if isinstance(items, str | Path) or not isinstance(items, Sequence | np.ndarray | torch.Tensor):
         raise TypeError("Photos to predict must be a list of files or images, or an ImageSet.")
     files = all(isinstance(item, str | Path) for item in items)
-    pictures = None if files else [Image.fromarray(picture).convert("RGB") for picture in as_pictures(items)]
+    pictures = [] if files else [Image.fromarray(picture).convert("RGB") for picture in as_pictures(items)]
     paths = list(items) if files else [Path(f"image {number}") for number in range(len(pictures))]
     images = ImageSet(paths, np.zeros(len(paths)), classes, np.full(len(paths), "test"))
-    return PhotoRows(images, np.arange(len(paths)), split_idx=1, labelled=False, pictures=pictures)
+    return PhotoRows(images, np.arange(len(paths)), split_idx=1, labelled=False, pictures=pictures or None)
 
 
 class PhotoLoaders(DataLoaders):
@@ -385,8 +386,8 @@ def image_dataloaders(
     if normalize is not None:
         checks.function(normalize, "normalize", "a function of a batch, such as Normalize")
     strength = (Augment() if augment else None) if isinstance(augment, bool) else augment
-    shared = dict(bs=batch_size, size=size, seed=seed, device=torch.device(device or "cpu"),
-                  after_batch=[normalize] if normalize is not None else None)
+    after_batch = [normalize] if normalize is not None else None
+    shared: Any = dict(bs=batch_size, size=size, seed=seed, device=torch.device(device or "cpu"), after_batch=after_batch)
     train = ImageLoader(
         PhotoRows(images, images.indices("train"), 0), shuffle=True, augment=strength, **shared
     )

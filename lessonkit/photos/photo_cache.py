@@ -71,7 +71,7 @@ def read_photo(
                 raise ValueError("it is a PostScript program, not a picture")
             if shorter is not None and picture.format == "JPEG" and min(picture.size) > 0:
                 scale = 2 * shorter / min(picture.size)
-                picture.draft(None, tuple(int(side * scale) for side in picture.size))
+                picture.draft(None, (int(picture.width * scale), int(picture.height * scale)))
             picture.load()
             return to_rgb(upright(picture))
     except FileNotFoundError as error:

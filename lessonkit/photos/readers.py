@@ -175,7 +175,8 @@ def list_folder(
             f"{root} is not a folder." if os.path.exists(root) else f"There is no folder {root}."
         )
     checks.choice(classes, "classes", ("top", "leaf", None))
-    left_out, notes, without = Counter(), [], []
+    left_out: Counter[str] = Counter()
+    notes, without = [], []
     parts, said = _parts_of(root) if split_folders else ({"": "train"}, [])
     found = []  # part, place of a class folder, names in it
     for place, part in parts.items():
@@ -456,8 +457,9 @@ def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tupl
     ):
         if column not in table:
             _column(csv, table, column, [], "")
-        parts = [_part_in_table(value) for value in table[column]]
-        if None not in parts:
+        read = [_part_in_table(value) for value in table[column]]
+        parts = [part for part in read if part is not None]
+        if len(parts) == len(read):
             said = (
                 []
                 if column == "is_valid"
@@ -472,7 +474,7 @@ def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tupl
         if asked is not None or column == "is_valid":
             _refuse_rows(
                 csv,
-                [part is None for part in parts],
+                [part is None for part in read],
                 f"something else than true/false or a part in {column!r}",
             )
     return ["train"] * len(table), []

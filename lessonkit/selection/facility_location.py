@@ -69,7 +69,8 @@ class Points:
     def __init__(self, x: np.ndarray, counts: np.ndarray):
         kind = np.float64 if len(x) <= DOUBLE else np.float32
         mean = np.average(x, axis=0, weights=counts.astype(np.float64))
-        self.given, self.x = x, (x - mean).astype(kind)
+        self.given = x
+        self.x: np.ndarray = (x - mean).astype(kind)
         self.norms = np.einsum("nd,nd->n", self.x, self.x)
         self.counts = counts.astype(kind)  # how many rows are equal to this one
 

@@ -10,10 +10,11 @@ import hashlib
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,20 +101,19 @@ class _Task:
         stated = {"mean", "std"} <= set(config)
         return self.normalize or (Normalize(config["mean"], config["std"]) if stated else None)
 
-    def prepare(self) -> None:
+    def prepare(self) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
         """Find the normalization, and train a network if none was given."""
         self.normalize = self.stated() or _own_statistics(self.images, self.size)
         if self.model is None:
             self.model = _quickly_trained(
                 self.images, self.size, self.seed, self.normalize, self.progress
             )
+        return self.model, self.normalize
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
         """Yield features, batch after batch, from row `start` on."""
-        self.prepare()
-        weights = next(
-            (part for part in self.model.parameters() if part.is_floating_point()), torch.empty(0)
-        )
+        model, normalize = self.prepare()
+        weights = next((part for part in model.parameters() if part.is_floating_point()), torch.empty(0))
         photos, rows = (
             PhotoRows(self.images, np.arange(len(self.images)), 1),
             np.arange(start, len(self.images)),
@@ -129,10 +129,10 @@ class _Task:
             delay=2,
             disable=not self.progress,
         )
-        with bar, _reading(self.model, self.layer) as features_of, torch.inference_mode():
+        with bar, _reading(model, self.layer) as features_of, torch.inference_mode():
             for part in chunks(len(rows), self.batch_size):
                 x = loader._make_batch(rows[part])[0].as_subclass(Tensor)
-                yield features_of(self.normalize(x).to(weights.dtype)).float().cpu().numpy()
+                yield features_of(normalize(x).to(weights.dtype)).float().cpu().numpy()
                 bar.update(len(x))
 
 
@@ -196,16 +196,16 @@ def _named(model: nn.Module, layer: str) -> nn.Module:
 
 def _pools_itself(model: nn.Module) -> bool:
     """Whether a network has timm's two halves, of which the second can stop before the classifier."""
-    halves = getattr(model, "forward_features", None), getattr(model, "forward_head", None)
-    return all(map(callable, halves)) and "pre_logits" in signature(halves[1]).parameters
+    first, second = getattr(model, "forward_features", None), getattr(model, "forward_head", None)
+    return callable(first) and callable(second) and "pre_logits" in signature(second).parameters
 
 
 @contextlib.contextmanager
-def _reading(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor], Tensor]]:
+def _reading(model: Any, layer: str | None) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yield a function from a batch to its features; modes and hooks of the network are as before at the
     end.
     """
-    heard = {}
+    heard: dict[str, Any] = {}  # module, entered, left
 
     def listen(module: nn.Module, args: tuple, kwargs: dict, result: Tensor) -> None:
         heard.update(module=module, entered=next(iter([*args, *kwargs.values()]), None), left=result)
@@ -247,7 +247,7 @@ def _reading(model: nn.Module, layer: str | None) -> Iterator[Callable[[Tensor],
 
 
 def _one_row_each(
-    found: Tensor,  # what came out of the network
+    found: Any,  # what came out of the network
     n: int,  # photos in the batch
     channels_first: bool = False,  # a map is known to be (N, C, H, W)
 ) -> Tensor:  # (n, D)
@@ -323,9 +323,9 @@ def _train_or_load(task: _Task, weights: Path) -> None:
         task.model = small_resnet(len(task.images.classes))
         task.model.load_state_dict(torch.load(weights, weights_only=True))
         return
-    task.prepare()
+    model, _ = task.prepare()
     content = io.BytesIO()
-    torch.save(task.model.state_dict(), content)
+    torch.save(model.state_dict(), content)
     write_atomic(weights, content.getvalue())
 
 
@@ -342,7 +342,7 @@ def _write_rows(out: Path, record: Path, wanted: dict, done: int, task: _Task) -
         write_json(record, {"features_of": wanted, "done": done})
 
 
-def _digest(parts: Iterator[bytes]) -> str:
+def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8) + part)

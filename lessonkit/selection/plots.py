@@ -48,7 +48,7 @@ def show_subset(
     train = np.union1d(images.indices("train"), indices)
     shown = indices[: checks.whole_number(picks, "picks")]
     figure = plt.figure(figsize=(11, max(3.6, 1.15 * len(shown))), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.15])[0]
     _draw_map(left.subplots(), images, x, train, indices, np.asarray(subset.weights), len(shown))
     grid = right.subplots(
         len(shown), checks.whole_number(neighbours, "neighbours", 0) + 1, squeeze=False
@@ -84,15 +84,15 @@ def _draw_map(
     few = len(images.classes) <= len(colours)
     for label in np.unique(images.labels[train]):
         colour = colours[label] if few else GREY
-        axis.scatter(*flat[train[images.labels[train] == label]].T, s=7, color=colour, alpha=0.35, lw=0)
+        x, y = flat[train[images.labels[train] == label]].T
+        axis.scatter(x, y, s=7, color=colour, alpha=0.35, lw=0)
         own = images.labels[indices] == label
         style = {"s": 12 + 2.5 * weights[own], "edgecolor": "black", "lw": 0.9}
         axis.scatter(
             *flat[indices[own]].T, color=colour, label=shorten(images.classes[label], 16), **style
         )
     for number, row in enumerate(indices[:numbered], 1):
-        place = {"xytext": (4, 4), "textcoords": "offset points"}
-        axis.annotate(str(number), flat[row], fontsize=9, fontweight="bold", **place)
+        axis.annotate(str(number), flat[row], (4, 4), textcoords="offset points", fontsize=9, fontweight="bold")
     title = f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}"
     axis.set(xticks=[], yticks=[], title=title)
     if few:

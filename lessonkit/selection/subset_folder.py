@@ -194,7 +194,7 @@ def _class_folder_names(classes: Sequence[str], identifiers: Mapping[str, str]) 
 
 
 def _place_photos(images: ImageSet, names: dict[int, str], folder: Path, how: str) -> None:
-    place = {"copy": shutil.copy2, "hardlink": os.link, "symlink": os.symlink}[how]
+    place: Any = {"copy": shutil.copy2, "hardlink": os.link, "symlink": os.symlink}[how]
     for row, name in tqdm(names.items(), "writing photos", unit="photo", leave=False, delay=2):
         source, target = images.paths[row].absolute(), folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -61,9 +61,10 @@ def interaction(
         sides = [side.loc[seeds] for side in sides]
         known = correct if photos_known(sides, correct) else None  # all rows cover the same
         for effect, signs in effects.items() if seeds else ():
-            taken = [(side, sign) for side, sign in zip(sides, signs) if sign]
-            found, covers = estimate_difference(*zip(*taken), metric, known)
-            difference = sum(sign * side[metric].mean() for side, sign in taken)
+            taken = [side for side, sign in zip(sides, signs) if sign]
+            signs = [sign for sign in signs if sign]
+            found, covers = estimate_difference(taken, signs, metric, known)
+            difference = sum(sign * side[metric].mean() for side, sign in zip(taken, signs))
             row = {"effect": effect, **here, "seeds": len(seeds), "difference": difference}
             rows.append(row | {"covers": covers, "estimate": found})
     if not rows:

@@ -382,11 +382,11 @@ def plot_ablation(
         reach = max([reach, *(abs(value) for value in (middle, *ends) if np.isfinite(value))])
         setting = f" ({row.size} px, {row.epochs} epochs)" if several else ""
         names.append(fold_name(row.technique + setting))
-        there = {"xy": (1.01, place), "xycoords": ("axes fraction", "data"), "va": "center"}
-        ax.annotate(verdict_in_points(row.verdict), color=color, **there)
+        words, there = verdict_in_points(row.verdict), ("axes fraction", "data")
+        ax.annotate(words, (1.01, place), xycoords=there, va="center", color=color)
     if margin:
-        band = {"color": "black", "alpha": 0.12, "linewidth": 0, "label": "too small to matter"}
-        ax.axvspan(-100 * margin, 100 * margin, **band)
+        near = 100 * margin
+        ax.axvspan(-near, near, color="black", alpha=0.12, linewidth=0, label="too small to matter")
         ax.legend(loc="lower right", fontsize=8, frameon=False)
     ax.axvline(0, color="black", linewidth=1)
     ax.set_yticks(range(len(names)), names)
@@ -421,10 +421,10 @@ def plot_costs(
 
     names = list(dict.fromkeys(trials["technique"])) if techniques is None else list(techniques)
     sizes = sorted(set(trials["size"]), reverse=True)
-    looks = [("full", "-"), ("none", "--"), ("bottom", ":"), ("top", "-.")]  # of marks and lines
-    looks = {size: dict(zip(("fillstyle", "linestyle"), looks[i % 4])) for i, size in enumerate(sizes)}
+    kinds = [("full", "-"), ("none", "--"), ("bottom", ":"), ("top", "-.")]  # of marks and lines
+    looks: Any = {size: dict(zip(("fillstyle", "linestyle"), kinds[i % 4])) for i, size in enumerate(sizes)}
     for number, name in enumerate(names):
-        style = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10], "markersize": 6}
+        style: dict[str, Any] = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10], "markersize": 6}
         ax.plot([], [], label=fold_name(name, 30), **style)
         for size, rows in trials[trials["technique"] == name].groupby("size"):
             by_length = rows.groupby("epochs")
@@ -464,8 +464,9 @@ def _interactions(
     for name, recipes in parts.items():
         with contextlib.suppress(ValueError):  # no seed has all four
             family = 5 * len(parts)  # the rows of all tables together
-            about = {"correct": correct, "margin": margin, "family": family}
-            found[name] = interaction(trials, *recipes, BASELINE, **about)
+            a, b, both = recipes
+            about: Any = {"correct": correct, "margin": margin, "family": family}
+            found[name] = interaction(trials, a, b, both, BASELINE, **about)
     return found
 
 
@@ -479,7 +480,7 @@ def _look(
     Raises `ValueError` for another plan.
     """
     path = out / "looks.json"
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"planned": planned}
+    noted: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"planned": planned}
     if noted["planned"] is None:
         return 0.95
     if planned not in (None, noted["planned"]):
@@ -537,7 +538,7 @@ def ablation_report(
     confidence = _look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
     about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
     notes = _notes(about, choice, out, confidence)
-    among = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence}
+    among: Any = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence}
     summary = summarize(trials, BASELINE, margin=margin, **among)
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(summary)))
     plot_ablation(summary, margin, figure.subplots())

@@ -65,10 +65,10 @@ class Study:
     """
 
     images: ImageSet  # photos to train on, with their split
-    techniques: Sequence[str | Technique] | None  # names or your own; None: all. The baseline is added
+    techniques: Any  # names or your own; None: all. The baseline is added; kept as a tuple of Techniques
     folder: Path  # where trials are stored and found again
     settings: Settings = Settings()
-    seeds: int | Sequence[int] = SEEDS  # how many (0, 1, ...), or which
+    seeds: Any = SEEDS  # how many (0, 1, ...), or which; kept as a tuple of them
     subset: Mapping[str, Any] | None = None  # the choice of training photos, from `take_subset`; stored
     jobs: int = 1  # training runs side by side, each in a process of its own
     threads: int | None = None  # of PyTorch in a training run; None: the cores shared out among `jobs`

@@ -106,8 +106,7 @@ def _pick(
 ) -> np.ndarray:
     """Chosen photos, as places among the training photos."""
     train = images.indices("train")
-    how = {"method": method, "balance": balance, "seed": seed}
-    return select_subset(features[train], count, images.labels[train], **how).indices
+    return select_subset(features[train], count, images.labels[train], method, balance, seed).indices
 
 # %% ../../nbs/study/subset_study.ipynb #b0a844e5
 def steps_per_epoch(
@@ -185,7 +184,7 @@ def smallest_subset(
             now = replace(settings, epochs=epochs)
             study = Study(subset, chosen, folder / name, now, seeds, record, jobs, threads, cluster)
             tables.append(study.run(progress))
-            row = {"size": photos / total, "photos": photos, "techniques": len(chosen)}
+            row: dict[str, Any] = {"size": photos / total, "photos": photos, "techniques": len(chosen)}
             row |= {"same": same, "method": method, "epochs": epochs}
             row |= {"steps": epochs * steps_per_epoch(photos, settings.batch_size)}
             row |= _covered(images, features, rows_chosen, selection_seed)

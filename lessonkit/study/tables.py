@@ -115,7 +115,7 @@ def _lines(
 
     def lines(cells: Sequence[str]) -> list[str]:
         parts = zip_longest(*(cell.split("\n") for cell in cells), fillvalue="")
-        padded = ([pad(*cell) for pad, *cell in zip(pads, part, widths)] for part in parts)
+        padded = ([pad(cell, width) for pad, cell, width in zip(pads, part, widths)] for part in parts)
         return ["  ".join(line).rstrip() for line in padded]
 
     rule = "  ".join("─" * width for width in widths)
@@ -326,7 +326,7 @@ def _measures_of(
 
 def format_choice(
     images: Any,  # an `ImageSet`
-    rows: Sequence[int],  # the chosen rows of it
+    rows: Sequence[int] | np.ndarray,  # the chosen rows of it
     covered: pd.DataFrame,  # from `subset_selection.coverage`: rows "chosen" and "random"
     most: int = 20,  # classes to list; of more, only the extremes are told
 ) -> str:  # lines of plain text

@@ -155,7 +155,8 @@ def combine(
 ) -> Technique:  # all of them at once, named a+b
     """Combine techniques. Raises `ValueError` where two of them change the same thing."""
     names = [technique.variant for technique in techniques]
-    data, settings = {}, {}
+    data: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for technique in techniques:
         if both := sorted(data.keys() & technique.data.keys()):
             raise ValueError(f"{' and '.join(names)} can't be combined: two of them change {both[0]!r}.")
@@ -293,7 +294,7 @@ def techniques_from(
     When the file changes, its techniques count as others, so old trials aren't mistaken for new ones.
     Raises `ValueError` if there are none, if a name is taken, and for whatever goes wrong in it.
     """
-    found = {}
+    found: dict[str, Technique] = {}
     for value in run_file(path).values():
         parts = value.values() if isinstance(value, dict) else value
         for one in parts if isinstance(value, list | tuple | dict) else [value]:

@@ -151,7 +151,7 @@ def make_learner(
     model = make_model(settings.model, len(images.classes), settings.width, settings.pretrained)
     learn = Learner(
         loaders,
-        model.to(torch.device(settings.device), memory_format=torch.channels_last),
+        model.to(settings.device).to(memory_format=torch.channels_last),
         loss_func=technique.loss() if technique.loss else nn.CrossEntropyLoss(),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
         cbs=[_PixelCounter(tick), *(technique.callbacks() if technique.callbacks else [])],
@@ -249,7 +249,7 @@ def estimate_seconds(
     Decodes the photos first, if need be.
     """
     network = make_network(images, settings) if network is None else network
-    network = network.to(torch.device(settings.device), memory_format=torch.channels_last)
+    network = network.to(settings.device).to(memory_format=torch.channels_last)
     with seeded(0, settings.device):
         loaders = make_loaders(images, TECHNIQUES[BASELINE], 0, settings, stats)
         optimizer = torch.optim.AdamW(network.parameters())

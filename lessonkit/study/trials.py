@@ -149,7 +149,7 @@ def photos_identity(
     images: Any,  # an `ImageSet`: paths, labels, classes, split
 ) -> dict[str, Any]:  # counts for people, and `contents`, which changes when any photo does
     """Identify the photos of a study: equal for equal photos, wherever their folder lies."""
-    paths = [os.path.abspath(path) for path in images.paths]
+    paths = [Path(os.path.abspath(path)) for path in images.paths]
     try:
         root = os.path.commonpath(paths)
     except ValueError:  # none at all, or on several drives
@@ -164,7 +164,7 @@ def photos_identity(
     return {"classes": len(images.classes), **numbers, "contents": digest.hexdigest()[:16]}
 
 
-def _contents(paths: list[str]) -> list[tuple[int, bytes]]:
+def _contents(paths: list[Path]) -> list[tuple[int, bytes]]:
     """Length and digest of each file: of its two ends, where they are all of it, else of every byte."""
     found = []
     for path in paths:
@@ -175,7 +175,7 @@ def _contents(paths: list[str]) -> list[tuple[int, bytes]]:
                 file.seek(max(length - 16384, 0))
                 ends += file.read(16384)
         except OSError as error:
-            raise DamagedPhoto(path, error.strerror) from error
+            raise DamagedPhoto(path, str(error.strerror)) from error
         found.append((length, hashlib.sha256(ends).digest()))
     long = [number for number, (length, _) in enumerate(found) if length > 32768]
     for number, whole in zip(long, digests([paths[number] for number in long])):

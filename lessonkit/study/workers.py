@@ -35,12 +35,12 @@ def _outcome(run: Callable, technique: str, seed: int, tick: Callable[..., Any])
     try:
         return technique, seed, *run(technique, seed, tick), None
     except Exception as error:
-        return _failure(technique, seed, error, time.perf_counter() - start)
+        return _failure((technique, seed), error, time.perf_counter() - start)
 
 
-def _failure(technique: str, seed: int, error: Exception, seconds: float) -> Outcome:
+def _failure(trial: tuple[str, int], error: Exception, seconds: float = 0.0) -> Outcome:
     """The outcome of a trial that failed."""
-    return technique, seed, {"error": error_line(error), "seconds": round(seconds, 3)}, None, error
+    return *trial, {"error": error_line(error), "seconds": round(seconds, 3)}, None, error
 
 
 def _in_process(run: Callable, technique: str, seed: int) -> Outcome:
@@ -79,15 +79,21 @@ def _side_by_side(trials: Sequence[tuple[str, int]], run: Callable, jobs: int) -
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    waiting, suspects, deaths = list(trials), [], dict.fromkeys(trials, 0)
+    waiting, deaths = list(trials), dict.fromkeys(trials, 0)
+    suspects: list[tuple[str, int]] = []
     while waiting or suspects:
         batch = suspects[:1] or waiting
         sent: list[tuple[str, int]] = []
-        tasks = (sent.append(trial) or delayed(_in_process)(run, *trial) for trial in list(batch))
+
+        def tasks() -> Iterator[Any]:
+            for trial in list(batch):
+                sent.append(trial)
+                yield delayed(_in_process)(run, *trial)
+
         try:
             options = {"return_as": "generator_unordered", "pre_dispatch": jobs, "batch_size": 1}
             pool = Parallel(n_jobs=jobs, backend="loky", idle_worker_timeout=60, **options)
-            for outcome in pool(tasks):
+            for outcome in pool(tasks()):
                 for group in (waiting, suspects, sent):
                     if outcome[:2] in group:
                         group.remove(outcome[:2])
@@ -100,7 +106,7 @@ def _side_by_side(trials: Sequence[tuple[str, int]], run: Callable, jobs: int) -
             if deaths[batch[0]] == ATTEMPTS:
                 suspects.remove(batch[0])
                 told = f"its process died {ATTEMPTS} times: {_died(error)}"
-                yield _failure(*batch[0], RuntimeError(told), 0.0)
+                yield _failure(batch[0], RuntimeError(told))
 
 
 def _died(error: Exception) -> str:
@@ -150,7 +156,7 @@ def _on_its_own(client: Any, run: Callable, trial: tuple[str, int]) -> Outcome:
             return found
         if type(found).__name__ == "KilledWorker":
             break
-    return _failure(*trial, found, 0.0)
+    return _failure(trial, found)
 
 
 def _received(
@@ -181,7 +187,7 @@ def seed_numbers(
     seeds: int | Sequence[int],  # how many, or which
 ) -> list[int]:  # each once, in order; a number n gives 0 to n - 1
     """List the seeds. Raises `TypeError` for what isn't whole numbers, `ValueError` below 0."""
-    if np.ndim(seeds) == 0:
+    if isinstance(seeds, int) or np.ndim(seeds) == 0:
         return list(range(checks.whole_number(seeds, "seeds", 0)))
     return list(dict.fromkeys(checks.whole_number(seed, "seed", 0) for seed in seeds))
 

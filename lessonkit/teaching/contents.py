@@ -29,7 +29,8 @@ def top_of(
     )
     minutes = re.search(r"\*\*Minutes:\*\* (\d+) to run .*?(\d+) to read", text)
     said = re.sub(r"\s*\n>? *", " ", claim[1]) if claim else ""
-    return title[1] if title else path.stem, said, *(minutes.groups() if minutes else ("?", "?"))
+    run, read = minutes.groups() if minutes else ("?", "?")
+    return title[1] if title else path.stem, said, run, read
 
 
 def table_of_lessons(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +28,7 @@ class Question:
     mistakes: tuple[tuple[Any, str], ...] = ()  # wrong answers that people give, each with its hint
     choices: dict[str, str] = field(default_factory=dict)  # of a choice: letter -> text
     tolerance: float = 1e-4  # of numbers: the largest difference that is right
-    inputs: Callable[[np.random.Generator], list[tuple]] | None = (
-        None  # of a function: makes tuples of arguments
-    )
+    inputs: Any = None  # of a function: makes tuples of arguments from a random generator
 
 # %% ../../nbs/teaching/questions.ipynb #3908f227
 def reference_normalize(x: Any, mean: Any, std: Any) -> Any:

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, UTC
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def compare(
 ) -> str:
     """Say in one line how two arrays differ."""
     one, other = _numbers(mine), _numbers(reference)
-    if one is None:
+    if one is None or other is None:
         return f"expected numbers, got {_what(mine)}"
     if one.shape != other.shape:
         return f"shape {one.shape}, expected {other.shape}"
@@ -123,7 +123,7 @@ def _judge_choice(question: Question, answer: Any) -> tuple[bool, str]:
     return False, _known_mistake(question, lambda wrong: wrong == letter)
 
 
-def _outcome(function: Callable, inputs: tuple) -> Any:
+def _outcome(function: Callable, inputs: Sequence) -> Any:
     """Return what a function returns, or the exception that it raises."""
     try:
         return function(*inputs)
@@ -136,7 +136,7 @@ def _agree(one: Callable, other: Callable, tries: list[tuple], tolerance: float)
     for inputs in tries:
         results = [_outcome(function, [x.clone() for x in inputs]) for function in (one, other)]
         failed = [isinstance(result, BaseException) for result in results]
-        if failed[0] != failed[1] or not (failed[0] or _near(*results, tolerance)):
+        if failed[0] != failed[1] or not (failed[0] or _near(results[0], results[1], tolerance)):
             return False
     return True
 
@@ -229,7 +229,8 @@ def _is_interactive() -> bool:
 
 def progress() -> dict[str, tuple[int, int]]:  # "00": questions answered rightly, questions; in the lessons' order
     """Return for each lesson how many of its questions were answered rightly on this machine, and how many there are."""
-    answered, lessons = _read_notes(), {}
+    answered = _read_notes()
+    lessons: dict[str, tuple[int, int]] = {}
     for name in QUESTIONS:
         right, asked = lessons.get(name[:2], (0, 0))
         lessons[name[:2]] = right + (name in answered), asked + 1
