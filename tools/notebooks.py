@@ -101,7 +101,7 @@ def execute(path: Path, env: dict[str, str], seconds: float = LESSON_SECONDS):
     config = Config({"KernelManager": {"transport_encryption": "auto"}} if zmq.has("curve") else {})
     deadline = time.monotonic() + seconds
     client = NotebookClient(
-        notebook, config=config, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+        notebook, config=config, kernel_name="python3", startup_timeout=600, resources={"metadata": {"path": str(path.parent)}},
         timeout_func=lambda cell: max(1, round(deadline - time.monotonic())),
     )
     client.on_notebook_start = lambda notebook: client.kc.execute(DESCRIBE_FIGURES, silent=True, store_history=False)

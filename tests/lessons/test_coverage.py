@@ -42,7 +42,6 @@ def coverage(n: int = 2000, n_seeds: int = 5, n_photos: int = 300, grouped: bool
     return float(np.mean([low <= mean <= high for low, high in drawn]))
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("n_seeds", [5, 10])
 @pytest.mark.parametrize("kind", [
     *({"seeds": seeds} for seeds in SEEDS), {"gain": 3.0}, {"n_photos": 60}, {"n_photos": 320, "views": 8, "grouped": True},
@@ -52,12 +51,10 @@ def test_95_percent_of_intervals_hold_the_truth(kind, n_seeds):
     assert 0.93 <= found <= 0.99, f"{found:.1%}"  # a run in ten that collapses makes intervals a little too wide
 
 
-@pytest.mark.timeout(900)
 def test_without_groups_views_of_one_thing_look_like_certainty():
     assert coverage(n=1000, n_seeds=10, n_photos=320, views=8) < 0.9
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seeds", ["normal", "t with 2 degrees", "collapsing"])
 @pytest.mark.parametrize("n_seeds", [5, 10])
 def test_a_false_verdict_stands_in_at_most_6_of_100_tables(seeds, n_seeds):

@@ -17,5 +17,5 @@ def lessonkit(*typed, cwd: Path) -> subprocess.CompletedProcess:
     """Run the command in a process of its own."""
     return subprocess.run(
         [SCRIPT, *map(str, typed)], cwd=cwd, capture_output=True, text=True, encoding="utf-8",
-        env={**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}, timeout=280,
+        env={**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
