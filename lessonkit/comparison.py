@@ -7,90 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtr, ndtri
 
 from .foundation import checks
-from lessonkit.foundation.trial_tables import (
-    by_setting,
-    check_trials,
-    COSTS,
-    exact_number,
-    pair_up,
-    photos_known,
-    photos_right,
-)
+from .foundation.estimates import Estimate, estimate, estimate_difference
+from .foundation.trial_tables import by_setting, check_trials, COSTS, pair_up
 
 # %% auto #0
-__all__ = ['LOWER_IS_BETTER', 'FIRST_LOOK', 'SPENDING', 'Estimate', 'estimate', 'paired_interval', 'crossed_interval', 'verdict',
-           'judge', 'seeds_needed', 'estimate_difference', 'summarize', 'look_confidence']
+__all__ = ['LOWER_IS_BETTER', 'FIRST_LOOK', 'SPENDING', 'paired_interval', 'crossed_interval', 'verdict', 'judge', 'seeds_needed',
+           'summarize', 'look_confidence', 'Estimate', 'estimate', 'estimate_difference']
 
-# %% ../nbs/01_comparison.ipynb #d70820fe
-class Estimate(NamedTuple):
-    """A mean difference, with its variance split by what shrinks it: more seeds, or more photos."""
-
-    mean: float
-    seeds: float  # the seeds' part of the variance of the mean; NaN with fewer than two seeds
-    photos: float  # the photos' part; 0 where the question is about these photos only
-    n_seeds: int
-
-    def half_width(self, confidence: float) -> float:
-        """Half of the interval: both parts, added in squares."""
-        tail = (1 - confidence) / 2
-        seeds = stdtrit(self.n_seeds - 1, tail) ** 2 * self.seeds if self.seeds else 0.0
-        photos = ndtri(tail) ** 2 * self.photos if self.photos else 0.0
-        return float(np.sqrt(seeds + photos))
-
-    def interval(self, confidence: float) -> tuple[float, float]:
-        """Lower and upper end. Raises `ValueError` for a confidence outside 0 to 1."""
-        hint = "between 0 and 1, for example 0.95"
-        half = self.half_width(checks.number(confidence, "confidence", above=0, at_most=1, hint=hint))
-        return self.mean - half, self.mean + half
-
-# %% ../nbs/01_comparison.ipynb #f1d69ed6
-def estimate(
-    differences: Any,  # one for each seed, (n_seeds,), or for each seed and photo, (n_seeds, n_photos)
-    groups: Any = None,  # the group of each photo, (n_photos,), where photos belong together
-) -> Estimate:
-    """Estimate a mean difference, and how far chance may have moved it."""
-    table = checks.as_numpy(differences)
-    if table.size and table.dtype.kind not in "biuf":
-        raise TypeError(f"differences must be numbers, not {table.dtype}.")
-    if table.ndim not in (1, 2):
-        raise ValueError(f"differences must be (n_seeds,) or (n_seeds, n_photos), not {table.shape}.")
-    table = table.astype(float)
-    n, by_seed = len(table), table if table.ndim == 1 else table.mean(axis=1)
-    photos = 0.0 if table.ndim == 1 else _variance_by_photos(table, groups)
-    if n < 2 or np.isnan(photos):
-        return Estimate(np.nan, np.nan, photos, n)
-    return Estimate(float(by_seed.mean()), float(by_seed.var(ddof=1) / n), photos, n)
-
-# %% ../nbs/01_comparison.ipynb #f1d69ed7
-def _variance_by_photos(table: np.ndarray, groups: Any) -> float:
-    """The photos' part of the variance of the mean, from a two-way analysis of variance."""
-    n_photos = table.shape[1]
-    if groups is not None:
-        table = _sum_groups(table, groups)
-    if min(table.shape) < 2:
-        return np.nan
-    of_photos, of_seeds = table.mean(axis=0), table.mean(axis=1, keepdims=True)
-    rest = table - of_photos - of_seeds + table.mean()
-    noise = (rest**2).sum() / ((table.shape[0] - 1) * (table.shape[1] - 1))
-    between = len(table) * of_photos.var(ddof=1)
-    return float(max(between - noise, 0) / table.size + 1 / n_photos**2)
-
-
-def _sum_groups(table: np.ndarray, groups: Any) -> np.ndarray:
-    """A column for each group of photos; the mean of each row stays."""
-    groups = checks.as_numpy(groups)
-    if groups.shape != table.shape[1:] or pd.isna(groups).any():
-        raise ValueError(f"groups must be one for each of {table.shape[1]} photos, not {groups.shape}.")
-    means = table.mean(axis=1, keepdims=True)
-    sums = pd.DataFrame((table - means).T).groupby(groups).sum().to_numpy().T
-    return means + sums * sums.shape[1] / table.shape[1]
+# %% ../nbs/01_comparison.ipynb #76e25150
+_all_ = ["Estimate", "estimate", "estimate_difference"]
 
 # %% ../nbs/01_comparison.ipynb #41aa9c02
 def paired_interval(
@@ -161,7 +93,7 @@ def judge(
 ) -> dict[str, Any]:  # low, high, level, verdict, seeds_needed
     """Say what an estimate means at a level: the one interval, and the verdict that reads off it."""
     low, high = now.interval(level)
-    words, needed = verdict(low, high, margin, lower_is_better), _seeds_to_settle(now, margin, level)
+    words, needed = verdict(low, high, margin, lower_is_better), now.seeds_to_settle(margin, level)
     if 0 < now.n_seeds < FIRST_LOOK:
         words, needed = "first look", max(FIRST_LOOK, needed)
     return {"low": low, "high": high, "level": level, "verdict": words, "seeds_needed": needed}
@@ -183,48 +115,7 @@ def seeds_needed(
     checks.number(margin, "margin", at_least=0)
     now = estimate(differences, groups)
     now.interval(confidence)
-    return _seeds_to_settle(now, margin, confidence)
-
-
-def _seeds_to_settle(now: Estimate, margin: float, confidence: float) -> float:
-    """Seeds until the interval leaves out zero, or lies within ± the margin, whatever comes first."""
-    distances = abs(now.mean), margin - abs(now.mean)
-    return min(_seeds_to_reach(now, distance, confidence) for distance in distances)
-
-
-def _seeds_to_reach(now: Estimate, half_width: float, confidence: float) -> float:
-    """The smallest number of seeds with a half-width of at most so much."""
-    if np.isnan(now.mean):
-        return np.nan
-    of_photos, one_seed = now._replace(seeds=0.0).half_width(confidence), now.seeds * now.n_seeds
-    if half_width < of_photos or (one_seed and half_width == of_photos):
-        return np.inf
-    if not one_seed:
-        return 2
-    by_normal = ndtri((1 - confidence) / 2) ** 2 * one_seed / (half_width**2 - of_photos**2)
-    if not by_normal < 1e9:
-        return np.inf
-    seeds = max(2, int(np.ceil(by_normal)))  # to which Student's t adds a few
-    while now._replace(seeds=one_seed / seeds, n_seeds=seeds).half_width(confidence) > half_width:
-        seeds += 1
-    return seeds
-
-# %% ../nbs/01_comparison.ipynb #10a3d6b3
-def estimate_difference(
-    sides: Sequence[pd.DataFrame],  # trials of each recipe, the same seeds in the same order
-    signs: Sequence[int],  # how often each recipe counts, for example 1 and -1
-    metric: str,  # column to compare
-    correct: Mapping[str, Any] | None = None,  # trial id -> right or not, (n_photos,)
-    groups: Any = None,  # the group of each photo, (n_photos,), where photos belong together
-) -> tuple[Estimate, str]:  # and what its interval covers, in words
-    """Estimate a signed sum of recipes, over photos too where `correct` has every trial."""
-    if metric != "accuracy" or correct is None or not photos_known(sides, correct):
-        by_seed = [sign * side[metric].to_numpy(float) for sign, side in zip(signs, sides)]
-        return estimate(exact_number(np.sum(by_seed, axis=0))), "seeds"
-    by_photo = [sign * photos_right(side, correct) for sign, side in zip(signs, sides)]
-    if len(widths := {side.shape[1] for side in by_photo}) > 1:
-        raise ValueError(f"The sides saw other photos: {' and '.join(map(str, sorted(widths)))}.")
-    return estimate(np.sum(by_photo, axis=0), groups), "seeds and photos"
+    return now.seeds_to_settle(margin, confidence)
 
 # %% ../nbs/01_comparison.ipynb #10a3d6b5
 def summarize(

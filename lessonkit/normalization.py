@@ -7,7 +7,6 @@ photos, or with those that a pretrained network was trained on."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,117 +18,17 @@ from .foundation import checks
 from .foundation.pipelines import ImageTransform, normalizers_in
 from .foundation.plots import show_normalized
 from lessonkit.foundation.statistics import (
-    checked_stats, float64_pieces, pretrained_stats, show_numbers, Stats, warn_of_another_scale,
+    ChannelStats, checked_stats, pretrained_stats, Stats, warn_of_another_scale,
 )
 from .images import decode
 from .photos.image_set import ImageSet
 
 # %% auto #0
-__all__ = ['ChannelStats', 'channel_stats', 'normalize', 'denormalize', 'Normalize', 'Stats', 'pretrained_stats',
+__all__ = ['channel_stats', 'normalize', 'denormalize', 'Normalize', 'ChannelStats', 'Stats', 'pretrained_stats',
            'show_normalized']
 
 # %% ../nbs/02_normalization.ipynb #ae658f33
-_all_ = ["Stats", "pretrained_stats", "show_normalized"]
-
-# %% ../nbs/02_normalization.ipynb #a5aa3c81
-@dataclass(frozen=True)
-class _Sums:
-    """What can be merged of the pixels of each channel."""
-
-    count: int  # how many
-    mean: Tensor  # (C,), float64
-    squares: Tensor  # (C,), float64: summed squared distances from the mean
-
-    @classmethod
-    def of(cls, x: Tensor) -> _Sums:
-        """Count images (N, C, H, W)."""
-        mean = x.mean((0, 2, 3))
-        squares = (x - mean[:, None, None]).square().sum((0, 2, 3))
-        return cls(x[:, 0].numel(), mean.cpu(), squares.cpu())
-
-    def __add__(self, other: _Sums) -> _Sums:
-        """Merge two groups of pixels."""
-        count, gap = self.count + other.count, other.mean - self.mean
-        share = other.count / count
-        between = gap**2 * (self.count * share)  # the spread between the groups
-        return _Sums(count, self.mean + gap * share, self.squares + other.squares + between)
-
-# %% ../nbs/02_normalization.ipynb #93f448b3
-class _Summary:
-    """What can be said about the pixels that were counted."""
-
-    def __init__(self, sums: _Sums | None = None):
-        self._sums = sums  # None: nothing counted yet
-
-    def _counted(self) -> _Sums:
-        if self._sums is None:
-            raise ValueError("No images counted yet: call update(batch) first.")
-        return self._sums
-
-    @property
-    def count(self) -> int:
-        """How many pixels were counted in each channel."""
-        return self._sums.count if self._sums else 0
-
-    @property
-    def n_channels(self) -> int:
-        """How many channels the images have."""
-        return len(self._counted().mean)
-
-    @property
-    def mean(self) -> Tensor:
-        """(C,), float64."""
-        return self._counted().mean.clone()
-
-    @property
-    def std(self) -> Tensor:
-        """(C,), float64; the population's: divided by the count, not by one less."""
-        return (self._counted().squares / self.count).sqrt()
-
-    def __repr__(self) -> str:
-        if not self.count:
-            return "ChannelStats(nothing counted yet)"
-        mean, std = show_numbers(self.mean), show_numbers(self.std)
-        return f"ChannelStats(mean={mean}, std={std}, count={self.count:,})"
-
-# %% ../nbs/02_normalization.ipynb #3746a834
-class ChannelStats(_Summary):
-    """Mean and standard deviation of each channel, over any number of batches, in one pass.
-
-    Computes in float64. `a + b` are the statistics of both together: parts can be counted side by side.
-    Source: Chan, Golub & LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample
-    Variances.
-    """
-
-    def update(
-        self,
-        batch: Tensor | np.ndarray,  # (N, C, H, W) or (C, H, W); uint8 counts as 0 to 1
-    ) -> ChannelStats:  # itself
-        """Count a batch; one that is refused changes nothing.
-
-        Raises `TypeError` for other integers, `ValueError` for an empty batch, another number of
-        channels, channels last, NaN or infinity.
-        """
-        parts = (ChannelStats(_Sums.of(piece)) for piece in float64_pieces(batch))
-        self._sums = sum(parts, self)._sums
-        return self
-
-    def __add__(self, other: ChannelStats) -> ChannelStats:
-        """The statistics of both together; neither changes."""
-        if not isinstance(other, ChannelStats):
-            return NotImplemented
-        if not self.count or not other.count:
-            return ChannelStats(self._sums or other._sums)
-        if self.n_channels != other.n_channels:
-            raise ValueError(
-                f"Images of {self.n_channels} and of {other.n_channels} channels can't be counted"
-                " together: convert them to one mode first, for example RGB."
-            )
-        return ChannelStats(self._counted() + other._counted())
-
-    def __radd__(self, other: Any) -> ChannelStats:
-        """`sum(list_of_stats)` starts from 0."""
-        return self + ChannelStats() if isinstance(other, int) and other == 0 else NotImplemented
+_all_ = ["ChannelStats", "Stats", "pretrained_stats", "show_normalized"]
 
 # %% ../nbs/02_normalization.ipynb #d269a9a5
 def channel_stats(
@@ -253,4 +152,3 @@ class Normalize(ImageTransform):
         x = _shift_and_scale(x, self.mean, self.std, back=True)
         inside, rounding = x.clamp(0, 1), 8 * torch.finfo(x.dtype).eps
         return torch.where((x - inside).abs() <= rounding, inside, x)
-

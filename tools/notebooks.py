@@ -71,7 +71,8 @@ def describe_figures():
     def words(ax):
         legend = ax.get_legend()
         curves = [text.get_text() for text in legend.get_texts()] if legend else []
-        said = [ax.get_title(), " against ".join(filter(None, [ax.get_ylabel(), ax.get_xlabel()])), ", ".join(curves)]
+        title = ax.get_title() or ax.get_title(loc="left")
+        said = [title, " against ".join(filter(None, [ax.get_ylabel(), ax.get_xlabel()])), ", ".join(curves)]
         return ", ".join(filter(None, said))
 
     def text(figure):
