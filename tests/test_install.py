@@ -31,7 +31,7 @@ def test_each_cause_is_told_in_one_line(log, free, said):
 @pytest.mark.skipif(os.name == "nt", reason="there is no make")
 def test_an_old_python_is_told_in_one_line(tmp_path):
     old = tmp_path / "python3.9"
-    old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo Python 3.9.18; else exit 1; fi\n')
+    old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo Python 3.9.18; else exit 1; fi\n', encoding="utf-8")
     old.chmod(0o755)
     command = ["make", "--no-print-directory", "install", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

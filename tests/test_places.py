@@ -18,7 +18,7 @@ def test_binder_installs_the_tested_versions():
     (project,) = (line.removeprefix("-e ") for line in lines if line.startswith("-e "))
     settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
     assert all(f"{extra}_requirements =" in settings for extra in Requirement(project.replace(".", "lessonkit", 1)).extras)
-    assert (ROOT / ".binder" / "runtime.txt").read_text().strip().removeprefix("python-") in TRIED
+    assert (ROOT / ".binder" / "runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-") in TRIED
 
 
 def test_dev_container_makes_the_environment_that_it_shows():

@@ -225,7 +225,8 @@ def run_lessons(_) -> int:
 
     shutil.rmtree(PAGES, ignore_errors=True)
     env, todo, failed, begin = environment(), lessons(), [], time.perf_counter()
-    minutes = sum(int(found) for path in todo for found in re.findall(r"\*\*Minutes:\*\* (\d+) to run", path.read_text("utf-8")))
+    texts = "".join(path.read_text(encoding="utf-8") for path in todo)
+    minutes = sum(map(int, re.findall(r"\*\*Minutes:\*\* (\d+) to run", texts)))
     print(f"Running {len(todo)} lessons, about {minutes} minutes on two cores; each becomes a page in {PAGES.name}/", flush=True)
     for number, path in enumerate(todo, start=1):
         print(f"[{number}/{len(todo)}] {path.stem:<28}", end="", flush=True)

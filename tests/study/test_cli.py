@@ -303,6 +303,6 @@ def test_demo_runs_with_no_photos_and_opens_its_report(here, tmp_path, monkeypat
 def test_demo_opens_nothing_where_it_failed(here, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("webbrowser.open", seen.append)
-    (tmp_path / "taken").write_text("")
+    (tmp_path / "taken").touch()
     code, _, told = here("demo", "--out", "taken")
     assert code == 2 and not seen and told.strip() == "lessonkit: taken is a file. Choose a folder for --out."
