@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,10 @@ from .foundation import checks
 from lessonkit.selection.facility_location import (
     choose_by_class,
     chunks,
+    first_picks,
     nearest_picks,
     ordinary_units,
-    rows_of_length_one,
-    RULES,
+    rows_to_choose_from,
     spread_evenly,
     Subset,
 )
@@ -36,38 +37,39 @@ _all_ = ["Subset", "embed", "write_subset", "show_subset"]
 
 # %% ../nbs/07_subset_selection.ipynb #2d1c9af0
 def select_subset(
-    features: np.ndarray,  # (N, D), numbers: a row for each item
+    features: np.ndarray | None,  # (N, D), numbers: a row for each item; None: similarities alone
     n: int,  # how many to choose, 0 to N
     labels: Sequence | np.ndarray | None = None,  # (N,): classes; then each chooses for itself
     method: str = "facility_location",  # "facility_location", "k_center", "herding" or "random"
     balance: str | None = "proportional",  # shares: "proportional" or "equal"; None: ignore labels
     seed: int = 0,  # of method "random"; the others use no random numbers
-    similarity: str = "euclidean",  # a constant − squared distance; "cosine": of rows of length 1
+    # a constant − squared distance; "cosine": of rows of length 1; or a matrix, (N, N), ≥ 0, also sparse
+    similarity: Any = "euclidean",
     n_jobs: int = 1,  # cores among which joblib shares the classes; -1: all
+    initial: Sequence[int] | np.ndarray | None = None,  # rows chosen already: the first of the n picks
 ) -> Subset:  # indices, weights and gains
     """Choose n rows that stand for all.
 
     Methods: Nemhauser, Wolsey and Fisher 1978 ("facility_location", exact up to 16,384 rows a class;
     of more, candidates are picked within parts), Sener and Savarese 2018 ("k_center"), Welling 2009
     ("herding"). These don't depend on the order of the rows, and copies come last. In each class the
-    constant is 4 times the largest squared distance from the mean.
+    constant is 4 times the largest squared distance from the mean. A matrix says how well each column's
+    item stands for each row's; it is for "facility_location" alone.
     Raises `ValueError` for n out of range, unknown names, missing labels and numbers too large to
     compute with, `TypeError` for anything that isn't numbers.
     """
-    x, exponent = ordinary_units(checks.features(features))
+    x, exponent = rows_to_choose_from(features, similarity, method)
     n = checks.whole_number(n, "n", 0)
     if n > len(x):
-        raise ValueError(f"n={n} are more than the {len(x)} rows there are.")
-    checks.choice(method, "method", (*RULES, "random"))
+        raise ValueError(f"n={n} is more than the {len(x)} rows there are.")
     checks.choice(balance, "balance", ("proportional", "equal", None))
-    checks.choice(similarity, "similarity", ("euclidean", "cosine"))
+    first = first_picks(initial, n, len(x))
     seed = checks.whole_number(seed, "seed", 0)
     numbers = checks.class_of_each(np.zeros(len(x)) if labels is None else labels, len(x))
     if n == 0:
         return Subset(np.empty(0, np.int64), np.empty(0), np.empty(0))
-    x = rows_of_length_one(x) if similarity == "cosine" else x
     numbers = numbers if balance else 0 * numbers
-    subset = choose_by_class(x, n, numbers, method, balance or "proportional", seed, n_jobs)
+    subset = choose_by_class(x, n, numbers, method, balance or "proportional", seed, n_jobs, first)
     return subset._replace(gains=np.ldexp(subset.gains, 2 * exponent))
 
 # %% ../nbs/07_subset_selection.ipynb #26bb7dbd
@@ -90,7 +92,7 @@ def select_classes(
     checks.choice(kind, "kind", ("spread", "hard", "typical", "random"))
     names, seed = np.unique(checks.as_numpy(labels)), checks.whole_number(seed, "seed", 0)
     if k > len(names):
-        raise ValueError(f"k={k} are more than the {len(names)} classes there are.")
+        raise ValueError(f"k={k} is more than the {len(names)} classes there are.")
     if kind == "random":
         return names[np.random.default_rng(seed).permutation(len(names))[:k]]
     means, spread = _class_means(x, numbers)

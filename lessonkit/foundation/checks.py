@@ -19,7 +19,7 @@ from torch import Tensor
 __all__ = ['MANY', 'one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'as_numpy', 'may_look',
            'is_functional', 'tensor', 'images', 'channels_seem_last', 'size_or_sides', 'floating', 'sides',
            'class_numbers', 'shares', 'rows', 'class_rows', 'class_weights', 'several_classes', 'soft_labels',
-           'labels_like', 'features', 'class_of_each', 'picks']
+           'labels_like', 'features', 'class_of_each', 'similarities', 'picks']
 
 # %% ../../nbs/foundation/checks.ipynb #c789b4d7
 def one_line(
@@ -481,6 +481,23 @@ def class_of_each(
         return np.unique(labels, return_inverse=True)[1]
     except TypeError:
         raise TypeError("labels must be all of one kind, numbers or names.") from None
+
+
+def similarities(
+    matrix: Any,  # what was given
+) -> Any:  # (N, N), float64: an array, or SciPy's sparse one by columns
+    """Return a matrix of similarities. Raises `TypeError` or `ValueError` for anything else."""
+    is_sparse = hasattr(matrix, "tocsc")
+    matrix = matrix.tocsc() if is_sparse else as_numpy(matrix)
+    if matrix.dtype.kind not in "fiub":
+        raise TypeError(f"similarity must hold numbers, not {matrix.dtype}.")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"similarity must have the shape (N, N), not {matrix.shape}.")
+    matrix = matrix.astype(np.float64, copy=False)
+    values = matrix.data if is_sparse else matrix
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError("similarity must hold finite numbers, 0 or more.")
+    return matrix
 
 
 def picks(

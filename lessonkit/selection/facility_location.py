@@ -9,35 +9,34 @@ import contextlib
 import math
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed, Parallel
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
+from ..foundation import checks
 from ..foundation.checks import some_of
+from .similarities import Similarities
 
 # %% auto #0
 __all__ = ['DOUBLE', 'TILE_ROWS', 'TILE_COLUMNS', 'EXACT', 'RULES', 'Subset', 'ordinary_units', 'Points', 'canonical_order',
            'distinct_rows', 'chunks', 'LazyGreedy', 'facility_location', 'weights_and_gains', 'nearest_picks',
-           'k_center', 'herding', 'apportion', 'spread_evenly', 'rows_of_length_one', 'choose_by_class']
+           'k_center', 'herding', 'apportion', 'spread_evenly', 'rows_of_length_one', 'rows_to_choose_from',
+           'first_picks', 'choose_by_class']
 
 # %% ../../nbs/selection/facility_location.ipynb #43435cc5
 class Subset(NamedTuple):
     """Chosen rows, in the order of choice: the first k of them are the subset of size k."""
 
     indices: np.ndarray  # (n,), int64: row numbers, each once
-    weights: (
-        np.ndarray
-    )  # (n,), float: how many rows each pick stands for; they sum to the number of rows
+    weights: np.ndarray  # (n,), float: how many rows each pick stands for; in all the number of rows
     gains: np.ndarray  # (n,), float: by how much each pick raised its class's sum of similarities
 
     def of_rows(
         self,
-        rows: Sequence[
-            int
-        ],  # (N,): the numbers by which the rows that were chosen from are known elsewhere
+        rows: Sequence[int] | np.ndarray,  # (N,): other numbers of the rows that were chosen from
     ) -> Subset:
         """Return the same picks in other row numbers: those of `features` after a choice from
         `features[rows]`.
@@ -46,10 +45,7 @@ class Subset(NamedTuple):
 
 # %% ../../nbs/selection/facility_location.ipynb #482c9cbc
 DOUBLE = 4096  # up to this many rows products are float64, beyond it float32
-TILE_ROWS, TILE_COLUMNS = (
-    512,
-    2048,
-)  # distances are computed in pieces of this many rows and columns, to fit the processor's cache
+TILE_ROWS, TILE_COLUMNS = 512, 2048  # distances are computed in pieces that fit the processor's cache
 
 
 def ordinary_units(
@@ -149,9 +145,7 @@ class LazyGreedy:
         self.right = np.hstack([x, ones, ones]).T.copy()
         self.nearest = np.full(len(x), np.inf)  # squared distance from the nearest pick
         self.bound = np.full(len(x), -np.inf)  # upper bound of each candidate's gain
-        self.bound[candidates] = -points.norms[
-            candidates
-        ]  # the first pick is the row nearest to the mean
+        self.bound[candidates] = -points.norms[candidates]  # first comes the row nearest to the mean
         self.seen = np.zeros(len(x), np.int64)  # number of picks when the bound was made
         self.rounding = 1e-14 * float(points.norms @ points.counts)  # gains as near as this are equal
         self.lost = (1e3 if x.dtype == np.float64 else 5e7) * self.rounding  # when made of products
@@ -160,8 +154,10 @@ class LazyGreedy:
         self.log = [np.empty(0, np.int64), np.empty(0), np.empty(0)]
         self.ends = [0]  # length of the log after each pick
 
-    def run(self, n: int) -> list[int]:
-        """Continue until there are n picks."""
+    def run(self, n: int, first: Sequence[int] = ()) -> list[int]:
+        """Take the first ones as they are, then continue until there are n picks."""
+        for row in first:
+            self._pick(row)
         while len(self.picks) < n:
             self._pick(self._best())
         return self.picks
@@ -268,16 +264,19 @@ class LazyGreedy:
         return fall.sum(axis=1, dtype=np.float64)
 
 # %% ../../nbs/selection/facility_location.ipynb #6b4013ef
-EXACT = (
-    2**14
-)  # up to this many rows each is a candidate; beyond it an eighth, picked greedily within parts
+EXACT = 2**14  # up to this many rows each is a candidate; beyond it an eighth, picked within parts
 
 
-def facility_location(points: Points, n: int, parallel: Parallel) -> list[int]:
+def facility_location(
+    points: Points,
+    n: int,  # picks in all
+    parallel: Parallel,
+    first: Sequence[int] = (),  # the first picks, which are given
+) -> list[int]:
     """Pick greedily; from many rows in two rounds (Mirzasoleiman et al. 2013)."""
     everything = np.arange(len(points))
     if len(points) <= EXACT:
-        return LazyGreedy(points, everything, parallel).run(n)
+        return LazyGreedy(points, everything, parallel).run(n, first)
     n_parts = math.ceil(len(points) / EXACT)
     parts = [everything[start::n_parts] for start in range(n_parts)]
     chosen = parallel(
@@ -285,8 +284,9 @@ def facility_location(points: Points, n: int, parallel: Parallel) -> list[int]:
     )
     candidates = np.sort(np.concatenate([rows[picks] for rows, picks in zip(parts, chosen)]))
     greedy = LazyGreedy(points, candidates, parallel)
-    greedy.run(min(n, len(candidates)))
-    if n > len(candidates):
+    known = len(np.union1d(candidates, first))
+    greedy.run(min(n, known), first)
+    if n > known:
         greedy.admit(np.setdiff1d(everything, candidates))
     return greedy.run(n)
 
@@ -338,21 +338,28 @@ def nearest_picks(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndar
     return nearest, away
 
 # %% ../../nbs/selection/facility_location.ipynb #5e8766ed
-def k_center(points: Points, n: int, parallel: Parallel | None = None) -> list[int]:
+def k_center(
+    points: Points, n: int, parallel: Parallel | None = None, first: Sequence[int] = ()
+) -> list[int]:
     """Begin next to the mean, then always take the row farthest from all picks (Gonzalez 1985)."""
-    picks = [int(points.norms.argmin())]
-    nearest = points.from_row(picks[0])
+    picks = list(first) or [int(points.norms.argmin())]
+    nearest = np.minimum.reduce([points.from_row(row) for row in picks])
     while len(picks) < n:
-        nearest[picks[-1]] = -1
+        nearest[picks] = -1
         picks.append(int(nearest.argmax()))
         np.minimum(nearest, points.from_row(picks[-1]), out=nearest)
     return picks
 
 
-def herding(points: Points, n: int, parallel: Parallel | None = None) -> list[int]:
+def herding(
+    points: Points, n: int, parallel: Parallel | None = None, first: Sequence[int] = ()
+) -> list[int]:
     """Always take the row that brings the picks' mean nearest to the mean of all (Welling 2009)."""
-    total, away = np.zeros(points.x.shape[1], points.x.dtype), points.norms.copy()
-    picks: list[int] = []
+    picks, away = list(first), points.norms.copy()
+    total = np.zeros(points.x.shape[1], points.x.dtype)
+    for row in picks:
+        total += points.x[row]
+    away[picks] = np.inf
     while len(picks) < n:
         picks.append(int((away + 2 * (points.x @ total)).argmin()))
         total += points.x[picks[-1]]
@@ -367,6 +374,7 @@ def apportion(
     sizes: np.ndarray,  # (C,): rows in each class
     n: int,  # how many picks there are
     balance: str,  # "proportional" or "equal" shares
+    taken: np.ndarray | int = 0,  # (C,): picks that each class has already
 ) -> np.ndarray:  # (n,): whose turn each pick is
     """Give out turns among classes.
 
@@ -379,7 +387,9 @@ def apportion(
     size = sizes[classes].astype(float)
     with np.errstate(divide="ignore"):
         claim = size**2 / (have * (have + 1.0)) if balance == "proportional" else -have
-    return classes[np.lexsort((classes, -size, -claim))[:n]]
+    order = np.lexsort((classes, -size, -claim))
+    order = order[have[order] >= np.broadcast_to(taken, len(sizes))[classes[order]]]
+    return classes[order[:n]]
 
 # %% ../../nbs/selection/facility_location.ipynb #519088f5
 def spread_evenly(n: int, most: int) -> np.ndarray:
@@ -401,30 +411,66 @@ def rows_of_length_one(
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
+def rows_to_choose_from(
+    features: Any,  # (N, D), numbers
+    similarity: Any,  # "euclidean", "cosine", or a matrix
+    method: str,  # one of RULES, or "random"
+) -> tuple[Any, int]:  # rows or similarities, and the power of two that leads back to their unit
+    """Check what is to be chosen from. Raises `TypeError` or `ValueError` for what can't be meant."""
+    checks.choice(method, "method", (*RULES, "random"))
+    if isinstance(similarity, str):
+        x, exponent = ordinary_units(checks.features(features))
+        checks.choice(similarity, "similarity", ("euclidean", "cosine"))
+        return (rows_of_length_one(x) if similarity == "cosine" else x), exponent
+    if method != "facility_location":
+        raise ValueError(f"method={method!r} needs features; similarities are for facility_location.")
+    given = Similarities(similarity)
+    if features is not None and len(features) != len(given):
+        raise ValueError(f"There are similarities of {len(given)} items for {len(features)} rows.")
+    return given, 0
+
+
+def first_picks(
+    initial: Any,  # row numbers; None: none
+    n: int,  # picks in all
+    total: int,  # rows
+) -> np.ndarray:  # int64
+    """Check the rows that are chosen already. Raises `TypeError` or `ValueError` for anything else."""
+    if initial is None or not len(initial):
+        return np.empty(0, np.int64)
+    initial = checks.picks(initial, total)
+    if len(initial) > n:
+        raise ValueError(f"initial has {len(initial)} rows, more than the n={n} to choose in all.")
+    return initial
+
+
 def choose_by_class(
-    x: np.ndarray,  # (N, D)
+    x: Any,  # (N, D), or `Similarities`
     n: int,  # how many to choose, 1 to N
     numbers: np.ndarray,  # (N,): the class number of each row
     method: str,  # one of RULES, or "random"
     balance: str,  # "proportional" or "equal" shares
     seed: int,  # of "random"
     n_jobs: int,  # cores
+    initial: np.ndarray,  # the first picks, which are given
 ) -> Subset:
     """Let each class choose for itself, and put the picks in the order of the turns."""
-    sizes = np.bincount(numbers)
+    sizes, taken = np.bincount(numbers), numbers[initial]
     rows_of = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
-    turns = apportion(sizes, n, balance)
+    more = apportion(sizes, n - len(initial), balance, np.bincount(taken, minlength=len(sizes)))
+    turns = np.concatenate([taken, more])
     quotas = np.bincount(turns, minlength=len(sizes))
-    with threadpool_limits(
-        1
-    ):  # n_jobs alone decides how many cores are used, and the result depends on neither
+    with threadpool_limits(1):  # n_jobs alone decides how many cores are used, and the result depends on neither
         parallel = Parallel(n_jobs, prefer="threads")
         if len(sizes) == 1:
-            found = {0: _choose(x, n, method, (seed, 0), parallel)}
+            found = {0: _choose(x, n, method, (seed, 0), parallel, initial)}
         else:
             classes = np.flatnonzero(quotas).tolist()
+            first = {c: np.searchsorted(rows_of[c], initial[taken == c]) for c in classes}
             tasks = (
-                delayed(_choose_anywhere)(x[rows_of[c]], quotas[c], method, (seed, c), os.getpid())
+                delayed(_choose_anywhere)(
+                    x[rows_of[c]], quotas[c], method, (seed, c), first[c], os.getpid()
+                )
                 for c in classes
             )
             found = dict(zip(classes, parallel(tasks)))
@@ -432,31 +478,45 @@ def choose_by_class(
 
 
 def _choose(
-    x: np.ndarray, n: int, method: str, seed: tuple, parallel: Parallel
+    x: Any, n: int, method: str, seed: tuple, parallel: Parallel, first: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """Choose within one class: row numbers, weights and gains."""
+    if isinstance(x, Similarities):
+        return x.choose(n, first)
     if method == "random":
-        picks = np.random.default_rng(seed).permutation(len(x))[:n]
+        order = np.random.default_rng(seed).permutation(len(x))
+        picks = np.concatenate([first, order[~np.isin(order, first)]])[:n]
     else:
-        rows, counts, copies = distinct_rows(x)
-        chosen = RULES[method](Points(x[rows], counts), min(n, len(rows)), parallel)
-        picks = np.concatenate([rows[chosen], copies])[:n]
+        picks = _by_rule(x, n, method, parallel, first)
     weights, gains = weights_and_gains(x, picks)
-    if method == "facility_location":  # these gains can't rise, except by rounding
-        lowest = np.minimum.accumulate(gains)
-        gains = np.where(gains - lowest <= 1e-9 * gains[0], lowest, gains)
+    if method == "facility_location":  # gains of free picks can't rise, except by rounding
+        free = gains[len(first) :]
+        lowest = np.minimum.accumulate(free)
+        free[:] = np.where(free - lowest <= 1e-9 * gains[0], lowest, free)
     return picks, weights, gains
 
 
+def _by_rule(x: np.ndarray, n: int, method: str, parallel: Parallel, first: np.ndarray) -> np.ndarray:
+    """Pick distinct rows by a rule, and then copies. Of equal rows a given one stands for the others."""
+    order = np.concatenate([first, np.delete(np.arange(len(x)), first)]) if len(first) else np.arange(len(x))
+    rows, counts, copies = distinct_rows(x[order])
+    given = np.flatnonzero(rows < len(first))
+    given = given[rows[given].argsort()]
+    most = min(n - len(first) + len(given), len(rows))
+    chosen = RULES[method](Points(x[order[rows]], counts), most, parallel, given.tolist())
+    free = np.concatenate([rows[chosen[len(given) :]], copies[copies >= len(first)]])
+    return order[np.concatenate([np.arange(len(first)), free])[:n]]
+
+
 def _choose_anywhere(
-    x: np.ndarray, n: int, method: str, seed: tuple, process: int
+    x: Any, n: int, method: str, seed: tuple, first: np.ndarray, process: int
 ) -> tuple[np.ndarray, ...]:
     """Do the same in a thread, or in another process, which must limit its own threads."""
     with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
-        return _choose(x, n, method, seed, Parallel(1))
+        return _choose(x, n, method, seed, Parallel(1), first)
 
 
-def _interleave(x: np.ndarray, turns: np.ndarray, rows_of: list, found: dict) -> Subset:
+def _interleave(x: Any, turns: np.ndarray, rows_of: list, found: dict) -> Subset:
     """Put the picks of the classes in the order of their turns."""
     place = np.argsort(turns, kind="stable")  # the first turn of the first class, its second, ...
     indices, weights, gains = np.empty(len(turns), np.int64), np.empty(len(turns)), np.empty(len(turns))
@@ -465,6 +525,8 @@ def _interleave(x: np.ndarray, turns: np.ndarray, rows_of: list, found: dict) ->
     gains[place] = np.concatenate([part for _, _, part in found.values()])
     left = [rows for c, rows in enumerate(rows_of) if c not in found and len(rows)]
     if left:  # classes without a pick go to the nearest of any class
-        nearest, _ = nearest_picks(x[np.concatenate(left)], x[indices])
+        rows = np.concatenate(left)
+        given = isinstance(x, Similarities)
+        nearest = x.nearest(rows, indices) if given else nearest_picks(x[rows], x[indices])[0]
         weights += np.bincount(nearest, minlength=len(indices))
     return Subset(indices, weights, gains)

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from lessonkit.subset_selection import coverage, select_classes, select_subset
 
@@ -166,7 +167,7 @@ def test_nothing_everything_and_a_class_of_one(method):
     assert [len(part) for part in nothing] == [0, 0, 0] and x[nothing.indices].shape == (0, x.shape[1])
     assert 0 in select_subset(x, 2, y, method).indices  # not rounded away
     assert sorted(select_subset(x, 30, y, method).indices) == list(range(30))
-    with pytest.raises(ValueError, match="31 are more than the 30"):
+    with pytest.raises(ValueError, match="31 is more than the 30"):
         select_subset(x, 31, y, method)
     same = np.ones((5, 2))
     assert sorted(select_subset(same, 5, method=method).indices) == list(range(5))
@@ -318,7 +319,7 @@ def test_select_classes():
     assert len(drawn) > 10 and tuple(select_classes(x, y, 3, "random", seed=7)) in drawn
     for _ in range(2):
         assert select_classes(x, y, 3, "random", seed=7).tolist() == select_classes(x, y, 5, "random", seed=7)[:3].tolist()
-    with pytest.raises(ValueError, match="6 are more than the 5 classes"):
+    with pytest.raises(ValueError, match="6 is more than the 5 classes"):
         select_classes(x, y, 6)
     with pytest.raises(ValueError, match="'typical'"):
         select_classes(x, y, 2, "easy")
@@ -431,3 +432,95 @@ def test_coverage_of_everything_is_perfect_and_facility_location_beats_chance():
             coverage(x, bad)
     with pytest.raises(TypeError, match="indices"):
         coverage(x, [0.5])
+
+
+# --- rows chosen already, and similarities that are given
+
+def greedy_from(similar, n, first=()):
+    """The definition: the first picks as given, then always the largest gain, the first among equals."""
+    best, picks = np.zeros(len(similar)), []
+    for number in range(n):
+        gains = np.maximum(similar - best[:, None], 0).sum(0)
+        gains[picks] = -1
+        picks.append(int(first[number]) if number < len(first) else int(gains.argmax()))
+        best = np.maximum(best, similar[:, picks[-1]])
+    return picks
+
+
+@pytest.mark.parametrize("method", ["facility_location", "k_center", "herding", "random"])
+@pytest.mark.parametrize("balance", ["proportional", "equal", None])
+def test_a_subset_continued_is_the_larger_subset(method, balance):
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((90, 4)), rng.choice(3, 90, p=[0.6, 0.3, 0.1])
+    x[50:60] = x[:10]  # copies
+    small, large = (select_subset(x, n, labels, method, balance) for n in (25, 90))
+    again = select_subset(x, 90, labels, method, balance, initial=small.indices)
+    assert again.indices.tolist() == large.indices.tolist()
+    np.testing.assert_allclose(again.weights, large.weights)
+    np.testing.assert_allclose(again.gains, large.gains, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_rows_can_be_the_first_ones(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 50, (60, 3)).astype(float)
+    x = x[np.lexsort(x.T[::-1])]  # so that the first among equals is the first row
+    squared = ((x[:, None] - x) ** 2).sum(2)
+    first = rng.permutation(60)[:7]
+    found = select_subset(x, 25, initial=first)
+    assert found.indices.tolist() == greedy_from(squared.max() - squared, 25, first)
+    assert found.weights.sum() == 60
+
+
+def test_classes_with_rows_chosen_already_wait_for_their_turn():
+    labels = np.repeat([0, 1], 20)
+    x = np.random.default_rng(0).standard_normal((40, 2))
+    found = select_subset(x, 8, labels, initial=[0, 1, 2, 3, 4])
+    assert labels[found.indices].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+    assert np.unique(select_subset(x, 40, labels, initial=[39, 3]).indices).size == 40
+
+
+@pytest.mark.parametrize("given, error", [
+    ([0, 0], ValueError), ([12], ValueError), ([-1], ValueError), ([0.5], TypeError), (range(11), ValueError), (3, TypeError),
+])  # fmt: skip
+def test_rows_chosen_already_that_cant_be(given, error):
+    with pytest.raises(error):
+        select_subset(np.arange(24.0).reshape(12, 2), 10, initial=given)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_given_similarities_are_plain_greedy_on_them(seed):
+    rng = np.random.default_rng(seed)
+    alike = rng.integers(0, 40, (50, 50)) * (rng.random((50, 50)) < 0.3)
+    first = rng.permutation(50)[: 3 * (seed % 2)]
+    expected = greedy_from(alike, 30, first)
+    for matrix in (alike, sparse.csr_matrix(alike), sparse.coo_array(alike)):
+        found = select_subset(None, 30, similarity=matrix, initial=first)
+        assert found.indices.tolist() == expected and found.weights.sum() == 50
+        assert found.gains.sum() == alike[:, expected].max(1).sum()
+
+
+def test_similarities_made_from_features_choose_what_the_features_choose():
+    rng = np.random.default_rng(1)
+    x, labels = rng.standard_normal((80, 3)), rng.integers(0, 4, 80)
+    squared = ((x[:, None] - x) ** 2).sum(2)
+    by_rows = select_subset(x, 40, labels)
+    by_similarity = select_subset(x, 40, labels, similarity=squared.max() - squared, n_jobs=2)
+    assert by_similarity.indices.tolist() == by_rows.indices.tolist()
+    np.testing.assert_allclose(by_similarity.weights, by_rows.weights)
+    few = select_subset(x, 2, labels, similarity=squared.max() - squared)  # two classes have no pick of their own
+    np.testing.assert_allclose(few.weights, select_subset(x, 2, labels).weights)
+
+
+@pytest.mark.parametrize("matrix, error", [
+    (np.zeros((3, 4)), ValueError), (np.eye(3) * np.nan, ValueError), (-np.eye(3), ValueError), (-sparse.eye_array(3), ValueError),
+    (np.full((3, 3), "a"), TypeError), (np.eye(4), ValueError), (None, TypeError), ("manhattan", ValueError),
+])  # fmt: skip
+def test_similarities_that_cant_be(matrix, error):
+    with pytest.raises(error):
+        select_subset(np.zeros((3, 2)), 1, similarity=matrix)
+
+
+def test_similarities_are_for_facility_location():
+    with pytest.raises(ValueError, match="needs features"):
+        select_subset(None, 1, method="k_center", similarity=np.eye(3))
