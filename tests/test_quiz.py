@@ -91,3 +91,10 @@ def test_what_is_printed_fits_the_window(name, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 92
     assert not [line for line in lines if line.strip().startswith("%")]
+
+
+@pytest.mark.parametrize("name", [name for name, question in quiz.QUESTIONS.items() if question.kind == "choice"])
+def test_the_right_option_is_not_the_longest(name):
+    question = quiz.QUESTIONS[name]
+    lengths = {letter: len(text) for letter, text in question.choices.items()}
+    assert lengths.pop(question.answer) <= max(lengths.values())

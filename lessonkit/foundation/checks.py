@@ -494,7 +494,7 @@ def similarities(
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"similarity must have the shape (N, N), not {matrix.shape}.")
     matrix = matrix.astype(np.float64, copy=False)
-    values = matrix.data if is_sparse else matrix
+    values: Any = matrix.data if is_sparse else matrix
     if not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError("similarity must hold finite numbers, 0 or more.")
     return matrix

@@ -171,10 +171,7 @@ QUESTIONS: dict[str, Question] = {
         answer="b",
         choices={
             "a": "Accuracies are higher there, so the idea will look better.",
-            "b": (
-                "A run takes minutes, not days: one can afford several seeds and many ideas, and then check"
-                " the best on more."
-            ),
+            "b": "A run takes minutes, so you can afford several seeds and many ideas.",
             "c": "Its ten classes are a fair sample of the 1,000, so the results are the same.",
             "d": "Its photos are larger and better labelled.",
         },
@@ -205,7 +202,7 @@ QUESTIONS: dict[str, Question] = {
         "number",
         "A random fifth of the photos is for validation, the rest for training. Later the data loaders are"
         " made again, and draw a new random fifth. What share of the new validation photos has the network"
-        " already been trained on?",
+        " already been trained on? Give a number from 0 to 1.",
         answer=0.8,
         why=(
             "The second draw doesn't know of the first. Each photo in it was in the first training part with"
@@ -326,7 +323,7 @@ QUESTIONS: dict[str, Question] = {
         choices={
             "a": "The technique helps: the mean is positive.",
             "b": "The technique makes no difference: the interval contains 0.",
-            "c": "We can't tell yet: it may cost half a point or bring more than four.",
+            "c": "We can't tell yet: it may cost half a point, or bring four.",
             "d": "The runs are wrong: do them again until the interval is clear of 0.",
         },
         why=(
@@ -853,7 +850,7 @@ QUESTIONS: dict[str, Question] = {
         "Technique A reaches 84.1% with TTA. The baseline reaches 83.0% without. What does that say about A?",
         answer="a",
         choices={
-            "a": "Nothing yet: predict both in the same way, then compare.",
+            "a": "Nothing yet: both must be predicted alike.",
             "b": "A is better by 1.1 points.",
             "c": "A is better, as TTA averages out the chance in both.",
             "d": "A is worse: it needs TTA to win.",
@@ -1086,8 +1083,8 @@ QUESTIONS: dict[str, Question] = {
         choices={
             "a": "It is label smoothing with ε = 0.1.",
             "b": "It fails: labels must sum to 1.",
-            "c": "Nothing but to make loss and gradients a tenth smaller: the network still aims at 100 %.",
-            "d": "The network aims at 90 % for the right class, and nothing is asked of the others.",
+            "c": "The network still aims at 100%; loss and gradients are a tenth smaller.",
+            "d": "The network aims at 90% for the right class, and nothing is asked of the others.",
         },
         why=(
             "The loss is −0.9 · log p. Its gradients are nine tenths of the hard label's, in the same direction, and it"
