@@ -339,7 +339,10 @@ def nearest_picks(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 # %% ../../nbs/selection/facility_location.ipynb #5e8766ed
 def k_center(
-    points: Points, n: int, parallel: Parallel | None = None, first: Sequence[int] = ()
+    points: Points,
+    n: int,  # picks in all
+    parallel: Parallel | None = None,  # of no use here
+    first: Sequence[int] = (),  # the first picks, which are given
 ) -> list[int]:
     """Begin next to the mean, then always take the row farthest from all picks (Gonzalez 1985)."""
     picks = list(first) or [int(points.norms.argmin())]
@@ -352,7 +355,10 @@ def k_center(
 
 
 def herding(
-    points: Points, n: int, parallel: Parallel | None = None, first: Sequence[int] = ()
+    points: Points,
+    n: int,  # picks in all
+    parallel: Parallel | None = None,  # of no use here
+    first: Sequence[int] = (),  # the first picks, which are given
 ) -> list[int]:
     """Always take the row that brings the picks' mean nearest to the mean of all (Welling 2009)."""
     picks, away = list(first), points.norms.copy()
