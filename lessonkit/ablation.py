@@ -71,7 +71,7 @@ def inner_split(
     part = images.take(images.indices("train"))
     root = os.path.commonpath([str(path) for path in part.paths])
     names = [Path(os.path.relpath(path, root)).as_posix() for path in part.paths]
-    return replace(part, split=split_rows(names, part.labels, fraction, seed))
+    return replace(part, split=split_rows(names, part.labels, fraction, seed, part.groups))
 
 
 @delegates(run_ablation)

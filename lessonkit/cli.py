@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -140,6 +141,9 @@ def _add_command(
         help="column of classes (default: label, class..., or a column of 0 and 1 for each class)")
     add("--valid-col", metavar="NAME",
         help="column that marks validation photos: true and false, or a part's name (default: is_valid, split...)")
+    add("--group-col", metavar="NAME", help="column of what belongs together in a table, such as a scene (default: none)")
+    add("--groups", metavar="FILE",
+        help="a table of photos and what they belong to: photos of one group stay on one side of the split")
     add("--sep", metavar="SIGN", help="what separates columns (default: comma, semicolon, tab or spaces, found out)")
     return command
 
@@ -219,6 +223,8 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
         help="copies, links, or only a table of the files (default: %(default)s)")
     add("--seed", type=_seed, default=0, metavar="N",
         help="another seed, another choice where chance takes part (default: 0)")
+    add("--network-seed", type=_seed, default=0, metavar="N",
+        help="of the small network that is trained to describe photos where no pretrained one is at hand (default: 0)")
     add("--size", type=_positive, default=Settings.size, metavar="N",
         help="side of the images that are compared, in pixels (default: %(default)s)")
     add("--features", metavar="FILE", help="an .npy file to keep what was computed for each photo")
@@ -262,8 +268,13 @@ def _load(args: argparse.Namespace) -> Any:
     """The photos that were asked for, an `ImageSet`; without damaged ones on demand. Tells how they were read."""
     from lessonkit.foundation.checks import one_line
     from lessonkit.images import ImageSet, load_images
+    from lessonkit.photos.readers import read_groups
 
     listing = _listing(args)
+    if args.groups:
+        if listing is None:
+            raise ValueError("--groups needs a folder or a table of photos.")
+        listing = read_groups(Path(args.groups).expanduser(), listing)
     images = load_images(args.folder) if listing is None else ImageSet.from_listing(listing)
     print(images)
     if len(images.classes) <= MOST_CLASSES:
@@ -288,7 +299,7 @@ def _listing(args: argparse.Namespace) -> Any:
     path = Path(args.folder).expanduser()
     if os.path.isfile(path) and path.suffix.lower() in (".csv", ".tsv", ".txt"):
         columns = {"path_col": args.path_col, "label_col": args.label_col, "valid_col": args.valid_col}
-        return list_table(path, sep=args.sep, **columns)
+        return list_table(path, sep=args.sep, group_col=args.group_col, **columns)
     return list_folder(path, args.classes, not args.no_split_folders) if is_folder(path) else None
 
 
@@ -321,17 +332,30 @@ def _check_ablate(args: argparse.Namespace) -> dict[str, Any]:
 
 def _take_subset(args: argparse.Namespace, images: Any) -> tuple[Any, dict[str, Any] | None, str]:
     """The photos to train on, the record of the choice, and the choice in words."""
+    from lessonkit.selection.features import quick_features
     from lessonkit.study.subset_study import photo_count, take_subset
 
     if args.subset is None:
         return images, None, ""
     photo_count(images, args.subset)  # a wrong number is reported before anything is computed
     args.out.mkdir(parents=True, exist_ok=True)
-    images, record = take_subset(images, args.subset, out=args.out / "features.npy")
+    features, _ = quick_features(images, out=args.out / "features.npy")
+    images, record = take_subset(images, args.subset, features)
     words = f"{record['photos']:,} of {record['of']:,} training photos"
     chosen = f"{words}, chosen by {record['method']}"
     print(f"Trained on {chosen}; evaluated on all validation photos.", flush=True)
     return images, record, words
+
+
+def _saved(choosing: float, training: float, share: float) -> str:
+    """What a study on a part of the photos saved, in words, with the seconds of choosing counted."""
+    from lessonkit.study.trainer import duration
+
+    told = f"Choosing took {duration(choosing)} and training {duration(training)}"
+    on_all = training / share
+    if choosing + training < on_all:
+        return f"{told}, where all photos would have taken about {duration(on_all)}: {1 - (choosing + training) / on_all:.0%} saved."
+    return f"Warning: {told}, and all photos would have taken {duration(on_all)}: here it is quicker without --subset."
 
 
 def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -340,11 +364,17 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
 
     matplotlib.use("Agg")
     from lessonkit.ablation import choose_best, run_ablation
+    from lessonkit.photos.image_set import describe_copies, near_copies
     from lessonkit.study.report import ablation_report
 
     techniques = _techniques(args)
     settings = _check_ablate(args)
-    images, record, words = _take_subset(args, _load(args))
+    images = _load(args)
+    if told := describe_copies(images, near_copies(images)):
+        print(f"  Warning: {told}", flush=True)
+    start = time.perf_counter()
+    images, record, words = _take_subset(args, images)
+    choosing = time.perf_counter() - start
     settings |= {"subset": record}
     choice = None
     if args.choose:
@@ -361,6 +391,7 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     print(f"\n{report}\n")
     if record:
         print(f"These trials were trained on {words}, chosen by {record['method']}.")
+        print(_saved(choosing, trials["train_seconds"].sum() / settings["jobs"], record["photos"] / record["of"]))
     print(f"The whole report: {args.out / 'report.html'}")
     return 0 if len(trials) == args.seeds * len(techniques) else 1
 
@@ -380,10 +411,12 @@ def _cache(args: argparse.Namespace, typed: Sequence[str]) -> int:
 
 def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     """Run `lessonkit subset`; return the exit code."""
-    from lessonkit.selection.features import embed
+    from lessonkit.selection.features import quick_features
+    from lessonkit.selection.gallery import probe_choice, subset_gallery
     from lessonkit.selection.subset_folder import write_subset
     from lessonkit.study.subset_study import photo_count
     from lessonkit.study.tables import format_choice
+    from lessonkit.study.trainer import duration
     from lessonkit.subset_selection import coverage, select_subset
 
     args.out = _out_folder(args.out, Path(args.folder), "subset-{}")
@@ -391,17 +424,24 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
         raise ValueError(f"{args.out} has other things in it. Choose a new or empty folder for --out.")
     images = _load(args)
     count, train = photo_count(images, args.n), images.indices("train")
-    features = embed(images, size=args.size, out=args.features, seed=args.seed)[train]
+    start = time.perf_counter()
+    described = images if args.features else images.take(train)
+    features, network = quick_features(described, args.size, args.features, args.network_seed)
+    features = features[described.indices("train")]
     labels = images.labels[train]
     balance = None if args.balance == "none" else args.balance
     chosen = select_subset(features, count, labels, method=args.method, balance=balance, seed=args.seed)
+    took = duration(time.perf_counter() - start)
     covered = coverage(features, chosen.indices, labels, seed=args.seed)
+    probe = probe_choice(features, labels, chosen.indices)
+    notes = [f"Described by {network}, at {args.size} px; chosen by {args.method}, in {took}.", *([str(probe)] if probe else [])]
+    gallery = subset_gallery(images, features, chosen, f"{count:,} photos of {Path(args.folder).resolve().name}", notes)
     chosen = chosen.of_rows(train)
-    about = {name: getattr(args, name) for name in ("method", "balance", "seed")}
-    about = {"command": shlex.join(["lessonkit", *typed])} | about
-    where = write_subset(images, chosen, args.out, how=args.how, about=about)
+    about = {name: getattr(args, name) for name in ("method", "balance", "seed", "network_seed", "size")}
+    about = {"command": shlex.join(["lessonkit", *typed]), "network": network} | about
+    where = write_subset(images, chosen, args.out, how=args.how, about=about, gallery=gallery)
     print(f"\n{format_choice(images, chosen.indices, covered)}\n")
-    print(f"The chosen set: {where}")
+    print("\n".join([*notes, f"The chosen set: {where}", f"To look at: {args.out / 'gallery.html'}"]))
     return 0
 
 # %% ../nbs/cli.ipynb #8e51b2ca

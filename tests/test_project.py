@@ -167,7 +167,8 @@ def test_what_a_module_needs_is_a_requirement(path):
                 name = full.split(".")[0]
                 if name not in sys.stdlib_module_names | {"lessonkit"}:
                     known = always if node in code.body else always | sometimes
-                    assert PACKAGE_OF.get(name, name) in known, f"line {node.lineno} imports {name}: add it to settings.ini"
+                    package = canonicalize_name(PACKAGE_OF.get(name, name))
+                    assert package in map(canonicalize_name, known), f"line {node.lineno} imports {name}: add it to settings.ini"
 
 
 # --- documentation

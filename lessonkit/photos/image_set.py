@@ -20,14 +20,15 @@ from tqdm import tqdm
 from ..foundation import checks
 from ..foundation.checks import one_line, some_of
 from ..foundation.plots import show_images
-from .photo_cache import DamagedPhoto, fit_photo, map_in_order, read_photo
+from .photo_cache import cached_photos, DamagedPhoto, fit_photo, map_in_order, read_photo
 from .readers import Listing, list_folder, list_table, unicode
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['WORDNET', 'SPLITS', 'TINY', 'STRIP', 'PROBLEMS', 'split_rows', 'ImageSet', 'check_images']
+__all__ = ['WORDNET', 'SPLITS', 'TINY', 'STRIP', 'PROBLEMS', 'NEAR', 'split_rows', 'ImageSet', 'check_images', 'near_copies',
+           'describe_copies']
 
 # %% ../../nbs/photos/image_set.ipynb #09391aed
 def split_rows(
@@ -35,18 +36,25 @@ def split_rows(
     labels: np.ndarray,  # class number of each
     fraction: float,  # share of each class to set aside, above 0 and below 1
     seed: int,  # another seed, another split
+    groups: Sequence[str] | None = None,  # of each photo; photos of one group stay together
 ) -> np.ndarray:  # (N,), "train" or "valid"
     """Set aside a share of each class: at least one photo where it has two, none where it has one.
 
+    With groups it is about that share: whole groups are set aside, and the class keeps one for training.
     Raises `TypeError` and `ValueError` for a fraction that is none.
     """
     checks.number(fraction, "valid_fraction", above=0, below=1, hint="for example 0.2")
-    split = np.full(len(names), "train", dtype="<U5")
-    lottery = np.array([_scrambled(name, seed) for name in names])
+    split = np.full(len(names), "", dtype="<U5")
+    groups = np.array(list(names) if groups is None else list(groups))
+    lottery = np.array([_scrambled(name, seed) for name in groups])
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        n = min(max(1, round(len(rows) * fraction)), len(rows) - 1)
-        split[rows[np.argsort(lottery[rows])[:n]]] = "valid"
+        wanted, there = min(max(1, round(len(rows) * fraction)), len(rows) - 1), (split[rows] == "valid").sum()
+        for group in dict.fromkeys(groups[rows[np.argsort(lottery[rows])]][split[rows[np.argsort(lottery[rows])]] == ""]):
+            members = groups == group
+            fits = there < wanted and there + members[rows].sum() < len(rows)
+            split[members] = "valid" if fits else "train"
+            there += members[rows].sum() if fits else 0
     return split
 
 
@@ -77,6 +85,7 @@ class ImageSet:
     labels: np.ndarray  # (N,), int64: for each photo the position of its class in `classes`
     classes: list[str]  # names of the classes
     split: np.ndarray  # (N,): "train", "valid" or "test" for each photo
+    groups: np.ndarray | None = None  # (N,): names; photos of one group belong together, as views of a thing
 
     def __post_init__(self):
         if unknown := {str(part) for part in self.split} - set(SPLITS):
@@ -91,6 +100,10 @@ class ImageSet:
                 f"{len(self.paths)} paths, {len(self.labels)} labels and {len(self.split)} split entries: "
                 "there must be one of each for every photo."
             )
+        if self.groups is not None:
+            object.__setattr__(self, "groups", np.asarray(self.groups, dtype=str))
+            if self.groups.shape != self.labels.shape:
+                raise ValueError(f"There must be one group for each of {len(self)} photos, not {self.groups.shape}.")
         if len(set(self.classes)) < len(self.classes):
             doubled = [name for i, name in enumerate(self.classes) if name in self.classes[:i]]
             raise ValueError(f"Two classes have the same name: {some_of(doubled)}.")
@@ -171,9 +184,8 @@ class ImageSet:
             raise IndexError(
                 f"Rows go from 0 to {len(self) - 1}, not from {rows.min()} to {rows.max()}."
             )
-        return ImageSet(
-            [self.paths[row] for row in rows], self.labels[rows], self.classes, self.split[rows]
-        )
+        paths, groups = [self.paths[row] for row in rows], None if self.groups is None else self.groups[rows]
+        return ImageSet(paths, self.labels[rows], self.classes, self.split[rows], groups)
 
     def counts(self) -> pd.DataFrame:  # a row a class, a column a part
         """How many photos each class has in each part."""
@@ -231,7 +243,7 @@ def _whole_numbers(values: Sequence | np.ndarray, what: str) -> np.ndarray:
 # %% ../../nbs/photos/image_set.ipynb #715bd51e
 def _from_listing(listing: Listing, valid_fraction: float, seed: int) -> ImageSet:
     """Make a set; where no photo is for validation, some of the training photos are set aside."""
-    root, rows, _ = listing
+    root, rows = listing.root, listing.rows
     classes = sorted({label for label, part, _ in rows if part == "train"})
     if strangers := sorted({label for label, _, _ in rows} - set(classes)):
         raise ValueError(
@@ -244,11 +256,11 @@ def _from_listing(listing: Listing, valid_fraction: float, seed: int) -> ImageSe
     labels = np.array([number[label] for label, _, _ in rows])
     split = np.array([part for _, part, _ in rows])
     names = [name for _, _, name in rows]
+    groups = np.array([listing.groups.get(name, name) for name in names]) if listing.groups else None
     if "valid" not in split:
         train = np.flatnonzero(split == "train")
-        split[train] = split_rows(
-            [unicode(names[row]) for row in train], labels[train], valid_fraction, seed
-        )
+        together = None if groups is None else groups[train]
+        split[train] = split_rows([unicode(names[row]) for row in train], labels[train], valid_fraction, seed, together)
         if "valid" not in split:
             raise ValueError(
                 f"Every class in {root} has a single photo: none can be set aside for validation."
@@ -256,7 +268,7 @@ def _from_listing(listing: Listing, valid_fraction: float, seed: int) -> ImageSe
     words = [WORDNET.get(label, label) for label in classes]
     if len(set(words)) < len(words):  # a folder n01440764 and a folder tench
         words = classes
-    return ImageSet([root / name for name in names], labels, words, split)
+    return ImageSet([root / name for name in names], labels, words, split, groups)
 
 # %% ../../nbs/photos/image_set.ipynb #88a407d4
 TINY = 8  # pixels: a shorter side below this is reported
@@ -325,3 +337,41 @@ def _describe_left_out(images: ImageSet, bad: pd.DataFrame) -> str:
     for path, problem, detail in bad[["path", "problem", "detail"]].itertuples(index=False):
         lines.append(one_line(f"  {os.path.relpath(path, folder)}: {problem} ({detail})"))
     return "\n".join(lines)
+
+# %% ../../nbs/photos/image_set.ipynb #a9b38901
+NEAR = 16  # bits of 272 by which two near copies may differ
+
+
+def near_copies(
+    images: ImageSet,
+    progress: bool = True,  # show a bar when it takes more than a moment
+) -> pd.DataFrame:  # columns row, other, bits: a validation photo, the training photo that is most like it
+    """Find validation photos that are near copies of training photos. Raises `DamagedPhoto`."""
+    train, valid = images.indices("train"), images.indices("valid")
+    hashes = _difference_hashes(images.paths, progress)
+    found = []
+    for row in valid:
+        bits = (hashes[train] != hashes[row]).sum(axis=1)
+        if len(bits) and (least := int(bits.min())) <= NEAR:
+            found.append((int(row), int(train[bits.argmin()]), least))
+    return pd.DataFrame(found, columns=["row", "other", "bits"])
+
+
+def _difference_hashes(paths: Sequence[Path], progress: bool) -> np.ndarray:
+    """Whether each of 17 by 17 pixels has a right neighbour that is brighter by more than a grain, (N, 272)."""
+    small, _ = cached_photos(paths, 34, "squish", progress)
+    grey = small.astype(np.float32).mean(axis=-1).reshape(-1, 17, 2, 17, 2).mean(axis=(2, 4))
+    return (np.diff(grey, axis=2) > 1).reshape(len(small), -1)
+
+
+def describe_copies(
+    images: ImageSet,
+    copies: pd.DataFrame,  # from `near_copies`
+) -> str:  # a sentence; nothing where there are none
+    """Say which validation photos are near copies of training photos, and what to do."""
+    if copies.empty:
+        return ""
+    row, other, _ = copies.sort_values("bits").iloc[0]
+    count = "1 validation photo is a near copy" if len(copies) == 1 else f"{len(copies):,} validation photos are near copies"
+    example = f"{images.paths[row].name} and {images.paths[other].name}"
+    return f"{count} of training photos, such as {example}: keep what belongs together on one side, groups= or --groups."

@@ -12,7 +12,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from ..foundation import checks
 from ..foundation.checks import some_of
 
 # %% auto #0
-__all__ = ['NOT_PHOTOS', 'HEIC', 'PATH_COLUMNS', 'LABEL_COLUMNS', 'PART_COLUMNS', 'Listing', 'photo_suffixes', 'image_files',
-           'part_of', 'is_folder', 'list_folder', 'unicode', 'list_table']
+__all__ = ['NOT_PHOTOS', 'HEIC', 'PATH_COLUMNS', 'LABEL_COLUMNS', 'PART_COLUMNS', 'GROUP_COLUMNS', 'Listing', 'photo_suffixes',
+           'image_files', 'part_of', 'is_folder', 'list_folder', 'unicode', 'list_table', 'read_groups']
 
 # %% ../../nbs/photos/readers.ipynb #5f981b22
 class Listing(NamedTuple):
@@ -37,6 +37,7 @@ class Listing(NamedTuple):
         tuple[str, str, str]
     ]  # for each photo its class, its part ("train", "valid", "test") and its name
     notes: list[str] = []  # how the folder was read, and what was left out: a sentence each
+    groups: dict[str, str] = {}  # name of a photo -> what it belongs to; others stand alone
 
 # %% ../../nbs/photos/readers.ipynb #dfe039e2
 NOT_PHOTOS = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}  # Pillow knows their names
@@ -297,6 +298,7 @@ PATH_COLUMNS = (
 )
 LABEL_COLUMNS = "label class category target class_name label_name species".split()
 PART_COLUMNS = "is_valid split set subset partition part".split()
+GROUP_COLUMNS = "group scene object series".split()
 
 
 def list_table(
@@ -309,6 +311,7 @@ def list_table(
     valid_col: str | None = None,
     encoding: str = "utf-8-sig",  # how the table's text is stored
     sep: str | None = None,  # what separates columns; None: found out
+    group_col: str | None = None,  # column of what belongs together, such as a scene; None: none
 ) -> Listing:  # row i of the table is row i of the listing
     """List the photos of a table.
 
@@ -331,7 +334,36 @@ def list_table(
     )
     parts, used = _read_parts(csv, table, valid_col)
     rows = list(zip(map(unicode, labels.str.strip()), parts, map(str, names)))
-    return Listing(root, rows, [*notes, *said, *used])
+    groups = {}
+    if group_col is not None:
+        column = _column(csv, table, group_col, [], "")
+        groups = _groups_of(map(str, names), table[column])
+    return Listing(root, rows, [*notes, *said, *used], groups)
+
+
+def read_groups(
+    csv: str | Path,  # a table of two columns, the path of a photo and the group that it belongs to
+    listing: Listing,  # the photos
+) -> Listing:  # the same, with groups
+    """Read which photos belong together, as views of one thing: they stay on one side of the split.
+
+    Photos that the table doesn't name stand alone. Raises `ValueError` for what is no such table, and for
+    photos that aren't there.
+    """
+    table, _ = _read_table(Path(csv), "utf-8-sig", None, listing.root)
+    if table.shape[1] < 2:
+        raise ValueError(f"{csv} must have two columns: the path of a photo, and its group.")
+    path_col = _column(csv, table, None, [*PATH_COLUMNS, str(table.columns[0]).lower().strip()], "paths: path_col=")
+    others = [name for name in table if name != path_col]
+    group_col = next((name for name in others if str(name).lower() in GROUP_COLUMNS), others[0])
+    names, there = [str(_relative(name, listing.root)) for name in table[path_col]], {name for _, _, name in listing.rows}
+    _refuse_rows(csv, [name not in there for name in names], f"a photo that isn't among those in {listing.root}")
+    return listing._replace(groups=_groups_of(names, table[group_col]))
+
+
+def _groups_of(names: Iterable[str], column: Iterable[str]) -> dict[str, str]:
+    """The group of each photo; an empty cell is none."""
+    return {name: group.strip() for name, group in zip(names, column) if group.strip()}
 
 
 def _column(csv: str | Path, table: pd.DataFrame, asked: str | None, usual: list[str], what: str) -> str:

@@ -9,7 +9,9 @@ import contextlib
 import hashlib
 import io
 import itertools
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from inspect import signature
@@ -26,19 +28,19 @@ from tqdm import tqdm
 from ..foundation import checks
 from ..foundation.batch_transforms import Augment
 from ..foundation.files import read_json, write_atomic, write_json
-from ..foundation.models import evaluating, small_resnet
+from ..foundation.models import evaluating, pretrained_at_hand, small_resnet
 from ..images import decode
-from ..normalization import channel_stats, Normalize
+from ..normalization import channel_stats, Normalize, pretrained_stats
 from ..photos.image_set import ImageSet
 from ..photos.loaders import ImageLoader, PhotoRows
 from ..photos.photo_cache import digests
 from .facility_location import chunks, spread_evenly
 
 # %% auto #0
-__all__ = ['STEPS', 'embed']
+__all__ = ['STEPS', 'PASSES', 'embed', 'quick_features', 'feature_seconds']
 
 # %% ../../nbs/selection/features.ipynb #83f73f16
-STEPS = 240  # training steps of the network that makes features when none is given
+STEPS, PASSES = 240, 20  # most training steps of a network that is made for features, and most epochs
 
 
 def embed(
@@ -63,7 +65,7 @@ def embed(
     networks carry, else with those of the training photos.
     Raises `ValueError` for a network that doesn't end in a Linear and for maps whose layout can't be
     known (name a `layer`), unknown layers, sets without training photos, and a file that can't be
-    written or isn't its own.
+    written or holds other features: it names what differs.
     """
     if not len(images):
         raise ValueError("There are no photos to describe.")
@@ -147,6 +149,11 @@ def _own_statistics(images: ImageSet, size: int) -> Normalize:
     return Normalize(stats.mean, stats.std.clamp(min=1e-3))  # photos of one colour have no spread
 
 
+def _steps(images: ImageSet) -> int:
+    """How long a network is trained for features: not more than 20 times through a small set."""
+    return min(STEPS, PASSES * math.ceil(len(images.indices("train")) / 64))
+
+
 def _quickly_trained(
     images: ImageSet, size: int, seed: int, normalize: Callable, progress: bool
 ) -> nn.Module:
@@ -154,7 +161,7 @@ def _quickly_trained(
     rows = images.indices("train")
     if not len(rows):
         raise ValueError(f"{images} has no training photos: pass model=.")
-    photos = PhotoRows(images, rows, 0)
+    photos, steps = PhotoRows(images, rows, 0), _steps(images)
     loader = ImageLoader(
         photos, bs=min(64, len(rows)), shuffle=True, size=size, augment=Augment(), seed=seed
     )
@@ -162,10 +169,10 @@ def _quickly_trained(
         torch.manual_seed(seed)
         model = small_resnet(len(images.classes))
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, STEPS)
-    batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, steps)
+    batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps)
     for x, y in tqdm(
-        batches, "training a small network", STEPS, leave=False, delay=2, disable=not progress
+        batches, "training a small network", steps, leave=False, delay=2, disable=not progress
     ):
         if len(x) > 1:  # batch normalization needs two
             loss = nn.functional.cross_entropy(
@@ -291,15 +298,13 @@ def _embed_into(out: Path, task: _Task) -> np.ndarray:
         "photos": _contents(task.images),
         "size": task.size,
         "layer": task.layer,
-        "model": _model_in_words(task.model, task.seed),
-        "normalize": _what_it_does(task.stated(), task.size),
+        "model": _model_in_words(task),
+        "normalize": _what_it_does(task.stated()),
     }
     if found is not None and found["features_of"] != wanted:
-        print(
-            f"{out.name} holds features of other photos, or of another network or size: starting over."
-        )
-        found = None
-        weights.unlink(missing_ok=True)
+        before = found["features_of"]
+        differs = [f"{key} was {before.get(key)}, now {now}" for key, now in wanted.items() if before.get(key) != now]
+        raise ValueError(f"{out} holds other features ({'; '.join(differs)}): name another file, or delete it.")
     done = found["done"] if found is not None and _holds_rows(out, len(task.images)) else 0
     if done < len(task.images):
         _train_or_load(task, weights)
@@ -360,9 +365,10 @@ def _contents(images: ImageSet) -> str:
     return f"{len(images)} photos {_digest(rows)}"
 
 
-def _model_in_words(model: nn.Module | None, seed: int) -> str:
+def _model_in_words(task: _Task) -> str:
+    model = task.model
     if model is None:
-        return f"small_resnet, {STEPS} steps, seed {seed}"
+        return f"small_resnet, {_steps(task.images)} steps, seed {task.seed}"
     values = (
         values.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
         for values in model.state_dict().values()
@@ -371,9 +377,46 @@ def _model_in_words(model: nn.Module | None, seed: int) -> str:
     return f"{type(model).__name__} {_digest(parts)}"
 
 
-def _what_it_does(normalize: Callable[[Tensor], Tensor] | None, size: int) -> str | None:
+def _what_it_does(normalize: Callable[[Tensor], Tensor] | None) -> str | None:
     """A fingerprint of a normalization: what it makes of a picture of all values."""
     if normalize is None:
         return None
-    picture = torch.linspace(0, 1, 3 * size * size).reshape(1, 3, size, size)
+    picture = torch.linspace(0, 1, 192).reshape(1, 3, 8, 8)
     return _digest([normalize(picture).detach().cpu().float().numpy().tobytes()])
+
+# %% ../../nbs/selection/features.ipynb #c3a4d531
+def quick_features(
+    images: ImageSet,  # all of its photos get a row
+    size: int = 64,  # side of the photos, in pixels
+    out: str | Path | None = None,  # a .npy file, as for `embed`
+    seed: int = 0,  # of the training, where a network is trained
+    progress: bool = True,  # say how long it will take, and show a bar
+) -> tuple[np.ndarray, str]:  # (N, D), float32; by which network, in words
+    """Describe photos by a pretrained network whose weights are at hand; if there is none, train a small one.
+
+    Nothing is downloaded. Raises what `embed` raises.
+    """
+    name, model = pretrained_at_hand() or ("small_resnet", None)
+    normalize = Normalize(pretrained_stats(getattr(model, "lessonkit_weights", model))) if model else None
+    words = f"{name}, {'pretrained' if model else 'trained for it'}"
+    if progress:
+        told = f"Describing {len(images):,} photos with {words}: about {feature_seconds(images, model, size):.0f} s."
+        print(told, flush=True)
+    return embed(images, model, size, out=out, progress=progress, seed=seed, normalize=normalize), words
+
+
+def feature_seconds(
+    images: ImageSet,
+    model: nn.Module | None,  # None: the one that `embed` trains
+    size: int,  # side of the photos, in pixels
+) -> float:
+    """Guess how long `embed` will take, reading of photos left out, from two batches."""
+    network, n = model or small_resnet(max(2, len(images.classes))), min(64, max(2, len(images)))
+    x, seconds = torch.zeros(n, 3, size, size), []
+    for _ in range(2):  # the first is slower and doesn't count
+        start = time.perf_counter()
+        with evaluating(network):
+            network(x)
+        seconds.append(time.perf_counter() - start)
+    looks = len(images) / n + (0 if model else 3 * _steps(images))  # a training step: forward, and twice as long back
+    return 1 + looks * seconds[1]

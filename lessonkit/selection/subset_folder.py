@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..foundation import checks
 from ..foundation.checks import some_of
-from ..foundation.files import read_json, write_json
+from ..foundation.files import read_json, write_atomic, write_json
 from ..photos.image_set import ImageSet, WORDNET
 from .facility_location import Subset
 
@@ -39,6 +39,7 @@ def write_subset(
     dest: str | Path,  # a new folder, or an older subset's, which is replaced
     how: str = "copy",  # "copy", "hardlink" or "symlink" the photos, or list them in a table, "csv"
     about: Mapping[str, Any] | None = None,  # what else to put on record: method, seed...
+    gallery: str = "",  # a page to put beside it, gallery.html
 ) -> Path:  # the folder; for "csv" the table in it
     """Make a folder, in Imagenette's layout, of the picked training photos and all validation and test
     photos.
@@ -80,6 +81,8 @@ def write_subset(
     write_json(making / RECORD, record)
     try:
         _write_table(images, rows, making) if how == "csv" else _place_photos(images, names, making, how)
+        if gallery:
+            write_atomic(making / "gallery.html", gallery)
         if dest.exists():
             shutil.rmtree(dest)
         os.rename(making, dest)
@@ -137,7 +140,7 @@ def _refuse_foreign(folder: Path) -> None:
         raise ValueError(
             f"{folder} is not empty and has no record of a subset ({RECORD}): name another folder."
         )
-    strange = sorted(content - {RECORD, "photos.csv", *PLACES.values()})
+    strange = sorted(content - {RECORD, "photos.csv", "gallery.html", *PLACES.values()})
     photos = sum(len(files) for place in PLACES.values() for _, _, files in os.walk(folder / place))
     if strange or photos > record.get("photos", 0):
         raise ValueError(

@@ -23,7 +23,7 @@ import pandas as pd
 from ..comparison import look_confidence, paired_interval, summarize
 from ..foundation.files import write_atomic
 from ..foundation.pages import render_page
-from ..photos.image_set import ImageSet
+from ..photos.image_set import describe_copies, ImageSet, near_copies
 from ..photos.photo_cache import DamagedPhoto
 from .pictures import confusions, most_often_wrong, technique_pictures
 from .ranking import interaction
@@ -492,6 +492,19 @@ def _look(
     return confidence
 
 
+def _split_notes(images: ImageSet) -> list[str]:
+    """What a reader must know about the two sides of the split: near copies, groups."""
+    notes = []
+    with contextlib.suppress(DamagedPhoto):
+        notes = [told for told in [describe_copies(images, near_copies(images, progress=False))] if told]
+    if images.groups is not None:
+        train, valid = (set(images.groups[images.indices(part)]) for part in ("train", "valid"))
+        notes.append(f"Photos of one group count together: the validation photos are {len(valid):,} groups.")
+        if both := len(train & valid):
+            notes.append(f"{both:,} of them have photos on the training side too, so the accuracies flatter.")
+    return notes
+
+
 def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: float) -> list[str]:
     """What a reader of the report must know about the study."""
     equal = {"pixels": "pixels trained on", "epochs": "epochs", "seconds": "seconds of training"}
@@ -537,8 +550,9 @@ def ablation_report(
     out, chosen, correct = Path(out), choose_techniques(techniques), read_correct(out, trials)
     confidence = _look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
     about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
-    notes = _notes(about, choice, out, confidence)
-    among: Any = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence}
+    notes = [*_notes(about, choice, out, confidence), *_split_notes(images)]
+    groups = None if images.groups is None else images.groups[images.indices("valid")]
+    among: Any = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence, "groups": groups}
     summary = summarize(trials, BASELINE, margin=margin, **among)
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(summary)))
     plot_ablation(summary, margin, figure.subplots())

@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from lessonkit.foundation.statistics import Stats
 from lessonkit.images import ImageSet, decode
+from lessonkit.selection.features import quick_features
 from lessonkit.subset_selection import embed
 
 
@@ -49,6 +51,30 @@ def test_embed_of_its_own_network_repeats_itself_and_leaves_chance_alone(photos,
     assert first.shape == (len(photos), 128) and torch.equal(state, torch.get_rng_state())
     assert (embed(photos, size=16, progress=False) == first).all()
     assert not (embed(photos, size=16, progress=False, seed=1) == first).all()
+
+
+def test_a_small_set_is_gone_through_twenty_times_at_most(photos, monkeypatch):
+    steps = []
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, closure=None: steps.append(1))
+    embed(photos, size=8, progress=False)
+    assert len(steps) == 20  # one batch each
+
+
+def test_quick_features_need_no_training_where_weights_are_at_hand(photos, monkeypatch, capsys):
+    monkeypatch.setattr("lessonkit.selection.features.pretrained_at_hand", lambda: ("tiny", tiny_network()))
+    monkeypatch.setattr("lessonkit.selection.features.pretrained_stats", lambda _: Stats((0.5,) * 3, (0.5,) * 3))
+    monkeypatch.setattr("lessonkit.selection.features.small_resnet", lambda *_: pytest.fail("trained"))
+    features, network = quick_features(photos, 8)
+    assert features.shape == (len(photos), 4) and network == "tiny, pretrained"
+    assert "Describing 16 photos with tiny, pretrained: about 1 s." in capsys.readouterr().out
+
+
+def test_without_weights_at_hand_a_network_is_trained(photos, monkeypatch):
+    monkeypatch.setattr("lessonkit.selection.features.pretrained_at_hand", lambda: None)
+    monkeypatch.setattr("lessonkit.selection.features.STEPS", 2)
+    features, network = quick_features(photos, 8, seed=3, progress=False)
+    assert network == "small_resnet, trained for it"
+    assert (features == embed(photos, size=8, seed=3, progress=False)).all()
 
 
 def test_photos_of_one_colour_have_features(tmp_path, monkeypatch):
@@ -190,7 +216,7 @@ def older(images, seconds=3600):
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns - seconds * 10**9))
 
 
-def test_embed_goes_on_after_an_interruption(photos, tmp_path, capsys):
+def test_embed_goes_on_after_an_interruption(photos, tmp_path):
     out, whole = tmp_path / "features.npy", embed(photos, tiny_network(), size=8, batch_size=4, progress=False)
     model, seen = counted(tiny_network())
     stop = model[0].register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt) if len(seen) == 3 else None)
@@ -202,8 +228,10 @@ def test_embed_goes_on_after_an_interruption(photos, tmp_path, capsys):
     assert seen == [4, 4]  # went on where it was
     embed(photos, model, size=8, batch_size=4, out=out, progress=False)
     assert seen == [4, 4]  # the finished file was only opened
-    embed(photos, model, size=10, batch_size=4, out=out, progress=False)
-    assert seen == [4, 4] + [4] * 4 and "starting over" in capsys.readouterr().out
+    kept = out.read_bytes()
+    with pytest.raises(ValueError, match=r"features.npy holds other features \(size was 8, now 10\): name another file"):
+        embed(photos, model, size=10, batch_size=4, out=out, progress=False)
+    assert seen == [4, 4] and out.read_bytes() == kept  # features are never overwritten
     (tmp_path / "mine.npy").write_bytes(b"mine")
     with pytest.raises(ValueError, match="no record"):
         embed(photos, model, size=8, out=tmp_path / "mine.npy")
@@ -222,7 +250,7 @@ def test_its_own_network_is_trained_once_though_interrupted(photos, tmp_path, mo
 
 
 @pytest.mark.parametrize("change", ["one pixel", "swapped", "label", "order"])
-def test_fault_features_of_other_photos_of_equal_names_and_sizes(photos, tmp_path, capsys, change):
+def test_fault_features_of_other_photos_of_equal_names_and_sizes(photos, tmp_path, change):
     """The file was kept when names and sizes were the same."""
     out, (model, seen) = tmp_path / "features.npy", counted(tiny_network())
     images = ImageSet([tmp_path / f"{number}.bmp" for number in range(4)], [0, 1, 0, 1], ["a", "b"], ["train"] * 4)
@@ -246,8 +274,8 @@ def test_fault_features_of_other_photos_of_equal_names_and_sizes(photos, tmp_pat
         images = images.take([1, 0, 2, 3])
     for path, facts in zip(images.paths, before):
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # and times of change set back
-    embed(images, model, size=8, out=out, progress=False)
-    assert seen == [4, 4] and "starting over" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"\(photos was 4 photos \w+, now 4 photos \w+\)"):
+        embed(images, model, size=8, out=out, progress=False)
 
 
 def test_photos_moved_or_touched_keep_their_features(photos, tmp_path):
@@ -262,9 +290,11 @@ def test_photos_moved_or_touched_keep_their_features(photos, tmp_path):
 
 def test_fault_other_normalizations_of_one_name_are_told_apart(photos, tmp_path):
     out, (model, seen) = tmp_path / "features.npy", counted(tiny_network())
-    for factor in (1, 1, 2):  # functions of one name, and made anew each time
+    for factor in (1, 1):  # functions of one name, and made anew each time
         embed(photos, model, size=8, out=out, progress=False, normalize=lambda x: factor * x)
-    assert seen == [16, 16]
+    with pytest.raises(ValueError, match="normalize was"):
+        embed(photos, model, size=8, out=out, progress=False, normalize=lambda x: 2 * x)
+    assert seen == [16]
 
 
 def test_fault_a_folder_that_is_not_there_is_told_before_the_network_trains(photos, tmp_path, monkeypatch):

@@ -34,6 +34,10 @@ def test_a_chosen_set_is_written_and_can_be_used_at_once(photos, tmp_path, here)
     assert contents(few, "valid") == contents(whole, "valid")
     assert set(contents(few, "train")) <= set(contents(whole, "train"))
     assert (tmp_path / "subset-my photos/subset.json").exists()
+    gallery = (tmp_path / "subset-my photos/gallery.html").read_text(encoding="utf-8")
+    assert "8 of 32 training photos" in gallery and "<script" not in gallery
+    assert re.search(r"^Describing 32 photos with .*: about \d+ s\.$", run.stdout, re.M)  # before it begins
+    assert "So this choice" in run.stdout and "random ones (95% of draws" in run.stdout
     code, printed, _ = here(
         "ablate", tmp_path / "subset-my photos", *QUICK, "--seeds", "1", "--techniques", "tta"
     )
@@ -78,6 +82,12 @@ def test_features_are_kept_for_another_choice(photos, tmp_path, here):
         {path.read_bytes() for path in (tmp_path / name / "train").rglob("*.png")}
         for name in ("eight", "four")
     )
+    code, _, errors = here(*typed[:-1], "other.npy", "--n", "4", "--seed", "5", "--out", "five")
+    assert code == 0, errors
+    assert here(*typed, "--n", "4", "--seed", "5", "--out", "six")[0] == 0  # another choice, the same features
+    code, _, errors = here(*typed[:3], "20", *typed[4:], "--n", "4", "--out", "seven")
+    assert code == 2 and "holds other features (size was 16, now 20)" in errors
+    assert (tmp_path / "photos.npy").read_bytes() == kept
     assert four < eight  # the first picks of a larger choice are the smaller one
 
 
@@ -169,6 +179,7 @@ def test_a_study_on_a_subset_says_so_and_never_mixes_with_one_on_the_whole(photo
     typed = ["ablate", photos, *QUICK, "--seeds", "1", "--techniques", "tta"]
     code, printed, _ = here(*typed, "--subset", "0.25")
     assert code == 0 and printed.count("8 of 32 training photos") >= 2
+    assert re.search(r"Choosing took .*(saved\.|quicker without --subset\.)", printed)
     out = tmp_path / "ablation-my photos-subset-0.25"
     record = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]["subset"]
     assert (record["photos"], record["of"], record["method"]) == (8, 32, "facility_location")
