@@ -65,7 +65,7 @@ package: environment ## build what is published, in dist/, and check it
 	@$(VENV_PYTHON) -m twine check --strict dist/*
 
 clean: ## remove what these commands made, but for .venv
-	rm -rf _lessons _browser _site build dist *.egg-info .pytest_cache .hypothesis .cache
+	rm -rf _lessons _browser _site _proc _docs build dist *.egg-info .pytest_cache .hypothesis .cache
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -print | xargs rm -rf
 
 # The environment. It is made once, and again only when what one of these files says has changed.

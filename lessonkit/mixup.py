@@ -250,8 +250,9 @@ def cutmix(
     """
     n, height, width = len(checks.sides(x)), *x.shape[-2:]
     device = "cpu" if generator is None else generator.device
+    drawn = {} if generator is None else {"generator": generator}  # compilers know no None here
     lam, partner = checks.shares(lam, n, device), checks.rows(partner, n, x.device)
-    middle, side = torch.rand(2, n, generator=generator, device=device), (1 - lam).sqrt()
+    middle, side = torch.rand(2, n, **drawn, device=device), (1 - lam).sqrt()
     rows, columns = _inside(middle[0], side, height), _inside(middle[1], side, width)
     box = (rows[:, :, None] & columns[:, None, :]).to(x.device)
     box = box.reshape(n, *[1] * (x.ndim - 3), height, width)

@@ -1,7 +1,9 @@
 """tools/notebooks.py: pages that need no server, and checks that find what they are for."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -279,3 +281,30 @@ def test_notebooks_that_would_be_left_out_are_found(tmp_path):
     (tmp_path / "support" / ".notest").touch()
     assert "c.ipynb" in [p.name for p in notebooks.never_tested(tmp_path)]
     assert notebooks.never_tested() == []
+
+
+# --- nbdev's own commands
+
+
+@pytest.mark.parametrize("command", ["nbdev-proc-nbs", "nbdev-prepare"])
+def test_nbdevs_own_commands_leave_the_project_as_it_is(tmp_path, command):
+    """In a small copy: README.md isn't rendered from the front page, no cell with an import runs, all that comes is ignored."""
+    place = "foundation/trial_tables"
+    shutil.copytree(ROOT / "lessonkit", tmp_path / "lessonkit", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "settings.ini", "setup.py", "README.md", ".gitignore"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    notebook = nbformat.read(ROOT / f"nbs/{place}.ipynb", as_version=4)
+    front = new_notebook(cells=[new_markdown_cell("# Front page"), new_code_cell("#| notest\nimport os\nos.remove('README.md')")])
+    for name, content in ((place, notebook), ("index", front)):
+        (tmp_path / f"nbs/{name}.ipynb").parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(content, tmp_path / f"nbs/{name}.ipynb")
+    os.utime(tmp_path / "README.md", (0, 0))  # older than the front page
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for step in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "as it is"]):
+        subprocess.run([*git, *step], cwd=tmp_path, check=True)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONUTF8": "1"}
+    run = subprocess.run([notebooks.tool(command)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout + run.stderr
+    left = subprocess.run(["git", "status", "--short"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert [line for line in left.splitlines() if not line.endswith((".ipynb", ".py"))] == []
+    assert (tmp_path / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()

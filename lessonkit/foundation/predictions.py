@@ -201,7 +201,8 @@ def in_order(
 
 
 RANDOM = (RandomSampler, WeightedRandomSampler, DistributedSampler)
-SHARES = ("num_replicas", "world_size", "num_processes")  # names for the number of processes
+# names for the number of processes
+SHARES = ("num_replicas", "world_size", "num_processes", "num_shards", "num_ranks", "world")
 
 
 def _refuse_shares(loader: Any) -> None:

@@ -396,6 +396,8 @@ def test_fault_one_logit_with_floating_point_targets(target):
     """Yes or no with a single logit: its softmax is 1, so the loss was 0 whatever the network said."""
     with pytest.raises(ValueError, match="BCEWithLogitsLoss"):
         LabelSmoothingCrossEntropy()(logits(3, 1).to(target.device), target)
+    with pytest.raises(ValueError, match="BCEWithLogitsLoss"):
+        LabelSmoothingCrossEntropy()(logits(1, 1)[0].to(target.device), target[0])  # one item by itself
 
 
 @pytest.mark.parametrize("kind", [torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16])

@@ -306,3 +306,11 @@ def test_the_stored_study_is_whole(name):
 def test_import_needs_no_fastai():
     code = "import sys, lessonkit.label_smoothing; assert not {'fastai', 'matplotlib', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_compiled_where_sizes_and_settings_are_unknown():
+    loss = LabelSmoothingCrossEntropy(0.3)
+    compiled = torch.compile(loss, backend="eager", fullgraph=True, dynamic=True)
+    for n in (5, 3):
+        pred, y = torch.randn(n, 4), torch.arange(n) % 4
+        torch.testing.assert_close(compiled(pred, y), loss(pred, y))

@@ -399,6 +399,17 @@ def test_mapped_traced_and_without_values():
         assert mixed.device.type == "meta" and mixed.shape == x.shape
 
 
+def test_compiled_once_for_batches_of_any_size():
+    """The last batch is often a smaller one, and the compiler then takes the size for unknown."""
+    compiled = torch.compile(lambda x, lam: cutmix(x, lam)[0], backend="eager", fullgraph=True, dynamic=True)
+    for n in (5, 3):
+        x, lam = torch.rand(n, 3, 6, 6), torch.rand(n)
+        torch.manual_seed(0)
+        expected = cutmix(x, lam)[0]
+        torch.manual_seed(0)
+        torch.testing.assert_close(compiled(x, lam), expected)
+
+
 def test_a_default_device_moves_nothing():
     """Random numbers from generators of the CPU failed where PyTorch's default device was another one."""
     x, lam = photos(), sample_lambda(5, generator=seeded())
