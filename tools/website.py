@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import differences
 import nbformat
 import notebooks
 import players
@@ -111,7 +112,7 @@ def write_sources(folder: Path) -> None:
             lessons = [other.stem for other in notebooks.lessons() if other != path]
             support = [place(other) for other in notebooks.notebooks() if other not in notebooks.lessons()]
             modules = [f"reference/{module_name(module)}" for module in package_modules()]
-            texts = [page.removesuffix(".md") for file, page in TEXTS.items() if (ROOT / file).exists()]
+            texts = [page.removesuffix(".md") for file, page in TEXTS.items() if (ROOT / file).exists()] + ["differences"]
             for caption, pages in (("Lessons", lessons), ("Reference", modules), ("What the lessons use", support),
                                    ("The project", texts)):
                 text = CONTENTS.format(caption=caption, pages="\n".join(pages))
@@ -123,6 +124,7 @@ def write_sources(folder: Path) -> None:
         if (ROOT / file).exists():
             text = without_badges((ROOT / file).read_text(encoding="utf-8"))
             (folder / page).write_text(with_new_links(text, file, page), encoding="utf-8")
+    (folder / "differences.md").write_text(differences.page(), encoding="utf-8")
     (folder / "reference").mkdir()
     for module in package_modules():
         source = source_notebook(module)
