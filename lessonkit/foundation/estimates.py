@@ -54,7 +54,7 @@ class Estimate(NamedTuple):
             return np.inf
         if not one_seed:
             return 2
-        by_normal = ndtri((1 - confidence) / 2) ** 2 * one_seed / (half_width**2 - of_photos**2)
+        by_normal = ndtri((1 - confidence) / 2) ** 2 * one_seed / (half_width * half_width - of_photos * of_photos)
         if not by_normal < 1e9:
             return np.inf
         seeds = max(2, int(np.ceil(by_normal)))  # to which Student's t adds a few

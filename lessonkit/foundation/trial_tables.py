@@ -39,7 +39,7 @@ def check_trials(
         raise ValueError(f"The table of trials has no column {missing}; it has {list(trials.columns)}.")
     trials = trials[trials[metric].notna()]
     for name in {metric, *COSTS} & set(trials):
-        if not is_numeric_dtype(trials[name].infer_objects()):
+        if len(trials) and not is_numeric_dtype(trials[name].infer_objects()):
             raise TypeError(f"Column {name!r} must hold numbers, not {trials[name].iloc[0]!r:.40}.")
     if (copies := trials.duplicated(key)).any():
         first = trials.loc[copies, key].iloc[0].to_dict()

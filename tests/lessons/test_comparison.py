@@ -490,3 +490,17 @@ def test_an_early_look_whose_confidence_rounds_to_one_cant_tell():
     assert rows.verdict[1] == "can't tell" and rows.seeds_needed[1] == np.inf
     with pytest.raises(ValueError, match="between 0 and 1"):
         summarize(trials, confidence=95)
+
+
+def test_a_table_without_trials_or_values_is_summarized():
+    columns = ["technique", "seed", "size", "epochs", "accuracy", "pixels"]
+    assert summarize(pd.DataFrame(columns=columns)).empty
+    nothing = pd.DataFrame([["baseline", 0, 32, 5, None, None], ["mixup", 0, 32, 5, None, None]], columns=columns)
+    assert summarize(nothing)["verdict"].tolist() in ([], ["can't tell"])
+
+
+def test_numbers_whose_squares_overflow_settle_nothing():
+    rows = [[name, seed, 32, 5, 3e154 * seed * (name == "baseline")] for name in ("baseline", "mixup") for seed in range(5)]
+    with np.errstate(all="ignore"):
+        found = summarize(pd.DataFrame(rows, columns=["technique", "seed", "size", "epochs", "accuracy"])).iloc[1]
+    assert found.verdict == "can't tell" and found.seeds_needed == np.inf
