@@ -84,7 +84,8 @@ def number(
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r:.60} must be {wanted}.")
     real = float(value)
-    if not (math.isfinite(real) and at_least <= real <= at_most and above < real < below):
+    finite = real - real == 0  # which a compiler that doesn't know the value can take, too
+    if not (finite and at_least <= real <= at_most and above < real < below):
         raise ValueError(f"{name}={value} must be {wanted}.")
     return real
 
@@ -364,7 +365,8 @@ def several_classes(
     axis: int,  # where the classes are
 ) -> Tensor:  # x itself
     """Return predictions for more than one class. Raises `ValueError` for one: its softmax is 1, whatever the network says."""
-    if x.ndim > 1 and -x.ndim <= axis < x.ndim and x.shape[axis] == 1:
+    axis = 0 if x.ndim == 1 else axis
+    if -x.ndim <= axis < x.ndim and x.shape[axis] == 1:
         raise ValueError("A single logit an item is no choice among classes: for yes or no, use nn.BCEWithLogitsLoss.")
     return x
 
