@@ -84,8 +84,8 @@ def _draw_map(
     few = len(images.classes) <= len(colours)
     for label in np.unique(images.labels[train]):
         colour = colours[label] if few else GREY
-        x, y = flat[train[images.labels[train] == label]].T
-        axis.scatter(x, y, s=7, color=colour, alpha=0.35, lw=0)
+        across, up = flat[train[images.labels[train] == label]].T
+        axis.scatter(across, up, s=7, color=colour, alpha=0.35, lw=0)
         own = images.labels[indices] == label
         style = {"s": 12 + 2.5 * weights[own], "edgecolor": "black", "lw": 0.9}
         axis.scatter(
