@@ -14,8 +14,8 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from .foundation import checks
-from .foundation.estimates import Estimate, estimate, estimate_difference
-from .foundation.trial_tables import by_setting, check_trials, COSTS, pair_up
+from .foundation.estimates import Estimate, estimate, estimate_difference, paired_rows
+from .foundation.trial_tables import COSTS
 
 # %% auto #0
 __all__ = ['LOWER_IS_BETTER', 'FIRST_LOOK', 'SPENDING', 'paired_interval', 'crossed_interval', 'verdict', 'judge', 'seeds_needed',
@@ -143,26 +143,7 @@ def summarize(
     text.
     """
     setting = list(setting)
-    rows: list[dict[str, Any]] = []
-    valid = check_trials(trials, metric, setting)
-    asked, known = list(dict.fromkeys(trials["technique"])), set(valid["technique"])
-    if pairs is None:
-        if len(trials) and baseline not in asked:
-            raise ValueError(f"There is no trial of the baseline {baseline!r}, only of {asked}.")
-        pairs = {name: (name, baseline) for name in asked if name != baseline}
-    for here, sides in by_setting(valid, setting):
-        if baseline in sides:
-            own = sides[baseline]
-            row: dict[str, Any] = {"technique": baseline, "recipe": baseline}
-            row |= {"verdict": "reference", "seeds": len(own)}
-            costs = {cost: own[cost].mean() for cost in COSTS if cost in own}
-            rows.append(row | here | {"unpaired": 0, "mean": own[metric].mean()} | costs)
-        for name, (recipe, control) in pairs.items():
-            if any(side in known and side not in sides for side in (recipe, control)):
-                continue  # it was run with other settings only
-            both, row = pair_up(sides.get(recipe), sides.get(control), metric)
-            row["estimate"], row["covers"] = estimate_difference(both, (1, -1), metric, correct, groups)
-            rows.append({"technique": name, "recipe": recipe, "control": control} | here | row)
+    rows = paired_rows(trials, baseline, metric, pairs, correct, setting, groups)
     compared = [row for row in rows if "estimate" in row]
     m = len(compared) if family is None else checks.whole_number(family, "family")
     for row in compared:

@@ -13,10 +13,18 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from . import checks
-from .trial_tables import exact_number, photos_known, photos_right
+from lessonkit.foundation.trial_tables import (
+    by_setting,
+    check_trials,
+    COSTS,
+    exact_number,
+    pair_up,
+    photos_known,
+    photos_right,
+)
 
 # %% auto #0
-__all__ = ['Estimate', 'estimate', 'estimate_difference']
+__all__ = ['Estimate', 'estimate', 'estimate_difference', 'paired_rows']
 
 # %% ../../nbs/foundation/estimates.ipynb #e453df61
 class Estimate(NamedTuple):
@@ -41,7 +49,7 @@ class Estimate(NamedTuple):
         return self.mean - half, self.mean + half
 
     def seeds_to_settle(self, margin: float, confidence: float) -> float:
-        """Seeds until the interval leaves out zero, or lies within ± the margin, whatever comes first."""
+        """Seeds until the interval leaves out zero or lies within ± the margin, whatever comes first."""
         distances = abs(self.mean), margin - abs(self.mean)
         return min(self.seeds_to_reach(distance, confidence) for distance in distances)
 
@@ -120,3 +128,39 @@ def estimate_difference(
     if len(widths := {side.shape[1] for side in by_photo}) > 1:
         raise ValueError(f"The sides saw other photos: {' and '.join(map(str, sorted(widths)))}.")
     return estimate(np.sum(by_photo, axis=0), groups), "seeds and photos"
+
+# %% ../../nbs/foundation/estimates.ipynb #56194364
+def paired_rows(
+    trials: pd.DataFrame,  # a row for each trial: technique, seed, setting, metric, costs
+    baseline: str,  # the technique that the others are compared with
+    metric: str,  # column to compare
+    pairs: Mapping[str, tuple[str, str]] | None,  # row -> (technique with it, without it); None: all
+    correct: Mapping[str, Any] | None,  # trial id -> right or not, (n_photos,)
+    setting: list[str],  # columns that must be equal within a pair
+    groups: Any = None,  # the group of each photo, (n_photos,), where photos belong together
+) -> list[dict[str, Any]]:  # those that compare have an `estimate` and what it `covers`
+    """Pair trials by seed within each setting.
+
+    Raises what `check_trials` raises, and `ValueError` without a baseline.
+    """
+    rows: list[dict[str, Any]] = []
+    valid = check_trials(trials, metric, setting)
+    asked, known = list(dict.fromkeys(trials["technique"])), set(valid["technique"])
+    if pairs is None:
+        if len(trials) and baseline not in asked:
+            raise ValueError(f"There is no trial of the baseline {baseline!r}, only of {asked}.")
+        pairs = {name: (name, baseline) for name in asked if name != baseline}
+    for here, sides in by_setting(valid, setting):
+        if baseline in sides:
+            own = sides[baseline]
+            row: dict[str, Any] = {"technique": baseline, "recipe": baseline}
+            row |= {"verdict": "reference", "seeds": len(own)}
+            costs = {cost: own[cost].mean() for cost in COSTS if cost in own}
+            rows.append(row | here | {"unpaired": 0, "mean": own[metric].mean()} | costs)
+        for name, (recipe, control) in pairs.items():
+            if any(side in known and side not in sides for side in (recipe, control)):
+                continue  # it was run with other settings only
+            both, row = pair_up(sides.get(recipe), sides.get(control), metric)
+            row["estimate"], row["covers"] = estimate_difference(both, (1, -1), metric, correct, groups)
+            rows.append({"technique": name, "recipe": recipe, "control": control} | here | row)
+    return rows
