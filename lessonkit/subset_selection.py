@@ -6,34 +6,24 @@ the conclusions stay the same."""
 # %% ../nbs/07_subset_selection.ipynb #7c26847f
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy.spatial.distance import cdist
 
 from .foundation import checks
-from lessonkit.selection.facility_location import (
-    choose_by_class,
-    chunks,
-    first_picks,
-    nearest_picks,
-    ordinary_units,
-    rows_to_choose_from,
-    spread_evenly,
-    Subset,
-)
+from .selection.classes import select_classes
+from .selection.facility_location import choose_by_class, first_picks, rows_to_choose_from, Subset
 from .selection.features import embed
+from .selection.measures import coverage
 from .selection.plots import show_subset
 from .selection.subset_folder import write_subset
 
 # %% auto #0
-__all__ = ['select_subset', 'select_classes', 'coverage', 'Subset', 'embed', 'write_subset', 'show_subset']
+__all__ = ['select_subset', 'Subset', 'embed', 'select_classes', 'coverage', 'write_subset', 'show_subset']
 
 # %% ../nbs/07_subset_selection.ipynb #a8948c89
-_all_ = ["Subset", "embed", "write_subset", "show_subset"]
+_all_ = ["Subset", "embed", "select_classes", "coverage", "write_subset", "show_subset"]
 
 # %% ../nbs/07_subset_selection.ipynb #2d1c9af0
 def select_subset(
@@ -71,111 +61,3 @@ def select_subset(
     numbers = numbers if balance else 0 * numbers
     subset = choose_by_class(x, n, numbers, method, balance or "proportional", seed, n_jobs, first)
     return subset._replace(gains=np.ldexp(subset.gains, 2 * exponent))
-
-# %% ../nbs/07_subset_selection.ipynb #26bb7dbd
-def select_classes(
-    features: np.ndarray,  # (N, D), numbers: a row for each item
-    labels: Sequence | np.ndarray,  # (N,): the class of each row
-    k: int,  # how many classes to choose, at least 1
-    kind: str = "spread",  # "spread": far apart; "hard": alike; "typical": like all together; "random"
-    seed: int = 0,  # of kind "random"
-) -> np.ndarray:  # (k,), labels of the chosen classes, in the order of choice
-    """Choose k of many classes, by the distance of their means in the spread of their rows (Fisher).
-
-    "spread" begins with the two farthest apart and adds the class farthest from all chosen; "hard"
-    begins with the two nearest and adds the class nearest to the chosen on average; "typical" is
-    facility location among the means.
-    Raises `ValueError` for k out of range, and what `select_subset` raises.
-    """
-    x, _ = ordinary_units(checks.features(features))
-    numbers, k = checks.class_of_each(labels, len(x)), checks.whole_number(k, "k")
-    checks.choice(kind, "kind", ("spread", "hard", "typical", "random"))
-    names, seed = np.unique(checks.as_numpy(labels)), checks.whole_number(seed, "seed", 0)
-    if k > len(names):
-        raise ValueError(f"k={k} is more than the {len(names)} classes there are.")
-    if kind == "random":
-        return names[np.random.default_rng(seed).permutation(len(names))[:k]]
-    means, spread = _class_means(x, numbers)
-    if kind == "typical":
-        return names[select_subset(means, k).indices]
-    squared = cdist(means, means, "sqeuclidean")
-    floor = max(1e-12 * squared[squared > 0].min(initial=1), 1e-290)  # classes of one row have no spread
-    apart = squared / np.maximum(spread[:, None] + spread, floor)
-    pairs = (apart if kind == "spread" else -apart) - np.diag(np.full(len(names), np.inf))
-    chosen = list(np.unravel_index(pairs.argmax(), pairs.shape))[:k]
-    while len(chosen) < k:
-        score = apart[:, chosen].min(axis=1) if kind == "spread" else -apart[:, chosen].mean(axis=1)
-        score[chosen] = -np.inf
-        chosen.append(int(score.argmax()))
-    return names[chosen]
-
-# %% ../nbs/07_subset_selection.ipynb #5be09a1c
-def _class_means(x: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute each class's mean, and the mean squared distance of its rows from it."""
-    counts = np.bincount(numbers)
-    sums, squares = np.zeros((len(counts), x.shape[1])), np.zeros(len(counts))
-    for rows in chunks(len(x), 2**16):
-        np.add.at(sums, numbers[rows], x[rows])
-    means = sums / counts[:, None]
-    for rows in chunks(len(x), 2**16):
-        away = ((x[rows] - means[numbers[rows]]) ** 2).sum(axis=1)
-        squares += np.bincount(numbers[rows], away, len(counts))
-    return means, squares / counts
-
-# %% ../nbs/07_subset_selection.ipynb #3b618676
-def coverage(
-    features: np.ndarray,  # (N, D), numbers: a row for each item
-    indices: Sequence[int] | np.ndarray,  # (n,): the chosen rows
-    labels: Sequence | np.ndarray | None = None,  # (N,): the class of each row, for the class balance
-    draws: int = 20,  # random subsets of the same size to compare with, at least 2
-    seed: int = 0,  # of the random subsets
-) -> pd.DataFrame:  # rows "chosen" and "random"; columns: each measure, and the 95% range of the draws
-    """Measure how well some rows stand for all, beside random subsets of the same size; less is better.
-
-    `mean_distance` and `largest_distance`: from the nearest pick. `mmd`: the maximum mean discrepancy
-    with a Gaussian kernel (Gretton et al. 2012, equation 5), as wide as the median distance between
-    rows. `class_distance`: the total variation distance between the classes' shares. At most 20,000
-    rows, spread evenly, are measured, and 2,000 for the kernel. 95% of the draws lie between `..._low`
-    and `..._high`.
-    Raises `ValueError` for rows that aren't there, none at all, and what `select_subset` raises.
-    """
-    x, exponent = ordinary_units(checks.features(features))
-    indices = checks.picks(indices, len(x))
-    numbers = None if labels is None else checks.class_of_each(labels, len(x))
-    rng = np.random.default_rng(checks.whole_number(seed, "seed", 0))
-    draws, measure = checks.whole_number(draws, "draws", 2), _Measures(x, numbers, exponent)
-    sets = (rng.choice(len(x), len(indices), replace=False) for _ in range(draws))
-    random = pd.DataFrame([measure(rows) for rows in sets])
-    table = pd.DataFrame({"chosen": measure(indices), "random": random.mean()}).T
-    for name in random:
-        ends = random[name].quantile([0.025, 0.975]).to_numpy()
-        table[f"{name}_low"], table[f"{name}_high"] = [np.nan, ends[0]], [np.nan, ends[1]]
-    return table[[column for name in random for column in (name, f"{name}_low", f"{name}_high")]]
-
-# %% ../nbs/07_subset_selection.ipynb #71d3fa28
-class _Measures:
-    """The measures of `coverage`, with what they need of the whole."""
-
-    def __init__(self, x: np.ndarray, numbers: np.ndarray | None, exponent: int):
-        self.x, self.numbers, self.exponent = x, numbers, exponent
-        self.asked = x[spread_evenly(len(x), 20_000)]
-        self.whole = x[spread_evenly(len(x), 2_000)].astype(np.float64)
-        squared = cdist(self.whole, self.whole, "sqeuclidean")
-        median = np.median(squared[np.triu_indices(len(squared), 1)]) if len(squared) > 1 else 0.0
-        self.width = median if median > 0 else 1.0
-        self.within = np.exp(-squared / (2 * self.width)).mean()
-
-    def __call__(self, indices: np.ndarray) -> dict[str, float]:
-        away = np.ldexp(np.sqrt(nearest_picks(self.asked, self.x[indices])[1]), self.exponent)
-        found = {"mean_distance": away.mean(), "largest_distance": away.max(), "mmd": self._mmd(indices)}
-        if self.numbers is not None:
-            parts = self.numbers, self.numbers[indices]
-            shares = [np.bincount(part, minlength=self.numbers.max() + 1) / len(part) for part in parts]
-            found["class_distance"] = np.abs(shares[0] - shares[1]).sum() / 2
-        return found
-
-    def _mmd(self, indices: np.ndarray) -> float:
-        some = self.x[indices[spread_evenly(len(indices), 2_000)]].astype(np.float64)
-        squared = cdist(some, some, "sqeuclidean"), cdist(some, self.whole, "sqeuclidean")
-        within, across = (np.exp(-part / (2 * self.width)).mean() for part in squared)
-        return math.sqrt(max(0.0, self.within + within - 2 * across))
