@@ -7,7 +7,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import torch
 
@@ -15,33 +14,34 @@ from lessonkit.comparison import summarize
 from lessonkit.foundation.plots import show_images
 from lessonkit.images import bundled_images, decode
 from lessonkit.mixup import mixup
-from lessonkit.study.techniques import comparisons
-from lessonkit.study.worth import plot_worth
+from lessonkit.study.worth import plot_sets, read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / ".github" / "pictures"
-ROWS = ["smaller_pictures", "progressive_resizing+tta", "tta", "normalization", "label_smoothing", "mixup"]
+ROWS = "smaller_pictures progressive_resizing progressive_resizing+tta tta normalization label_smoothing mixup".split()
 TITLE = "What wins in 5 epochs isn't what wins in 20"
 
 
-def worth() -> pd.DataFrame:
-    """The summary of the stored study on photos of clothes at 64 pixels."""
-    results = ROOT / "nbs" / "results"
-    trials = pd.read_csv(results / "ablation_photos.csv")
-    trials = trials[trials["size"] == 64].assign(id=lambda rows: rows["key"])
-    return summarize(trials, pairs=comparisons(), correct=dict(np.load(results / "ablation_photos_correct.npz")))
+def worth() -> dict[str, pd.DataFrame]:
+    """The summaries of the stored studies at 64 pixels, of both sets of photos."""
+    pairs = {name: (name, "baseline") for name in ROWS} | {"normalization": ("baseline", "no_normalization")}
+    found = {}
+    for photos, name in (("Imagenette", "main"), ("clothes", "ablation_photos")):
+        trials, right = read_study(ROOT / "nbs" / "results" / f"{name}.csv")
+        found[photos] = summarize(trials[trials["size"] == 64], pairs=pairs, correct=right, family=len(ROWS))
+    return found
 
 
 def draw_worth() -> None:
     """One figure for light pages and one for dark ones."""
-    summary = worth()
+    summaries = worth()
     for name, style in (("worth", "default"), ("worth-dark", "dark_background")):
         with plt.style.context([style, {"svg.hashsalt": "lessonkit", "svg.fonttype": "path", "font.size": 11}]):
-            ax = plot_worth(summary, ROWS, TITLE)
-            ax.figure.patch.set_alpha(0)
-            ax.set_facecolor("none")
-            ax.figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
-            plt.close(ax.figure)
+            figure = plot_sets(summaries, ROWS, TITLE)
+            figure.patch.set_alpha(0)
+            for ax in figure.axes:
+                ax.set_facecolor("none")
+            figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
 
 
 def draw_mixup() -> None:
