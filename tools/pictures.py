@@ -19,7 +19,7 @@ from lessonkit.study.worth import plot_sets, read_study
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / ".github" / "pictures"
 ROWS = "smaller_pictures progressive_resizing progressive_resizing+tta tta normalization label_smoothing mixup".split()
-TITLE = "What wins in 5 epochs isn't what wins in 20"
+TITLE = "Growing images with the mirrored view win on both sets, MixUp loses on both"
 
 
 def worth() -> dict[str, pd.DataFrame]:

@@ -1429,6 +1429,28 @@ QUESTIONS: dict[str, Question] = {
             ("d", "They are as good as the others. When you stop is what counts."),
         ),
     ),
+    "08.first": Question(
+        "choice",
+        "You have 3,000 photos in ten classes, nothing pretrained fits them, and time for five epochs at 64 pixels. Which advice does"
+        " lesson 8's table back on both of its photo sets?",
+        answer="b",
+        choices={
+            "a": "switch everything on: small gains add up",
+            "b": "leave MixUp out",
+            "c": "add label smoothing, which helps on both",
+            "d": "take 48 pixels, which helps on both",
+        },
+        why=(
+            "MixUp's interval lies below zero in five epochs on Imagenette and on clothes. Label smoothing's holds zero on both, smaller"
+            " pictures help on clothes alone, and everything together ended below the baseline."
+        ),
+        hint="Look for a row whose two intervals for five epochs lie on the same side of zero.",
+        mistakes=(
+            ("a", "Everything together was measured too. Where did it end?"),
+            ("c", "Does its interval hold zero?"),
+            ("d", "It does on clothes. And on Imagenette?"),
+        ),
+    ),
     "08.stack": Question(
         "choice",
         "Three techniques each add a point to the baseline. What do all three together add?",
@@ -1443,9 +1465,9 @@ QUESTIONS: dict[str, Question] = {
             "Effects needn't add up: two techniques may solve the same problem, or one may take away what the other needs. The interaction tells,"
             " and it has an interval of its own."
         ),
-        hint="Look at the last line of each block in lesson 8's table of interactions.",
+        hint="Compare \"sum\" with \"together\" in lesson 8.",
         mistakes=(
-            ("a", "Only if no two of them interact, and lesson 8 can't tell for most pairs whether they do."),
+            ("a", "Only if no two of them interact. In lesson 8 the four together weren't their sum."),
             ("b", "Perhaps, perhaps not. What would you measure?"),
             ("d", "Some do. Which ones is a question for a measurement."),
         ),
