@@ -24,11 +24,15 @@ TITLE = "Growing images with the mirrored view win on both sets, MixUp loses on 
 
 def worth() -> dict[str, pd.DataFrame]:
     """The summaries of the stored studies at 64 pixels, of both sets of photos."""
-    pairs = {name: (name, "baseline") for name in ROWS} | {"normalization": ("baseline", "no_normalization")}
+    pairs = {name: (name, "baseline") for name in ROWS} | {
+        "normalization": ("baseline", "no_normalization")
+    }
     found = {}
     for photos, name in (("Imagenette", "main"), ("clothes", "ablation_photos")):
         trials, right = read_study(ROOT / "nbs" / "results" / f"{name}.csv")
-        found[photos] = summarize(trials[trials["size"] == 64], pairs=pairs, correct=right, family=len(ROWS))
+        found[photos] = summarize(
+            trials[trials["size"] == 64], pairs=pairs, correct=right, family=len(ROWS)
+        )
     return found
 
 
@@ -36,7 +40,9 @@ def draw_worth() -> None:
     """One figure for light pages and one for dark ones."""
     summaries = worth()
     for name, style in (("worth", "default"), ("worth-dark", "dark_background")):
-        with plt.style.context([style, {"svg.hashsalt": "lessonkit", "svg.fonttype": "path", "font.size": 11}]):
+        with plt.style.context(
+            [style, {"svg.hashsalt": "lessonkit", "svg.fonttype": "path", "font.size": 11}]
+        ):
             figure = plot_sets(summaries, ROWS, TITLE)
             figure.patch.set_alpha(0)
             for ax in figure.axes:
