@@ -1,28 +1,38 @@
-"""How fast a batch is mixed: lessonkit's MixUp with a share for each photo against other libraries and plain copying; and
-what the losses cost against PyTorch's own.
+"""How fast a batch is mixed: lessonkit's MixUp with a share for each photo against other libraries and plain copying, as functions,
+in a collate and as a callback with its loss; and what the losses cost against PyTorch's own.
 
 Each contender draws its shares, mixes photos and labels, and returns new ones (timm's changes the batch it is given, so
-it has its own). fastai's mixes the photos alone, since its loss mixes the rest. All are called in turns.
+it has its own; its quickest mode draws one share for the batch). All are called in turns, with one thread.
 """
 
 import random
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp as FastaiMixUp
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
+from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
 from kornia.augmentation import RandomMixUpV2
 from ratios import Ratio
 from timm.data.mixup import Mixup as TimmMixUp
 from torch import nn
+from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy
-from lessonkit.mixup import mix_targets, mixed_loss, mixup, sample_lambda
+from lessonkit.mixup import mix_targets, mixed_loss, MixUp, mixup, MixUpCollate, sample_lambda
 
-SHAPE, CLASSES, THREADS = (64, 3, 128, 128), 10, 2
+CLASSES = 10
+SHAPES = {"64 photos of 128 px": (64, 3, 128, 128), "64 of 64 px": (64, 3, 64, 64), "16 of 32 px": (16, 3, 32, 32)}
+# The goals, for each of these shapes: a ratio at most, or None.
+LIMITS = {"torchvision": (0.8, 0.8, 1), "timm in place": (None, 0.7, 1.5), "timm, a share for each": (0.5, 0.5, 0.5),
+          "kornia": (0.5, 0.5, 0.5), "two copies": (None, None, None)}
+IN_COLLATE, AS_CALLBACK = (1, 1, 1), (0.3, 0.5, 0.8)
 
 
 def in_turns(contenders: dict[str, Callable], rounds: int, calls: int) -> dict[str, list[float]]:
@@ -42,67 +52,103 @@ def in_turns(contenders: dict[str, Callable], rounds: int, calls: int) -> dict[s
     return seconds
 
 
-def mixers() -> dict[str, Callable]:
+def batch(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.rand(SHAPE, generator=generator), torch.randint(0, CLASSES, SHAPE[:1], generator=generator)
-    of_timm = x.clone()
+    return torch.rand(shape, generator=generator), torch.randint(0, CLASSES, shape[:1], generator=generator)
+
+
+def mixers(shape: tuple[int, ...]) -> dict[str, Callable]:
+    generator, (x, y) = torch.Generator().manual_seed(0), batch(shape)
+    of_timm, in_place = x.clone(), x.clone()
 
     def ours():
         lam = sample_lambda(len(x), 0.4, generator)
         return mixup(x, lam), mix_targets(y, lam, n_classes=CLASSES)
 
-    fastais = FastaiMixUp(0.4)
-    fastais.learn, fastais.stack_y = SimpleNamespace(x=x, y=y, xb=(x,), yb=(y,)), True
     torchvisions = v2.MixUp(alpha=0.4, num_classes=CLASSES)
-    timms = TimmMixUp(mixup_alpha=0.4, mode="elem", label_smoothing=0.0, num_classes=CLASSES)
+    for_each, for_all = (TimmMixUp(mixup_alpha=0.4, mode=mode, label_smoothing=0.0, num_classes=CLASSES) for mode in ("elem", "batch"))
     kornias = RandomMixUpV2(p=1.0, data_keys=["input", "class"])
-
-    def fastai():
-        fastais.learn.xb = (x,)
-        fastais.before_batch()
-        return fastais.learn.xb
-
     return {
         "ours": ours,
         "two copies": lambda: (x.clone(), x.clone()),
         "torchvision": lambda: torchvisions(x, y),
-        "fastai": fastai,
-        "timm": lambda: timms(of_timm, y),
+        "timm in place": lambda: for_all(in_place, y),
+        "timm, a share for each": lambda: for_each(of_timm, y),
         "kornia": lambda: kornias(x, y),
     }
 
 
-def losses(n_classes: int) -> dict[str, Callable]:
+def collates(shape: tuple[int, ...]) -> dict[str, Callable]:
+    samples = [(photo, int(label)) for photo, label in zip(*batch(shape))]
+    ours, theirs = MixUpCollate(CLASSES), v2.MixUp(alpha=0.4, num_classes=CLASSES)
+    return {"ours": lambda: ours(samples), "torchvision": lambda: theirs(*default_collate(samples))}
+
+
+def callbacks(shape: tuple[int, ...]) -> dict[str, Callable]:
+    """What a callback does with a batch in a Learner, from `before_batch` to the loss's gradient."""
+    (x, y), logits = batch(shape), torch.randn(shape[0], CLASSES, requires_grad=True)
+    loader = DataLoader(list(zip(x[:4], y[:4])), bs=4, shuffle=True, num_workers=0)
+
+    def steps(callback: Callback) -> Callable:
+        learn = Learner(DataLoaders(loader, loader), nn.Linear(2, 2), loss_func=CrossEntropyLossFlat(), cbs=callback)
+        learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
+        learn.dl, learn.training, logits.grad = loader, True, None
+        callback("before_train")  # where fastai's swaps the loss function
+
+        def step():
+            learn.xb, learn.yb, learn.pred, logits.grad = (x,), (y,), logits, None
+            callback("before_batch")
+            learn.loss_grad = learn.loss_func(learn.pred, *learn.yb)
+            learn.loss = learn.loss_grad.clone()
+            callback("after_loss")
+            learn.loss_grad.backward()
+
+        return step
+
+    return {"ours": steps(MixUp(0.4)), "fastai": steps(FastaiMixUp(0.4))}
+
+
+def losses(n: int, n_classes: int) -> dict[str, Callable]:
     generator = torch.Generator().manual_seed(0)
-    pred = torch.randn(64, n_classes, generator=generator, requires_grad=True)
-    y, lam = torch.randint(0, n_classes, (64,), generator=generator), torch.rand(64, generator=generator)
-    smoothing = LabelSmoothingCrossEntropy(0.1)
+    pred = torch.randn(n, n_classes, generator=generator, requires_grad=True)
+    y, lam = torch.randint(0, n_classes, (n,), generator=generator), torch.rand(n, generator=generator)
+    soft = torch.randn(n, n_classes, generator=generator).softmax(1)
+    smoothing, theirs = LabelSmoothingCrossEntropy(0.1), nn.CrossEntropyLoss(label_smoothing=0.1)
 
     def by_rows():
         one, other = F.one_hot(y, n_classes), F.one_hot(y.roll(1), n_classes)
         F.cross_entropy(pred, lam[:, None] * one + (1 - lam[:, None]) * other).backward()
 
     return {
-        "mixed": lambda: mixed_loss(nn.functional.cross_entropy, pred, y, lam).backward(),
+        "mixed": lambda: mixed_loss(F.cross_entropy, pred, y, lam).backward(),
         "by rows": by_rows,
         "smoothing": lambda: smoothing(pred, y).backward(),
-        "torch's smoothing": lambda: F.cross_entropy(pred, y, label_smoothing=0.1).backward(),
+        "torch's smoothing": lambda: theirs(pred, y).backward(),
+        "soft": lambda: smoothing(pred, soft).backward(),
+        "torch's soft": lambda: theirs(pred, soft).backward(),
     }
 
 
 def ratios(rounds: int) -> list[Ratio]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(1)
+    rows = []
     try:
-        seconds = in_turns(mixers(), rounds, calls=40)
-        limits = {"torchvision": 0.8, "fastai": 0.5, "timm": 0.5, "kornia": 0.5, "two copies": None}
-        rows = [Ratio(f"MixUp: ours / {name}", seconds["ours"], seconds[name], "<=", limit) for name, limit in limits.items()]
-        for n_classes in (10, 1000):
-            of = in_turns(losses(n_classes), rounds, calls=200)
-            name = f"loss and gradient, 64 photos, {n_classes} classes"
+        for number, (name, shape) in enumerate(SHAPES.items()):
+            calls = 40 if shape[0] == 64 else 100
+            of = in_turns(mixers(shape), rounds, calls)
+            rows += [Ratio(f"MixUp, {name}: ours / {peer}", of["ours"], of[peer], "<=", limits[number]) for peer, limits in LIMITS.items()]
+            of = in_turns(collates(shape), rounds, calls)
+            rows.append(Ratio(f"in a collate, {name}: ours / torchvision", of["ours"], of["torchvision"], "<=", IN_COLLATE[number]))
+            of = in_turns(callbacks(shape), rounds, calls)
+            rows.append(Ratio(f"callback with loss, {name}: ours / fastai", of["ours"], of["fastai"], "<=", AS_CALLBACK[number]))
+            print(f"mixing: {name}, ours {1e3 * min(of['ours']):.1f} ms a batch", flush=True)
+        for n, n_classes in ((64, 10), (64, 1000), (256, 1000)):
+            of = in_turns(losses(n, n_classes), rounds, calls=100)
+            name = f"loss and gradient, {n} photos, {n_classes} classes"
             rows += [Ratio(f"{name}: mixed / PyTorch's of mixed rows", of["mixed"], of["by rows"], "<=", 1),
-                     Ratio(f"{name}: smoothed / PyTorch's", of["smoothing"], of["torch's smoothing"], "<=", 1)]
+                     Ratio(f"{name}: smoothed / PyTorch's", of["smoothing"], of["torch's smoothing"], "<=", 1.05),
+                     Ratio(f"{name}: soft labels / PyTorch's", of["soft"], of["torch's soft"], "<=", 1.1)]
     finally:
         torch.set_num_threads(threads)
-    print(f"mixing: ours {1e3 * min(seconds['ours']):.1f} ms a batch", flush=True)
     return rows

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn, Tensor
 
 from .foundation import checks
-from .foundation.losses import label_weights, put_together
+from .foundation.losses import label_weights, put_together, quick_mean
 from .foundation.plots import show_labels
 
 if TYPE_CHECKING:
@@ -26,17 +26,24 @@ __all__ = ['REDUCTIONS', 'smooth_labels', 'LabelSmoothingCrossEntropy', 'show_sm
 
 # %% ../nbs/06_label_smoothing.ipynb #e25a7605
 def smooth_labels(
-    y: Tensor,  # class numbers, any shape, any integer type, any device
-    n_classes: int,  # how many classes there are, N
+    y: Tensor,  # class numbers of any integer type and shape; or probabilities, (..., N), floating point
+    n_classes: int | None = None,  # how many classes there are, N; needed for class numbers
     eps: float = 0.1,  # share that is spread over all classes, 0 to 1
     ignore_index: int = -100,  # the label of items that don't count
-) -> Tensor:  # y.shape + (N,), float32: rows sum to 1, or are zeros if ignored
-    """Turn class numbers into smoothed labels: 1 - eps + eps/N for the right class, eps/N elsewhere.
+) -> Tensor:  # y.shape + (N,), float32, or like y: rows sum to 1, or are zeros if ignored
+    """Smooth labels: 1 - eps + eps/N for the right class, eps/N elsewhere.
 
-    Raises `TypeError` for labels that aren't integers, `ValueError` for labels or settings out of range.
+    A row q of probabilities becomes (1 - eps)·q + eps/N. A row of zeros is an ignored item and stays.
+    Raises `TypeError` for class numbers that aren't integers, `ValueError` for what is out of range and
+    for rows that don't sum to 1.
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision, section 7.
     """
-    eps, n_classes = _share(eps), checks.whole_number(n_classes, "n_classes")
+    eps, y = _share(eps), checks.tensor(y, "Labels", "a tensor of class numbers")
+    if y.is_floating_point() and y.ndim > 1:
+        rows = checks.soft_labels(checks.class_columns(y, n_classes, more=True), -1)
+        smooth = rows.to(torch.promote_types(y.dtype, torch.float32)) * (1 - eps) + eps / y.shape[-1]
+        return smooth.where((rows != 0).any(-1, keepdim=True), 0).to(y.dtype)
+    n_classes = checks.whole_number(n_classes, "n_classes")
     ignore_index = checks.whole_number(ignore_index, "ignore_index", at_least=None)
     y = checks.class_numbers(y, n_classes, ignore_index)
     counts = (y != ignore_index).unsqueeze(-1)
@@ -91,9 +98,13 @@ class LabelSmoothingCrossEntropy(nn.Module):
         target: Tensor,  # class numbers, (N, ...); or soft labels of the predictions' shape
     ) -> Tensor:  # a number, or for reduction="none" a loss an item; of the predictions' type
         """The loss of predictions (before softmax)."""
+        pred, target = checks.plain(pred), checks.plain(target)
+        plain = self.weight is None and self.reduction == "mean" and self.ignore_index < 0
+        if plain and self.axis in (1, -1) and (loss := quick_mean(pred, target, self.eps)) is not None:
+            return loss
         checks.choice(self.reduction, "reduction", REDUCTIONS)  # may have been set since
-        pred = checks.plain(checks.floating(pred, "Predictions", "they must be logits"))
-        target = checks.plain(checks.labels_like(target, pred, self._class_axis(pred)))
+        checks.floating(pred, "Predictions", "they must be logits")
+        checks.labels_like(target, pred, self._class_axis(pred))
         axis, there = self._class_axis(pred), min(1, pred.ndim - 1)  # where PyTorch wants the classes
         logits = pred.movedim(axis, there)
         logits = logits.float() if logits.dtype.itemsize < 4 else logits  # its sums overflow in float16

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.torch_core import TensorBase
-from fastai.vision.core import TensorBBox, TensorPoint
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from .foundation import checks
-from .foundation.batch_mixing import BatchMixing, shuffled_partner
+from .foundation import batch_mixing, checks
+from .foundation.batch_mixing import BatchMixing, MixingCollate, RandomMix, RandomMixCollate
 from .foundation.losses import loss_of_shares, takes_class_numbers
 from .foundation.plots import show_labels
 
@@ -26,7 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['sample_lambda', 'mixup', 'mix_targets', 'mixed_loss', 'MixUp', 'MixUpCollate', 'show_mixup', 'cutmix', 'CutMix']
+__all__ = ['sample_lambda', 'mixup', 'mix_targets', 'mixed_loss', 'MixUp', 'MixUpCollate', 'show_mixup', 'cutmix', 'CutMix',
+           'CutMixCollate', 'RandomMix', 'RandomMixCollate']
+
+# %% ../nbs/05_mixup.ipynb #5bd86d41
+_all_ = ["RandomMix", "RandomMixCollate"]
 
 # %% ../nbs/05_mixup.ipynb #4720771f
 def sample_lambda(
@@ -46,38 +48,17 @@ def sample_lambda(
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
     strength = min(alpha, 1e100)  # NumPy overflows above it, and λ is 1/2 anyway
     drawn = np.random.default_rng(seed).beta(strength, strength, n if per_item else 1)
-    return torch.from_numpy(drawn).float().expand(n).clone()
+    lam = torch.from_numpy(drawn.astype(np.float32))
+    return lam if per_item else lam.repeat(n)
 
 
 def _strength(alpha: float) -> float:
     return checks.number(alpha, "alpha", at_least=0, hint="for example 0.4; 0 doesn't mix")
 
-# %% ../nbs/05_mixup.ipynb #230d977e
-def _mix(x: Tensor, lam: Tensor, partner: Tensor | None) -> Tensor:
-    """Mix without checking anything."""
-    share = _per_item(lam, x)
-    wants_gradient = torch.is_grad_enabled() and (x.requires_grad or lam.requires_grad)
-    traced = torch.compiler.is_compiling() or checks.is_functional(x) or checks.is_functional(lam)
-    if partner is not None or wants_gradient or traced:
-        return torch.lerp(_partners(x, partner), x, share)
-    out = torch.empty_like(x)  # two views of neighbours, without the copy that roll makes
-    torch.lerp(x[:-1], x[1:], share[1:], out=out[1:])
-    torch.lerp(x[-1:], x[:1], share[:1], out=out[:1])
-    return out
 
-
-def _partners(values: Tensor, partner: Tensor | None) -> Tensor:
-    return values.roll(1, 0) if partner is None else values[partner]
-
-
-def _per_item(lam: Tensor, values: Tensor) -> Tensor:
-    """Give shares (N,) the dimensions of values (N, ...)."""
-    return lam.reshape(-1, *[1] * (values.ndim - 1))
-
-
-def _typed_as(values: Tensor, x: Tensor) -> Tensor:
-    """Give back fastai's type."""
-    return values.as_subclass(type(x)) if isinstance(x, TensorBase) else values
+def _draw(alpha: float, per_item: bool) -> Callable:
+    """(photos, generator=...) -> the share of each."""
+    return partial(sample_lambda, alpha=_strength(alpha), per_item=per_item)
 
 # %% ../nbs/05_mixup.ipynb #e2257159
 def mixup(
@@ -91,11 +72,13 @@ def mixup(
     Raises `TypeError` for whole numbers, `ValueError` for shapes and shares that don't fit.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
-    checks.floating(x, "What is mixed", "mix after converting, x.float() / 255")
+    _mixable(x)
     lam, partner = checks.shares(lam, len(x), x.device), checks.rows(partner, len(x), x.device)
-    plain = checks.plain(x)
-    work = plain.float() if x.dtype.itemsize < 4 else plain
-    return _typed_as(_mix(work, lam.to(work.dtype), partner).to(x.dtype), x)
+    return batch_mixing.mixed_with_partners(x, lam, partner)
+
+
+def _mixable(x: Tensor) -> Tensor:
+    return checks.floating(x, "What is mixed", "mix after converting, x.float() / 255")
 
 # %% ../nbs/05_mixup.ipynb #d1bc52d9
 def mix_targets(
@@ -109,15 +92,13 @@ def mix_targets(
     Raises `ValueError` for class numbers out of range, and for shapes that don't fit.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, section 2.
     """
+    return mixup(_as_rows(y, n_classes), lam, partner)
+
+
+def _as_rows(y: Tensor, n_classes: int | None) -> Tensor:
+    """Labels that can be mixed: class numbers as rows."""
     y = checks.tensor(y, "y")
-    if not y.is_floating_point():
-        y = checks.class_rows(y, n_classes)
-    elif n_classes is not None and y.shape[1:] != (n_classes,):
-        raise ValueError(
-            f"Labels of the shape {tuple(y.shape)} aren't rows of {n_classes} classes. Class numbers"
-            " must be whole: y.long(). For measured values, leave out n_classes."
-        )
-    return mixup(y, lam, partner)
+    return checks.class_columns(y, n_classes) if y.is_floating_point() else checks.class_rows(y, n_classes)
 
 # %% ../nbs/05_mixup.ipynb #6e36aab0
 def mixed_loss(
@@ -138,7 +119,8 @@ def mixed_loss(
     lam, partner = checks.shares(lam, len(y), pred.device), checks.rows(partner, len(y), pred.device)
     if takes_class_numbers(loss_func, pred, y):
         lam = lam.to(torch.promote_types(lam.dtype, pred.dtype))
-        return loss_of_shares(loss_func, pred, [y, _partners(y, partner)], [lam, 1 - lam])
+        labels = [y, batch_mixing.partners(y, partner)]
+        return loss_of_shares(loss_func, pred, labels, [lam, 1 - lam])
     return loss_func(pred, mixup(y if y.is_floating_point() else y.float(), lam, partner))
 
 # %% ../nbs/05_mixup.ipynb #47469a4f
@@ -146,8 +128,8 @@ class MixUp(BatchMixing):
     """Mix photos and loss while training, not in validation: `learn.fit(5, cbs=MixUp())`.
 
     Works with any loss that `mixed_loss` takes, in half precision, and beside `CutMix` (each batch goes
-    to one of them). A photo's partner is the previous one, as in `mixup`; where the loader doesn't
-    shuffle, the previous one in a random order. A batch of one stays as it is.
+    to one of them; `RandomMix` sets the chances). A photo's partner is the previous one, as in `mixup`;
+    where the loader doesn't shuffle, the previous one in a random order. A batch of one stays as it is.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization.
     """
 
@@ -157,22 +139,20 @@ class MixUp(BatchMixing):
         per_item: bool = True,  # a λ for each photo; False: one for the batch
         seed: int | None = None,  # None: the loader's generator for techniques, else PyTorch's seed
     ):
-        self.alpha, self.per_item = _strength(alpha), per_item
-        super().__init__(partial(sample_lambda, alpha=self.alpha, per_item=per_item), mixed_loss, seed)
+        self.alpha, self.per_item = alpha, per_item
+        super().__init__(_draw(alpha, per_item), _mix_inputs, mixed_loss, seed)
 
-    def mix(
-        self, xb: tuple, lam: Tensor, partner: Tensor | None, generator: torch.Generator
-    ) -> tuple[tuple, Tensor]:
-        """Mix all inputs of the network with the same shares."""
-        return tuple(mixup(x, lam, partner) for x in xb), lam
+
+def _mix_inputs(inputs: tuple, y: Tensor, lam: Tensor, partner: Tensor | None, generator: Any) -> tuple:
+    """Mix all inputs of the network with the same shares."""
+    return tuple(batch_mixing.mixed_with_partners(_mixable(x), lam, partner) for x in inputs), lam
 
 # %% ../nbs/05_mixup.ipynb #b4d66a3a
-class MixUpCollate:
+class MixUpCollate(MixingCollate):
     """Mix batches in PyTorch's `DataLoader`: `DataLoader(..., collate_fn=MixUpCollate(n_classes=10))`.
 
-    Batches must be pairs (photos, labels). A photo's partner is the previous one in a random order,
-    since the loader may not shuffle. PyTorch's randomness is seeded anew in each worker and epoch. A
-    batch of one isn't mixed.
+    A photo's partner is the previous one in a random order, since the loader may not shuffle. PyTorch's
+    randomness is seeded anew in each worker and epoch. A batch of one isn't mixed.
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization.
     """
 
@@ -181,23 +161,12 @@ class MixUpCollate:
         n_classes: int | None = None,  # how many classes; None: labels are rows or measured values
         alpha: float = 0.4,  # strength; 0 doesn't mix
         per_item: bool = True,  # a λ for each photo; False: one for the batch
-        collate: Callable = default_collate,  # makes a batch of single photos
+        collate: Callable = default_collate,  # makes a batch of single samples
+        where: tuple[Any, Any] | None = None,  # keys of photos and labels in a batch; None: it is a pair
     ):
-        self.n_classes, self.alpha = n_classes, _strength(alpha)
-        self.per_item, self.collate = per_item, collate
-
-    def __call__(
-        self,
-        samples: Sequence,  # pairs (photo, label)
-    ) -> tuple[Tensor, Tensor]:  # mixed photos (N, ...); mixed labels, (N, C) float32 for class numbers
-        """Make a batch and mix it."""
-        batch = self.collate(samples)
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise ValueError("Samples must be pairs (photo, label); these make no (photos, labels).")
-        x, y = batch
-        lam = sample_lambda(len(x), self.alpha if len(x) > 1 else 0, per_item=self.per_item)
-        partner = shuffled_partner(len(x))
-        return mixup(x, lam, partner), mix_targets(y, lam, partner, self.n_classes)
+        self.n_classes, self.alpha, self.per_item = n_classes, alpha, per_item
+        as_rows = partial(_as_rows, n_classes=n_classes)
+        super().__init__(_draw(alpha, per_item), _mix_inputs, as_rows, collate, where)
 
 # %% ../nbs/05_mixup.ipynb #6a50df4d
 def show_mixup(
@@ -218,22 +187,15 @@ def show_mixup(
         strip, rows = list(pair), list(F.one_hot(numbers, len(classes)).float())
         titles, lam, scale = [classes[number] for number in numbers], [lam], 3
     for share in lam:
-        mixed, stays = mixup(pair, share, back), torch.full((2,), share)
+        mixed, stays, title = mixup(pair, share, back), torch.full((2,), share), f"λ = {share:.2f}"
         if cut:
             mixed, stays = cutmix(pair, share, back, generator)
-        strip, titles = [*strip, mixed[0]], [*titles, f"λ = {float(stays[0]):.2f}"]
+            title += f" asked for,\n{float(stays[0]):.2f} stayed"
+        strip, titles = [*strip, mixed[0]], [*titles, title]
         rows.append(mix_targets(numbers, stays, back, len(classes))[0])
     shown = list(dict.fromkeys(numbers.tolist()))
     labels, names = torch.stack(rows)[:, shown], [classes[number] for number in shown]
     return show_labels([labels], names, strip, titles, scale=scale, letters=9)
-
-# %% ../nbs/05_mixup.ipynb #8cdb305e
-def _inside(middle: Tensor, side: Tensor, pixels: int) -> Tensor:
-    """Which pixels along one side lie in each box, (N, pixels)."""
-    length = (side * pixels).round().long()
-    start = (middle * pixels).long() - length // 2
-    place = torch.arange(pixels, device=middle.device)
-    return (place >= start[:, None]) & (place < (start + length)[:, None])
 
 # %% ../nbs/05_mixup.ipynb #8cdb305f
 def cutmix(
@@ -250,17 +212,14 @@ def cutmix(
     """
     n, height, width = len(checks.sides(x)), *x.shape[-2:]
     device = "cpu" if generator is None else generator.device
-    drawn = {} if generator is None else {"generator": generator}  # compilers know no None here
     lam, partner = checks.shares(lam, n, device), checks.rows(partner, n, x.device)
-    middle, side = torch.rand(2, n, **drawn, device=device), (1 - lam).sqrt()
-    rows, columns = _inside(middle[0], side, height), _inside(middle[1], side, width)
-    box = (rows[:, :, None] & columns[:, None, :]).to(x.device)
-    box = box.reshape(n, *[1] * (x.ndim - 3), height, width)
+    box, stays = batch_mixing.random_boxes(lam, height, width, generator)
+    box = box.to(x.device).reshape(n, *[1] * (x.ndim - 3), height, width)
     plain = checks.plain(x)
-    pasted = torch.where(box, _partners(plain, partner), plain)
-    mixed = torch.empty_like(plain).copy_(pasted)  # keeps the memory format
-    stays = 1 - (rows.sum(1) * columns.sum(1)).float() / (height * width)
-    return _typed_as(mixed, x), stays.to(x.device)
+    pasted = torch.where(box, batch_mixing.partners(plain, partner), plain)
+    if pasted.stride() != plain.stride():
+        pasted = torch.empty_like(plain).copy_(pasted)  # keeps the memory format
+    return batch_mixing.typed_as(pasted, x), stays.to(x.device)
 
 # %% ../nbs/05_mixup.ipynb #47469a50
 class CutMix(BatchMixing):
@@ -275,19 +234,30 @@ class CutMix(BatchMixing):
         per_item: bool = True,  # a λ for each photo; False: one for the batch
         seed: int | None = None,  # None: the loader's generator for techniques, else PyTorch's seed
     ):
-        self.alpha, self.per_item = _strength(alpha), per_item
-        super().__init__(partial(sample_lambda, alpha=self.alpha, per_item=per_item), mixed_loss, seed)
+        self.alpha, self.per_item = alpha, per_item
+        super().__init__(_draw(alpha, per_item), _paste_boxes, mixed_loss, seed)
 
-    def mix(
-        self, xb: tuple, lam: Tensor, partner: Tensor | None, generator: torch.Generator
-    ) -> tuple[tuple, Tensor]:
-        """Paste boxes into the network's only input; its labels must be about the whole photo."""
-        y = self.learn.yb[0]
-        if len(xb) != 1 or y.ndim > 2 or isinstance(y, TensorPoint | TensorBBox):
-            raise ValueError(
-                f"CutMix takes one input and labels about the whole photo, not {len(xb)} inputs with"
-                f" labels of the shape {tuple(y.shape)} ({type(y).__name__}). Paste masks with cutmix"
-                " itself."
-            )
-        x, stays = cutmix(xb[0], lam, partner, generator)
-        return (x,), stays
+
+def _paste_boxes(inputs: tuple, y: Tensor, lam: Tensor, partner: Tensor | None, generator: Any) -> tuple:
+    """Paste boxes into the network's only input; its labels must be about the whole photo."""
+    x, stays = cutmix(batch_mixing.only_input(inputs, y), lam, partner, generator)
+    return (x,), stays
+
+
+class CutMixCollate(MixingCollate):
+    """Paste boxes in PyTorch's `DataLoader`; else like `MixUpCollate`.
+
+    Source: Yun et al. 2019, CutMix: Regularization Strategy to Train Strong Classifiers.
+    """
+
+    def __init__(
+        self,
+        n_classes: int | None = None,  # how many classes; None: labels are rows or measured values
+        alpha: float = 1.0,  # strength, as in the paper; 0 doesn't paste
+        per_item: bool = True,  # a λ for each photo; False: one for the batch
+        collate: Callable = default_collate,  # makes a batch of single samples
+        where: tuple[Any, Any] | None = None,  # keys of photos and labels in a batch; None: it is a pair
+    ):
+        self.n_classes, self.alpha, self.per_item = n_classes, alpha, per_item
+        as_rows = partial(_as_rows, n_classes=n_classes)
+        super().__init__(_draw(alpha, per_item), _paste_boxes, as_rows, collate, where)

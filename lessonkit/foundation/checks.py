@@ -18,8 +18,8 @@ from torch import Tensor
 # %% auto #0
 __all__ = ['MANY', 'one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'as_numpy', 'may_look',
            'is_functional', 'tensor', 'images', 'channels_seem_last', 'size_or_sides', 'floating', 'sides',
-           'class_numbers', 'shares', 'rows', 'class_rows', 'class_weights', 'several_classes', 'soft_labels',
-           'labels_like', 'features', 'class_of_each', 'similarities', 'picks']
+           'class_numbers', 'shares', 'chances', 'rows', 'class_rows', 'class_columns', 'class_weights',
+           'several_classes', 'soft_labels', 'labels_like', 'features', 'class_of_each', 'similarities', 'picks']
 
 # %% ../../nbs/foundation/checks.ipynb #c789b4d7
 def one_line(
@@ -54,13 +54,14 @@ def whole_number(
 
     Raises `TypeError` for anything that isn't a whole number, booleans included, `ValueError` out of range.
     """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+    whole = int(value) if is_whole else 0
+    if is_whole and (at_least is None or whole >= at_least) and (at_most is None or whole <= at_most):
+        return whole
     wanted = "a whole number" + (f" of {unit}" if unit else "") + _range(at_least, at_most)
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
-        raise TypeError(f"{name}={value!r:.60} must be {wanted}.")
-    whole = int(value)
-    if (at_least is not None and whole < at_least) or (at_most is not None and whole > at_most):
+    if is_whole:
         raise ValueError(f"{name}={value} must be {wanted}.")
-    return whole
+    raise TypeError(f"{name}={value!r:.60} must be {wanted}.")
 
 
 def number(
@@ -77,6 +78,8 @@ def number(
     Raises `TypeError` for anything that isn't a real number, booleans included, `ValueError` out of range
     and for NaN and infinity.
     """
+    if type(value) is float and at_least <= value <= at_most and above < value < below:  # most often
+        return value
     limits = " and".join(
         f" {word} {end:g}" for word, end in (("above", above), ("below", below)) if math.isfinite(end)
     )
@@ -133,19 +136,26 @@ def as_numpy(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
-def may_look(values: Tensor) -> bool:
+def may_look(*values: Tensor) -> bool:
     """Whether a check may read values: on the CPU, and while nothing is traced."""
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing() or is_functional(values)
-    return not tracing and values.device.type == "cpu"
+    for value in values:
+        if not value.is_cpu:
+            return False
+    return not (torch.compiler.is_compiling() or torch._C._is_tracing() or is_functional(*values))
 
 
-def is_functional(values: Tensor) -> bool:
-    """Whether a tensor stands for values that aren't known: inside `torch.func` or `make_fx`, or a fake tensor."""
-    from torch._subclasses.fake_tensor import FakeTensor
-    from torch.fx.experimental.proxy_tensor import get_proxy_mode
-
-    traced = isinstance(values, FakeTensor) or get_proxy_mode() is not None
-    return traced or torch._C._functorch.is_functorch_wrapped_tensor(values)
+def is_functional(*values: Tensor) -> bool:
+    """Whether tensors stand for values that aren't known: inside `torch.func` or `make_fx`, or fake tensors."""
+    fakes = sys.modules.get("torch._subclasses.fake_tensor")  # until they are imported, nothing is traced
+    proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    if proxies is not None and proxies.get_proxy_mode() is not None:
+        return True
+    for value in values:
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+            return True
+        if fakes is not None and isinstance(value, fakes.FakeTensor):
+            return True
+    return False
 
 
 def tensor(
@@ -259,18 +269,21 @@ def class_numbers(
             f"{name} must be class numbers of an integer type, not {_kind(y)}. If they are, pass y.long()."
         )
     y = y.long()
-    if n_classes is not None and y.numel() and may_look(y):
-        strange = (y < 0) | (y >= n_classes)
-        if ignore_index is not None:
-            strange &= y != ignore_index
-        if strange.any():
-            allowed = f"0 to {n_classes - 1}" + (
-                f" or be ignore_index={ignore_index}" if ignore_index is not None else ""
-            )
-            raise ValueError(
-                f"With {n_classes} classes, {name.lower()} must lie in {allowed}; found {some_of(y[strange].unique().tolist(), 3)}. "
-                "Do they start from 1, or are there more classes?"
-            )
+    if n_classes is None or not y.numel() or not may_look(y):
+        return y
+    if y.min().item() >= 0 and y.max().item() < n_classes:
+        return y
+    strange = (y < 0) | (y >= n_classes)
+    if ignore_index is not None:
+        strange &= y != ignore_index
+    if strange.any():
+        allowed = f"0 to {n_classes - 1}" + (
+            f" or be ignore_index={ignore_index}" if ignore_index is not None else ""
+        )
+        raise ValueError(
+            f"With {n_classes} classes, {name.lower()} must lie in {allowed}; found {some_of(y[strange].unique().tolist(), 3)}. "
+            "Do they start from 1, or are there more classes?"
+        )
     return y
 
 
@@ -286,16 +299,34 @@ def shares(
     lam = tensor(lam, "lam").to(device)
     if lam.is_complex():
         raise TypeError("lam must be real numbers from 0 to 1, not complex ones.")
-    lam = lam if lam.dtype == torch.float64 else lam.float()
+    lam = lam if lam.dtype in (torch.float32, torch.float64) else lam.float()
     if lam.ndim > 1 or (lam.ndim == 1 and len(lam) != n):
         raise ValueError(
             f"lam has the shape {tuple(lam.shape)}: give one number, or one for each of the {n} items."
         )
     if lam.numel() and may_look(lam):
-        low, high = map(float, lam.detach().aminmax())
+        low, high = lam.min().item(), lam.max().item()
         if not (low >= 0 and high <= 1):  # false for NaN as well
             raise ValueError(f"lam must lie between 0 and 1, not from {low:.3g} to {high:.3g}.")
-    return lam.expand(n)
+    return lam if lam.ndim else lam.expand(n)
+
+
+def chances(
+    values: Any,  # what was given; None: all the same
+    n: int,  # how many things there are to choose from
+) -> tuple[float, ...] | None:  # None stays None
+    """Return the chance of each of several things.
+
+    Raises `TypeError` for what isn't numbers, `ValueError` for another count, below 0 and for another sum than 1.
+    """
+    if values is None:
+        return None
+    if not isinstance(values, Sequence | np.ndarray | Tensor) or isinstance(values, str):
+        raise TypeError(f"chances={values!r:.60} must be numbers, one for each of the {n}.")
+    found = tuple(number(value, "chances", at_least=0) for value in as_numpy(values).tolist())
+    if len(found) != n or abs(sum(found) - 1) > 1e-6:
+        raise ValueError(f"chances={list(found)} must be {n} numbers that sum to 1.")
+    return found
 
 
 def rows(
@@ -316,10 +347,10 @@ def rows(
         raise ValueError(
             f"partner has the shape {tuple(partner.shape)}, but there are {n} items: one partner each."
         )
-    if n and may_look(partner) and not (0 <= partner.min() and partner.max() < n):
-        raise ValueError(
-            f"partner must hold row numbers from 0 to {n - 1}, not {partner.min()} to {partner.max()}."
-        )
+    if n and may_look(partner):
+        low, high = partner.min().item(), partner.max().item()
+        if low < 0 or high >= n:
+            raise ValueError(f"partner must hold row numbers from 0 to {n - 1}, not {low} to {high}.")
     return partner.long()
 
 # %% ../../nbs/foundation/checks.ipynb #5c2d8a13
@@ -334,7 +365,9 @@ def class_rows(
     if y.ndim == 1:
         if n_classes is None:
             raise ValueError("Labels are class numbers: say how many classes there are, n_classes=...")
-        return torch.nn.functional.one_hot(class_numbers(y, n_classes), n_classes).float()
+        y = class_numbers(y, n_classes)
+        rows = torch.zeros(len(y), n_classes, dtype=torch.float32, device=y.device)
+        return rows.scatter(1, y[:, None], 1)
     if y.ndim != 2:
         raise ValueError(f"Class numbers must have the shape (N,), not {tuple(y.shape)}; mix the loss instead: mixed_loss.")
     if n_classes not in (None, y.shape[1]) or (may_look(y) and not ((y == 0) | (y == 1)).all()):
@@ -342,6 +375,21 @@ def class_rows(
             f"Labels of the shape {tuple(y.shape)} must be rows of 0 and 1 with a column for each class (n_classes={n_classes})."
         )
     return y.float()
+
+
+def class_columns(
+    rows: Tensor,  # what was given
+    n_classes: int | None,  # how many classes there are; None: as many as columns
+    more: bool = False,  # rows in more than two dimensions, (..., C), are fine too
+) -> Tensor:  # rows themselves
+    """Return rows with a column for each class. Raises `ValueError` where there are more or fewer."""
+    fits = n_classes is None or ((more or rows.ndim == 2) and rows.shape[-1:] == (n_classes,))
+    if not fits:
+        raise ValueError(
+            f"Labels of the shape {tuple(rows.shape)} aren't rows of {n_classes} classes. Class numbers"
+            " must be whole: y.long(). For measured values, leave out n_classes."
+        )
+    return rows
 
 
 def class_weights(
@@ -377,8 +425,7 @@ def soft_labels(
 ) -> Tensor:  # labels themselves
     """Return labels that are probabilities. Raises `ValueError` unless they sum to 1 over the classes, or are all 0: ignored."""
     if may_look(several_classes(labels, axis)) and labels.numel():
-        exact = labels.detach().double()
-        sums, least = exact.sum(axis), float(exact.min())
+        sums, least = labels.detach().sum(axis, dtype=torch.promote_types(labels.dtype, torch.float32)), labels.min().item()
         if least < 0 or not sums.isfinite().all() or (((sums - 1).abs() > 1e-2) & (sums != 0)).any():
             raise ValueError(
                 "Soft labels must be 0 or more and sum to 1 over the classes (or all be 0: ignored); smallest value "

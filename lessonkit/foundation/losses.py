@@ -12,12 +12,14 @@ from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import nn, Tensor
 
 from . import checks
 
 # %% auto #0
-__all__ = ['LossParts', 'loss_parts', 'label_weights', 'put_together', 'takes_class_numbers', 'loss_of_shares']
+__all__ = ['LossParts', 'loss_parts', 'label_weights', 'put_together', 'plain_smoothing', 'quick_mean', 'quick_mean_of_shares',
+           'takes_class_numbers', 'loss_of_shares']
 
 # %% ../../nbs/foundation/losses.ipynb #1c67c7ea
 class LossParts(NamedTuple):
@@ -112,6 +114,82 @@ def put_together(
     divisor = weights.sum()
     return torch.where(divisor != 0, total / divisor.where(divisor != 0, 1), 0)
 
+# %% ../../nbs/foundation/losses.ipynb #c4d1a8e1
+def plain_smoothing(
+    loss_func: Any,  # as for `loss_parts`
+) -> float | None:  # None: it is another loss
+    """The label smoothing of PyTorch's cross-entropy, where that is a mean without class weights."""
+    fastai = sys.modules.get("fastai.losses")
+    if fastai and type(loss_func) is fastai.CrossEntropyLossFlat and loss_func.axis in (-1, 1):
+        loss_func = loss_func.func
+    if loss_func is F.cross_entropy:
+        return 0.0
+    if type(loss_func) is not nn.CrossEntropyLoss or loss_func.weight is not None:
+        return None
+    plain = loss_func.reduction == "mean" and loss_func.ignore_index < 0
+    return loss_func.label_smoothing if plain and 0 <= loss_func.label_smoothing <= 1 else None
+
+
+def quick_mean(
+    logits: Tensor,  # of a network
+    y: Tensor,  # their labels
+    eps: float = 0.0,  # label smoothing, 0 to 1
+) -> Tensor | None:  # a number; None: something needs care
+    """PyTorch's mean cross-entropy of logits (N, C), with class numbers (N,) or soft labels (N, C)."""
+    if not (_plain(logits, y) and type(eps) is float and 0 <= eps <= 1):
+        return None
+    n, n_classes = logits.shape
+    if y.dtype == torch.int64 and y.shape == (n,):
+        if not _in_range(y, n_classes):
+            return None
+        if not eps:
+            return F.cross_entropy(logits, y)
+        goal = torch.full(logits.shape, -eps / n_classes / n, dtype=logits.dtype, device=logits.device)
+        goal.scatter_(1, y[:, None], (eps - 1 - eps / n_classes) / n)
+    elif y.dtype == logits.dtype and y.shape == logits.shape and n_classes > 1:
+        sums = torch.mv(y, torch.full((n_classes,), 1, dtype=y.dtype, device=y.device))  # quicker than y.sum(1)
+        if not (sums.min().item() >= 0.99 and sums.max().item() <= 1.01 and y.min().item() >= 0):
+            return None  # rows of zeros are ignored, all others are mistakes
+        rest = torch.full((), -eps / n_classes / n, dtype=logits.dtype, device=logits.device)
+        goal = torch.add(rest, y, alpha=(eps - 1) / n)
+    else:
+        return None
+    return torch.dot(torch.log_softmax(logits, 1).view(-1), goal.reshape(-1))
+
+
+def quick_mean_of_shares(
+    logits: Tensor,  # of a network
+    labels: Tensor,  # K sets of class numbers, (K, N)
+    shares: Tensor,  # their shares, (K, N)
+    eps: float = 0.0,  # label smoothing, 0 to 1
+) -> Tensor | None:  # a number; None: something needs care
+    """PyTorch's mean cross-entropy of logits (N, C) and several labels each, whose shares sum to 1."""
+    if not _plain(logits, labels) or labels.dtype != torch.int64 or labels.shape[1:] != logits.shape[:1]:
+        return None
+    n, n_classes = logits.shape
+    if not _in_range(labels, n_classes):
+        return None
+    weights, log_p = shares.T.to(logits.dtype) * ((eps - 1) / n), torch.log_softmax(logits, 1)
+    if not eps:  # what has no share isn't touched: its log-probability may be minus infinity
+        return torch.dot(log_p.gather(1, labels.T).view(-1), weights.reshape(-1))
+    goal = torch.full(logits.shape, -eps / n_classes / n, dtype=logits.dtype, device=logits.device)
+    return torch.dot(log_p.view(-1), goal.scatter_add(1, labels.T, weights).view(-1))
+
+
+def _plain(logits: Tensor, y: Tensor) -> bool:
+    """Whether logits (N, C) are exact enough, few enough to add up in one go, and can be looked at, as labels can."""
+    if type(logits) is not Tensor or type(y) is not Tensor or logits.ndim != 2 or not 0 < logits.numel() < 2**24:
+        return False
+    return logits.dtype in _EXACT and checks.may_look(logits, y)
+
+
+_EXACT = torch.float32, torch.float64
+
+
+def _in_range(y: Tensor, n_classes: int) -> bool:
+    """Whether no class number is ignored or wrong."""
+    return y.min().item() >= 0 and y.max().item() < n_classes
+
 # %% ../../nbs/foundation/losses.ipynb #7d20c1a1
 def takes_class_numbers(
     loss_func: Callable,  # as for `loss_parts`
@@ -122,6 +200,8 @@ def takes_class_numbers(
 
     Raises `ValueError` for one logit an item with yes or no, which is no question of classes.
     """
+    if y.dtype == torch.int64 and (y.ndim, pred.ndim) == (1, 2) and plain_smoothing(loss_func) is not None:
+        return True
     parts = loss_parts(loss_func)
     of_classes = parts is not None and parts.ignore_index is not None
     fewer = y.ndim < pred.ndim and (of_classes or not len(y))  # a single class, or an empty batch
@@ -142,7 +222,11 @@ def loss_of_shares(
 
     Raises `TypeError` for shares that differ between items and a loss whose way of averaging can't be seen.
     """
-    parts, labels, shares = loss_parts(loss_func), torch.stack(tuple(labels)), torch.stack(tuple(shares))
+    labels, shares = torch.stack(tuple(labels)), torch.stack(tuple(shares))
+    eps = plain_smoothing(loss_func)
+    if eps is not None and (loss := quick_mean_of_shares(pred, labels, shares, eps)) is not None:
+        return loss
+    parts = loss_parts(loss_func)
     if parts is None:
         return _of_the_whole_batch(loss_func, pred, labels, shares)
     values = torch.stack([checks.plain(parts.each(pred, y)) for y in labels])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lessonkit.foundation.losses import label_weights, loss_parts, put_together
+from lessonkit.foundation.losses import label_weights, loss_of_shares, loss_parts, put_together, quick_mean
 
 WEIGHT = torch.tensor([1.0, 5, 0.5, 20])
 
@@ -87,6 +87,39 @@ def test_nothing_counts(values, reduction):
     if reduction == "mean":
         assert loss == 0 and not values.grad.any()
     assert loss.isfinite().all() and values.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.2), CrossEntropyLossFlat(), F.cross_entropy])
+def test_classes_switched_off_by_a_logit_of_minus_infinity(loss):
+    """No label names them, so they must not make a mixed loss NaN; with smoothing, PyTorch's is infinite, and ours too."""
+    pred, y, shares = batch()[0], torch.tensor([0, 1, 2, 0, 1, 2]), torch.linspace(0.1, 0.9, 6)
+    pred[:, 3] = -torch.inf
+    mixed = loss_of_shares(loss, pred, [y, y.roll(1)], [shares, 1 - shares])
+    parts = loss_parts(loss)
+    expected = (shares * parts.each(pred, y) + (1 - shares) * parts.each(pred, y.roll(1))).mean()
+    torch.testing.assert_close(mixed, expected)
+    assert not mixed.isnan()
+
+
+@given(st.integers(1, 9), st.integers(2, 30), st.sampled_from([0.0, 0.1, 1.0]), st.sampled_from([torch.float32, torch.float64]), st.integers(0, 99))
+@settings(deadline=None, max_examples=60, derandomize=True)
+def test_the_quick_way_gives_pytorchs_values_and_gradients(n, n_classes, eps, kind, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pred = (4 * torch.randn(n, n_classes, generator=generator)).to(kind).requires_grad_()
+    y = torch.randint(n_classes, (n,), generator=generator)
+    for labels in (y, torch.randn(n, n_classes, generator=generator).softmax(1).to(kind)):
+        results = [(quick_mean(pred, labels, eps)), F.cross_entropy(pred, labels, label_smoothing=eps)]
+        torch.testing.assert_close(*results)
+        torch.testing.assert_close(*(torch.autograd.grad(loss, pred)[0] for loss in results))
+
+
+@pytest.mark.parametrize("y", [torch.tensor([0, -100]), torch.tensor([0, 4]), torch.tensor([0, -1]), torch.tensor([0, 1], dtype=torch.int32),
+                               torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]]), torch.tensor([[1.0, 1, 0, 0], [0, 0, 0, 0]]),
+                               torch.tensor([[1.5, -0.5, 0, 0], [0, 1, 0, 0]]), torch.full((2, 4), torch.nan), torch.eye(4)[:2].half(), torch.eye(4)])
+def test_the_quick_way_leaves_to_the_careful_one_what_needs_care(y):
+    assert quick_mean(torch.zeros(2, 4), y) is None
+    for eps in (True, 1.5, -0.1, float("nan")):
+        assert quick_mean(torch.zeros(2, 4), torch.tensor([0, 1]), eps) is None
 
 
 def test_a_loss_that_is_nan_stays_nan():

@@ -95,6 +95,37 @@ def test_forms_of_labels():
     torch.testing.assert_close(smooth_labels(torch.tensor([0, 2]), np.int64(3), np.float32(0.1)), expected)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("eps", [0, 0.1, 1])
+def test_rows_are_smoothed_as_by_composer_and_keras(kind, eps):
+    """Both: q * (1 - eps) + eps / N, for one-hot and for soft rows."""
+    one_hot, soft = F.one_hot(labels(), 5).to(kind), logits(2, 3, 5).softmax(-1).to(kind)
+    for rows in one_hot, soft:
+        smooth = smooth_labels(rows, eps=eps)
+        assert smooth.dtype == kind and smooth.shape == rows.shape
+        torch.testing.assert_close(smooth, (rows.double() * (1 - eps) + eps / 5).to(kind))
+    torch.testing.assert_close(smooth_labels(one_hot.float(), 5, eps), smooth_labels(labels(), 5, eps))
+    pred = logits()
+    torch.testing.assert_close(F.cross_entropy(pred, smooth_labels(one_hot.float(), eps=eps)), F.cross_entropy(pred, labels(), label_smoothing=eps))
+
+
+def test_rows_of_ignored_items_stay_and_gradients_pass():
+    rows = torch.tensor([[0.0, 1, 0], [0, 0, 0]])
+    torch.testing.assert_close(smooth_labels(rows, eps=0.3), torch.tensor([[0.1, 0.8, 0.1], [0, 0, 0]]))
+    soft = logits(4, 5).softmax(1).requires_grad_()
+    smooth_labels(soft, eps=0.25).sum().backward()
+    torch.testing.assert_close(soft.grad, torch.full((4, 5), 0.75))
+
+
+@pytest.mark.parametrize("rows, n_classes, words", [
+    (torch.tensor([[1.0, 0, 1]]), None, "BCEWithLogitsLoss"), (torch.tensor([[0.0, 0.9, 0]]), None, "sum to 1"),
+    (torch.tensor([[-0.5, 1.5]]), None, "0 or more"), (torch.eye(3), 4, "rows of 4 classes"), (torch.ones(3, 1), None, "BCEWithLogitsLoss"),
+])
+def test_rows_that_are_no_probabilities_are_refused(rows, n_classes, words):
+    with pytest.raises(ValueError, match=words):
+        smooth_labels(rows, n_classes)
+
+
 @pytest.mark.parametrize(
     "args, error, words",
     [

@@ -25,9 +25,13 @@ from torch import nn
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.mixup import (
     CutMix,
+    CutMixCollate,
     MixUp,
     mixed_loss,
     mixup,
+    MixUpCollate,
+    RandomMix,
+    RandomMixCollate,
 )
 
 
@@ -237,6 +241,37 @@ def test_both_together_give_each_batch_to_one():
     assert 0.3 < np.mean([one for one, _ in Count.counts]) < 0.7
 
 
+def test_a_switch_gives_each_batch_to_one_by_chance_and_draws_like_both_beside_each_other():
+    learn = learner(RandomMix([MixUp(), CutMix()], chances=[0.2, 0.8], seed=1), loaders=data(1200))
+    learn.fit(1)
+    pasted = [whole(fed) for train, fed in learn.model.fed if train]
+    assert 0.7 < np.mean(pasted) < 0.9
+    beside = learner(MixUp(seed=5), CutMix(), loaders=data(shuffle=False))
+    switch = learner(RandomMix([MixUp(), CutMix()], seed=5), loaders=data(shuffle=False))
+    for learn in (beside, switch):
+        learn.fit(2)
+    assert all(torch.equal(one[1], other[1]) for one, other in zip(beside.model.fed, switch.model.fed, strict=True))
+
+
+@pytest.mark.parametrize("callback, collate", [
+    (MixUp(seed=3), MixUpCollate(4)), (CutMix(seed=3), CutMixCollate(4)), (MixUp(per_item=False, seed=3), MixUpCollate(4, per_item=False)),
+    (RandomMix([MixUp(), CutMix()], seed=3), RandomMixCollate([MixUpCollate(4), CutMixCollate(4)])),
+    (RandomMix([MixUp(), CutMix()], [0.1, 0.9], seed=3), RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], [0.1, 0.9])),
+])
+def test_callback_and_collate_draw_alike(callback, collate):
+    """From the same seed the same batches, where the loader doesn't shuffle."""
+    loaders = data(shuffle=False)
+    learn = learner(callback, loaders=loaders)
+    learn.fit(1)
+    fed = [fed for train, fed in learn.model.fed if train]
+    samples, loss = list(loaders.train.dataset), learn.recorder.losses
+    torch.manual_seed(3)
+    for number, batch in enumerate(fed):
+        x, rows = collate(samples[8 * number : 8 * number + 8])
+        assert torch.equal(x, batch) and rows.shape == (len(batch), 4)
+    assert len(loss) == len(fed)
+
+
 def test_last_batch_of_one_is_left_alone():
     learn = learner(MixUp(), loaders=data(9))
     learn.fit(1)
@@ -299,6 +334,9 @@ def test_whole_number_pictures_in_the_loader_are_refused():
 
 
 def test_callbacks_can_be_copied_and_pickled():
+    switch = RandomMix([MixUp(0.2), CutMix()], [0.25, 0.75], seed=3)
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(switch)))
+    assert [mixer.alpha for mixer in twin.mixers] == [0.2, 1.0] and (twin.chances, twin.seed) == ((0.25, 0.75), 3)
     for callback in (MixUp(0.2, seed=3), CutMix(per_item=False)):
         for twin in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
             assert (twin.alpha, twin.per_item, twin.seed) == (callback.alpha, callback.per_item, callback.seed)

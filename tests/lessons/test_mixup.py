@@ -1,5 +1,7 @@
 """MixUp and CutMix as functions: equal to torchvision and timm; hostile input; each known fault by name."""
 
+import copy
+from collections import namedtuple, UserDict
 
 import numpy as np
 import pytest
@@ -16,8 +18,11 @@ from torchvision.transforms import v2
 
 from lessonkit.mixup import (
     CutMix,
+    CutMixCollate,
     MixUp,
     MixUpCollate,
+    RandomMix,
+    RandomMixCollate,
     cutmix,
     mix_targets,
     mixed_loss,
@@ -74,7 +79,8 @@ def test_settings_that_are_left_out_are_those_of_the_documentation():
 @pytest.mark.parametrize("alpha, error", [(-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError),
                                           ("1", TypeError), (None, TypeError), (True, TypeError)])
 def test_alpha_that_is_none_is_refused_everywhere(alpha, error):
-    for make in (lambda: sample_lambda(3, alpha), lambda: MixUp(alpha), lambda: CutMix(alpha), lambda: MixUpCollate(10, alpha)):
+    for make in (lambda: sample_lambda(3, alpha), lambda: MixUp(alpha), lambda: CutMix(alpha), lambda: MixUpCollate(10, alpha),
+                 lambda: CutMixCollate(10, alpha)):
         with pytest.raises(error, match="alpha"):
             make()
 
@@ -346,6 +352,81 @@ def test_collate_says_what_is_wrong():
         MixUpCollate(4)([(torch.ones(3, dtype=torch.uint8), 2)] * 2)
     with pytest.raises(ValueError, match="n_classes"):
         MixUpCollate()([(torch.ones(3), 2)] * 2)
+
+
+def pairs(n=8, size=6):
+    """Photos that hold their own number, and class numbers."""
+    return [(torch.full((1, size, size), float(i)), i % 4) for i in range(n)]
+
+
+def test_collate_of_cutmix_pastes_boxes_and_counts_what_stayed():
+    torch.manual_seed(0)
+    x, rows = CutMixCollate(8, alpha=1)([(photo, i) for i, (photo, _) in enumerate(pairs())])
+    for i, (photo, row) in enumerate(zip(x, rows)):
+        assert float((photo == i).float().mean()) == pytest.approx(float(row[i]), abs=1e-6)
+        assert set(photo.unique().int().tolist()) == {number for number, share in enumerate(row.tolist()) if share > 1e-6}
+    with pytest.raises(ValueError, match="about the whole photo"):
+        CutMixCollate()([(torch.rand(1, 6, 6), torch.rand(1, 6, 6))] * 2)
+
+
+@pytest.mark.parametrize("collate", [MixUpCollate(4), CutMixCollate(4)])
+def test_collates_mix_two_parts_of_any_batch_and_leave_the_others(collate):
+    Sample = namedtuple("Sample", "index photo label")
+    torch.manual_seed(3)
+    expected = collate(pairs())
+    triples = [(i, *pair) for i, pair in enumerate(pairs())]
+    forms = [([dict(zip(Sample._fields, triple)) for triple in triples], ("photo", "label"), lambda batch: batch),
+             ([UserDict(zip(Sample._fields, triple)) for triple in triples], ("photo", "label"), lambda batch: batch),
+             ([Sample(*triple) for triple in triples], (1, 2), Sample._asdict), (triples, (1, 2), lambda batch: dict(zip(Sample._fields, batch)))]
+    for samples, where, as_dict in forms:
+        other = copy.copy(collate)
+        other.where = where
+        torch.manual_seed(3)
+        batch = other(samples)
+        found = as_dict(batch)
+        assert torch.equal(found["photo"], expected[0]) and torch.equal(found["label"], expected[1])
+        assert found["index"].tolist() == list(range(8))
+        assert isinstance(batch, type(samples[0]))
+
+
+@pytest.mark.parametrize("where, samples, words", [
+    (None, [{"photo": torch.rand(2), "label": 1}] * 2, "photo, label"), (None, [(torch.rand(2), 1, 2)] * 2, "pairs.*0, 1, 2"),
+    (("image", "label"), [{"photo": torch.rand(2), "label": 1}] * 2, "no 'image', but photo, label"),
+    ((0, 3), [(torch.rand(2), 1, 2)] * 2, "no 3, but 0, 1, 2"), (None, [torch.rand(2)] * 2, "pairs"),
+])
+def test_collates_say_which_parts_a_batch_has(where, samples, words):
+    with pytest.raises(ValueError, match=words):
+        MixUpCollate(4, where=where)(samples)
+
+
+def test_a_switch_gives_each_batch_to_one_collate_by_chance():
+    kinds = []
+    torch.manual_seed(0)
+    switch = RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], chances=[0.8, 0.2])
+    for _ in range(300):
+        x, rows = switch(pairs())
+        kinds.append(bool((x == x.round()).all()))  # pasted, not mixed
+        torch.testing.assert_close(rows.sum(1), torch.ones(8))
+    assert 0.14 < np.mean(kinds) < 0.27
+    assert not any(bool((RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], [1, 0])(pairs())[0] % 1 == 0).all()) for _ in range(20))
+    x, rows = switch(pairs(1))
+    assert torch.equal(x[0], pairs(1)[0][0]) and rows.tolist() == [[1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("chances, error", [([0.5, 0.6], ValueError), ([1.0], ValueError), ([-0.5, 1.5], ValueError), ("ab", TypeError),
+                                            ([float("nan"), 1], ValueError), (0.5, TypeError), (["a", "b"], TypeError)])
+def test_chances_that_are_none_are_refused(chances, error):
+    for make in (lambda: RandomMix([MixUp(), CutMix()], chances), lambda: RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], chances)):
+        with pytest.raises(error, match="chances"):
+            make()
+
+
+@pytest.mark.parametrize("mixers", [[], [MixUp(), MixUpCollate(4)], [0.4, 1.0]])
+def test_what_cannot_be_chosen_from_is_refused(mixers):
+    with pytest.raises(TypeError, match="RandomMix takes"):
+        RandomMix(mixers)
+    with pytest.raises((TypeError, ValueError), match="ollate"):
+        RandomMixCollate([] if not mixers else [0.4])
 
 
 # --- pictures

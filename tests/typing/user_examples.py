@@ -10,7 +10,9 @@ from torch import nn, Tensor
 from lessonkit.comparison import paired_interval, verdict
 from lessonkit.images import bundled_images, decode, image_dataloaders, ImageSet, load_images
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy, smooth_labels
-from lessonkit.mixup import MixUpCollate, mixed_loss, mixup, sample_lambda
+from lessonkit.mixup import (
+    CutMix, CutMixCollate, mixed_loss, MixUp, mixup, MixUpCollate, RandomMix, RandomMixCollate, sample_lambda,
+)  # fmt: skip
 from lessonkit.normalization import channel_stats, ChannelStats, denormalize, Normalize
 from lessonkit.progressive_resizing import size_schedule
 from lessonkit.subset_selection import coverage, embed, select_classes, select_subset, Subset, write_subset
@@ -25,7 +27,9 @@ def train(loader: torch.utils.data.DataLoader, model: nn.Module) -> None:
         mixed = assert_type(mixup(normalize(photos), lam), Tensor)
         assert_type(mixed_loss(loss_function, model(mixed), labels, lam), Tensor).backward()
         optimizer.step()
-    torch.utils.data.DataLoader(loader.dataset, collate_fn=MixUpCollate(n_classes=3))
+    switch = RandomMixCollate([MixUpCollate(n_classes=3), CutMixCollate(3, where=("photo", "label"))], chances=[0.7, 0.3])
+    torch.utils.data.DataLoader(loader.dataset, collate_fn=switch)
+    RandomMix([MixUp(), CutMix(alpha=0.5)], seed=0)
 
 
 def layers(model: nn.Module, photos: Tensor) -> Tensor:
@@ -33,6 +37,7 @@ def layers(model: nn.Module, photos: Tensor) -> Tensor:
     stats = assert_type(ChannelStats().update(photos), ChannelStats)
     assert_type(stats.mean, Tensor)
     assert_type(smooth_labels(torch.arange(3), n_classes=3), Tensor)
+    assert_type(smooth_labels(torch.eye(3), eps=0.2), Tensor)
     assert_type(denormalize(photos, stats.mean, stats.std), Tensor)
     return whole(photos)
 
