@@ -48,14 +48,15 @@ def coverage(n: int = 2000, n_seeds: int = 5, n_photos: int = 300, grouped: bool
 ], ids=str)  # fmt: skip
 def test_95_percent_of_intervals_hold_the_truth(kind, n_seeds):
     found = coverage(n_seeds=n_seeds, **kind)
-    assert 0.93 <= found <= 0.99, f"{found:.1%}"  # a run in ten that collapses makes intervals a little too wide
+    most = 0.99 if kind.get("seeds") == "collapsing" else 0.98  # a run in ten that collapses widens most intervals
+    assert 0.93 <= found <= most, f"{found:.1%}"
 
 
 def test_without_groups_views_of_one_thing_look_like_certainty():
     assert coverage(n=1000, n_seeds=10, n_photos=320, views=8) < 0.9
 
 
-@pytest.mark.parametrize("seeds", ["normal", "t with 2 degrees", "collapsing"])
+@pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("n_seeds", [5, 10])
 def test_a_false_verdict_stands_in_at_most_6_of_100_tables(seeds, n_seeds):
     """Eight techniques that do nothing: does any of them help or hurt?"""
