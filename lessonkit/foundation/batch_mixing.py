@@ -96,7 +96,7 @@ def random_boxes(
     generator: torch.Generator | None = None,  # draws the middles; None: PyTorch's state
 ) -> tuple[Tensor, Tensor]:  # which pixels lie in the box, (N, height, width); the share outside, (N,), float32
     """Boxes of √(1 − λ) of both sides around random points, cut off at the border."""
-    drawn = {} if generator is None else {"generator": generator}  # compilers know no None here
+    drawn: dict = {} if generator is None else {"generator": generator}  # compilers know no None here
     middle = torch.rand(2, len(lam), **drawn, device=lam.device)
     side = (1 - lam).sqrt()
     rows, columns = _inside(middle[0], side, height), _inside(middle[1], side, width)

@@ -10,6 +10,7 @@ __all__ = ['IN_A_WHEEL', 'ResidualBlock', 'SmallResNet', 'small_resnet', 'own_fu
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn, Tensor
@@ -165,7 +166,7 @@ def _replace_last_layer(model: nn.Module, n_classes: int) -> nn.Module:
 IN_A_WHEEL = "tf_efficientnet_lite0"  # timm's name of the network whose weights a package brings
 
 
-def _from_wheel() -> nn.Module | None:
+def _from_wheel() -> Any:
     """EfficientNet-Lite0 with its weights, where they are installed; a network states its `lessonkit_weights`."""
     try:
         import timm

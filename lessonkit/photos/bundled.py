@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from ..foundation import checks
 from ..foundation.files import cache_dir, new_folder
-from .drawings import CLASSES, draw, one_of
+from .backdrops import one_of
+from .drawings import CLASSES, draw
 from .photo_cache import map_in_order
 
 # %% auto #0

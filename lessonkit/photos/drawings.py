@@ -5,21 +5,21 @@
 # %% ../../nbs/photos/drawings.ipynb #3f98e277
 from __future__ import annotations
 
-import colorsys
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
+from .backdrops import any_colour, backdrop, blend, CHALK, clouds, Colour, hsv, one_of, SOOT
+
 # %% auto #0
-__all__ = ['CLASSES', 'LOOK_ALIKES', 'Colour', 'REACH', 'FINER', 'CIRCLE', 'SOOT', 'CHALK', 'DRAW', 'Pen', 'rotation', 'arc',
-           'hsv', 'blend', 'any_colour', 'one_of', 'draw_head', 'draw_cat', 'draw_owl', 'draw_dial', 'draw_clock',
-           'draw_compass', 'draw_insect', 'draw_ladybird', 'draw_beetle', 'draw_umbrella', 'draw_mushroom', 'draw_fish',
-           'draw_cactus', 'clouds', 'backdrop', 'tile_for', 'lay', 'draw_clutter', 'develop', 'draw']
+__all__ = ['CLASSES', 'LOOK_ALIKES', 'REACH', 'FINER', 'CIRCLE', 'DRAW', 'Pen', 'rotation', 'arc', 'draw_head', 'draw_cat',
+           'draw_owl', 'draw_dial', 'draw_clock', 'draw_compass', 'draw_insect', 'draw_ladybird', 'draw_beetle',
+           'draw_umbrella', 'draw_mushroom', 'draw_fish', 'draw_cactus', 'tile_for', 'lay', 'draw_clutter', 'develop',
+           'draw']
 
 # %% ../../nbs/photos/drawings.ipynb #34b9b5df
 CLASSES = ("beetle", "cactus", "cat", "clock", "compass", "fish", "ladybird", "mushroom", "owl", "umbrella")
@@ -27,7 +27,6 @@ CLASSES = ("beetle", "cactus", "cat", "clock", "compass", "fish", "ladybird", "m
 LOOK_ALIKES = (("cat", "owl"), ("clock", "compass"), ("ladybird", "beetle"))
 
 # %% ../../nbs/photos/drawings.ipynb #7f150524
-Colour = tuple[int, int, int]
 REACH = 1.45  # half the side of a tile, in the units of the pen: room for a tilted thing and its shadow
 FINER = 2  # things are drawn this much larger and then reduced
 CIRCLE = np.array([(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.pi, 28, endpoint=False)])
@@ -88,31 +87,6 @@ def arc(
     """Return points on a part of an ellipse."""
     angles = np.radians(np.linspace(start, stop, 17))
     return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1)
-
-# %% ../../nbs/photos/drawings.ipynb #ae2eb154
-def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Return red, green and blue (0 to 255) of a hue (0 to 1, it wraps), a saturation and a value (0 to 1)."""
-    red, green, blue = colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1))
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def blend(one: Colour, other: Colour, share: float) -> Colour:
-    """Return a colour between two; `share` is how much of the other."""
-    (r1, g1, b1), (r2, g2, b2) = one, other
-    return round(r1 + (r2 - r1) * share), round(g1 + (g2 - g1) * share), round(b1 + (b2 - b1) * share)
-
-
-SOOT, CHALK = (18, 16, 20), (250, 248, 240)
-
-
-def any_colour(rng: Generator) -> Colour:
-    """Return a colour of any hue, from pale to strong."""
-    return hsv(rng.random(), rng.uniform(0.25, 0.95), rng.uniform(0.4, 1.0))
-
-
-def one_of(rng: Generator, choices: Sequence) -> Any:
-    """Return one of the choices."""
-    return choices[int(rng.integers(len(choices)))]
 
 # %% ../../nbs/photos/drawings.ipynb #881ed162
 def draw_head(pen: Pen, rng: Generator) -> tuple[Pen, Colour, float, float]:
@@ -372,74 +346,6 @@ def draw_cactus(pen: Pen, rng: Generator) -> None:
 
 DRAW: dict[str, Callable[[Pen, Generator], None]] = {name: globals()[f"draw_{name}"] for name in CLASSES}
 
-# %% ../../nbs/photos/drawings.ipynb #95e761d1
-def clouds(
-    rng: Generator,
-    height: int,  # in pixels
-    width: int,
-    cell: float,  # size of the blobs, in pixels
-) -> np.ndarray:  # (height, width), float32, from -1 to 1
-    """Return a soft random texture."""
-    shape = max(2, math.ceil(height / cell)), max(2, math.ceil(width / cell))
-    coarse = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32) / 127.5 - 1
-
-
-def backdrop(
-    rng: Generator,
-    height: int,  # in pixels
-    width: int,
-) -> np.ndarray:  # (height, width, 3), float32, 0 to 255
-    """Return a background: plain wall, sky over ground, boards, tiles, cloth, lights out of focus, grass."""
-    one, two = any_colour(rng), any_colour(rng)
-    one, two = blend(one, hsv(0, 0, rng.random()), 0.65), blend(two, hsv(0, 0, rng.random()), 0.65)
-    step, kind = max(4, round(height * rng.uniform(0.06, 0.22))), int(rng.integers(7))
-    picture = Image.new("RGB", (width, height), one)
-    draw = ImageDraw.Draw(picture)
-    grain, softness = 8.0, rng.uniform(0.4, 1.6)
-    if kind == 1:  # sky over ground
-        horizon = round(height * rng.uniform(0.45, 0.85))
-        for y in range(0, horizon, 3):
-            draw.rectangle([0, y, width, y + 3], fill=blend(one, CHALK, 0.7 * y / horizon))
-        draw.rectangle([0, horizon, width, height], fill=two)
-        grain = 16.0
-    elif kind == 2:  # boards
-        for x in range(-step, width, step):
-            draw.rectangle([x, 0, x + step - 2, height], fill=blend(one, two, rng.uniform(0, 0.3)))
-            draw.line([x + step - 1, 0, x + step - 1, height], fill=blend(one, SOOT, 0.6))
-    elif kind == 3:  # tiles, or bricks when rows are shifted
-        shift, joint = int(rng.integers(2)) * step, blend(one, one_of(rng, [SOOT, CHALK]), 0.45)
-        draw.rectangle([0, 0, width, height], fill=joint)
-        for row, y in enumerate(range(0, height, step)):
-            for x in range(-shift * (row % 2) - step, width, 2 * step):
-                draw.rectangle(
-                    [x, y, x + 2 * step - 3, y + step - 3], fill=blend(one, two, rng.uniform(0, 0.25))
-                )
-    elif kind == 4:  # cloth: checks or dots
-        pale = blend(two, CHALK, 0.4)
-        for x in range(0, width, step):
-            for y in range(0, height, step):
-                if (x // step + y // step) % 2:
-                    (draw.ellipse if step % 2 else draw.rectangle)(
-                        [x, y, x + step * 0.7, y + step * 0.7], fill=pale
-                    )
-    elif kind == 5:  # lights out of focus
-        for _ in range(22):
-            x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.04, 0.16) * height
-            draw.ellipse(
-                [x - r, y - r, x + r, y + r],
-                fill=blend(blend(one, two, rng.random()), CHALK, rng.uniform(0, 0.4)),
-            )
-        softness = rng.uniform(1.5, 4.0)
-    elif kind == 6:  # grass or straw
-        bases = rng.uniform(0, 1, (130, 2)) * (width, height)
-        tips = bases + rng.normal(0, 1, (130, 2)) * (0.04 * height, 0.02 * height) - (0, 0.14 * height)
-        for base, tip in zip(bases.tolist(), tips.tolist()):
-            draw.line([*base, *tip], fill=blend(one, blend(two, SOOT, 0.3), rng.random()), width=2)
-    photo = np.asarray(picture.filter(ImageFilter.BoxBlur(softness * height / 160)), dtype=np.float32)
-    texture = clouds(rng, height, width, height / 5) * 9 + clouds(rng, height, width, height / 50) * grain
-    return photo + texture[..., None]
-
 # %% ../../nbs/photos/drawings.ipynb #ec66a787
 def tile_for(
     rng: Generator,
@@ -463,9 +369,8 @@ def lay(
     rng: Generator,
 ) -> None:
     """Lay a drawn thing on the photo, with a shadow, lit from one side, with a slight texture."""
-    tile = tile.convert("RGBa").reduce(
-        FINER
-    )  # colours multiplied by how much they cover, so that edges mix rightly
+    # colours multiplied by how much they cover, so that edges mix rightly
+    tile = tile.convert("RGBa").reduce(FINER)
     side = tile.width
     soft = np.asarray(tile.getchannel("a").filter(ImageFilter.BoxBlur(side * 0.05)), dtype=np.float32) / 255
     left, top = round(x - side / 2), round(y - side / 2)
@@ -476,21 +381,16 @@ def lay(
         return  # outside the photo
 
     def moved(by: float) -> np.ndarray:  # the soft outline, towards the light
-        return np.roll(soft, [round(light[1] * side * by), round(light[0] * side * by)], axis=(0, 1))[
-            rows, columns
-        ]
+        steps = round(light[1] * side * by), round(light[0] * side * by)
+        return np.roll(soft, steps, axis=(0, 1))[rows, columns]
 
     thing = np.asarray(tile, dtype=np.float32)[rows, columns]
     around = slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
-    gloss = (
-        1
-        + rng.uniform(0.15, 0.4) * (moved(-0.045) - moved(0.045))
-        + rng.uniform(0.02, 0.12) * texture[around]
-    )
+    gloss = 1 + rng.uniform(0.15, 0.4) * (moved(-0.045) - moved(0.045))
+    gloss = gloss + rng.uniform(0.02, 0.12) * texture[around]
     area = photo[around]
-    area *= ((1 - rng.uniform(0.25, 0.6) * moved(-rng.uniform(0.02, 0.09))) * (1 - thing[..., 3] / 255))[
-        ..., None
-    ]
+    shadow = 1 - rng.uniform(0.25, 0.6) * moved(-rng.uniform(0.02, 0.09))
+    area *= (shadow * (1 - thing[..., 3] / 255))[..., None]
     area += thing[..., :3] * gloss[..., None]
 
 # %% ../../nbs/photos/drawings.ipynb #7403e430
@@ -525,10 +425,8 @@ def develop(
 ) -> Image.Image:
     """Return the finished photo."""
     height, width = photo.shape[:2]
-    y, x = (
-        np.linspace(-1, 1, height, dtype=np.float32)[:, None],
-        np.linspace(-1, 1, width, dtype=np.float32)[None],
-    )
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None]
     shine = 1 + rng.uniform(0, 0.3) * (x * light[0] + y * light[1]) - rng.uniform(0, 0.18) * (x * x + y * y)
     tint = (rng.normal(1, 0.05, 3) * rng.uniform(0.7, 1.15)).astype(np.float32)
     haze = rng.uniform(0, 0.2)
@@ -570,13 +468,6 @@ def draw(
     if rng.random() < 0.35:  # something in front, over the rim
         small, around = tile_for(rng, size * rng.uniform(0.08, 0.15), math.pi), rng.uniform(0, 2 * math.pi)
         draw_clutter(small, rng)
-        lay(
-            photo,
-            small.tile,
-            x + radius * math.cos(around),
-            y + radius * math.sin(around),
-            light,
-            texture,
-            rng,
-        )
+        x, y = x + radius * math.cos(around), y + radius * math.sin(around)
+        lay(photo, small.tile, x, y, light, texture, rng)
     return develop(photo, light, rng)

@@ -36,7 +36,7 @@ def split_rows(
     labels: np.ndarray,  # class number of each
     fraction: float,  # share of each class to set aside, above 0 and below 1
     seed: int,  # another seed, another split
-    groups: Sequence[str] | None = None,  # of each photo; photos of one group stay together
+    groups: Sequence[str] | np.ndarray | None = None,  # of each photo; one group stays together
 ) -> np.ndarray:  # (N,), "train" or "valid"
     """Set aside a share of each class: at least one photo where it has two, none where it has one.
 
