@@ -57,7 +57,7 @@ def _strength(alpha: float) -> float:
 
 
 def _draw(alpha: float, per_item: bool) -> Callable:
-    """(photos, generator=...) -> the share of each."""
+    """A function that draws a share for each of n photos."""
     return partial(sample_lambda, alpha=_strength(alpha), per_item=per_item)
 
 # %% ../nbs/05_mixup.ipynb #e2257159
