@@ -35,7 +35,7 @@ def select_subset(
     seed: int = 0,  # of method "random"; the others use no random numbers
     # a constant − squared distance; "cosine": of rows of length 1; or a matrix, (N, N), ≥ 0, also sparse
     similarity: Any = "euclidean",
-    n_jobs: int = 1,  # cores among which joblib shares the classes; -1: all
+    n_jobs: int = 1,  # cores among which joblib shares classes and parts; -1: all
     initial: Sequence[int] | np.ndarray | None = None,  # rows chosen already: the first of the n picks
 ) -> Subset:  # indices, weights and gains
     """Choose n rows that stand for all.

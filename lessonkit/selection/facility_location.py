@@ -138,7 +138,9 @@ class LazyGreedy:
     """
 
     def __init__(self, points: Points, candidates: np.ndarray, parallel: Parallel):
-        self.points, self.parallel = points, parallel
+        self.points = points
+        # each gain needs all rows, so gains are computed where the rows are, whatever computes the parts
+        self.parallel = Parallel(parallel.n_jobs, backend="threading")
         x, norms, ones = points.x, points.norms[:, None], np.ones((len(points), 1), points.x.dtype)
         # left @ right is a row's squared distance from its nearest pick, minus that from a candidate
         self.left = np.hstack([2 * x, -norms, ones])

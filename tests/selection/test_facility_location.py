@@ -1,5 +1,8 @@
 """The engine: the picks of the definition, whatever the pieces, the precision and the rounds."""
 
+import contextlib
+
+import joblib
 import numpy as np
 import pytest
 from joblib import Parallel
@@ -58,3 +61,21 @@ def test_rows_that_occur_several_times_among_many():
     rows_found, occur = np.unique(x, axis=0, return_counts=True)
     assert np.array_equal(x[first], rows_found) and np.array_equal(counts, occur)
     assert np.array_equal(np.sort(np.concatenate([first, repeats])), np.arange(len(x)))
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_parts_chosen_by_two_workers_are_worth_what_the_whole_is(backend, monkeypatch):
+    distributed = pytest.importorskip("distributed") if backend == "dask" else None
+    x = rows(3000, 8) + 3 * rows(40, 8)[np.arange(3000) % 40]
+    whole = select_subset(x, 60)
+    monkeypatch.setattr(engine, "EXACT", 600)  # five parts
+    parts = select_subset(x, 60)
+    with contextlib.ExitStack() as stack:
+        if distributed:
+            cluster = stack.enter_context(distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None))
+            stack.enter_context(distributed.Client(cluster))
+        stack.enter_context(joblib.parallel_config(backend))
+        shared = select_subset(x, 60, n_jobs=2)
+    assert shared.indices.tolist() == parts.indices.tolist()
+    chance = np.mean([worth(x, np.random.default_rng(s).choice(3000, 60, replace=False)) for s in range(10)])
+    assert worth(x, parts.indices) - chance >= 0.97 * (worth(x, whole.indices) - chance)
