@@ -98,7 +98,9 @@ def mix_targets(
 def _as_rows(y: Tensor, n_classes: int | None) -> Tensor:
     """Labels that can be mixed: class numbers as rows."""
     y = checks.tensor(y, "y")
-    return checks.class_columns(y, n_classes) if y.is_floating_point() else checks.class_rows(y, n_classes)
+    return (
+        checks.class_columns(y, n_classes) if y.is_floating_point() else checks.class_rows(y, n_classes)
+    )
 
 # %% ../nbs/05_mixup.ipynb #6e36aab0
 def mixed_loss(
