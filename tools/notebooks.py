@@ -216,6 +216,7 @@ def write_page(notebook, path: Path, links: str = "") -> None:
         top, end = bar("Lessons", links + contents(page)), bar("Lessons, again", links)
         page = re.sub(r"(<main>)(.*)(</main>)", lambda m: m[1] + top + m[2] + end + m[3], page, count=1, flags=re.DOTALL)
     path.parent.mkdir(parents=True, exist_ok=True)
+    page = page.replace("<th></th>", "<td></td>")  # the corner of a table of pandas is no heading
     path.write_text(re.sub(r'(href="(?![a-z]+:)[^"#]*)\.ipynb', r"\1.html", page), encoding="utf-8")
 
 
