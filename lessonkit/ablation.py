@@ -5,7 +5,6 @@
 # %% ../nbs/ablation.ipynb #dd02de92
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +18,21 @@ from torch import Tensor
 from .foundation.calibration import score
 from .foundation.speedups import bfloat16_is_quicker, UseMuon
 from .images import load_images
-from .photos.image_set import ImageSet, split_rows
+from .photos.image_set import ImageSet
 from .study.settings import SEEDS, Settings
 from .study.study import folder_for, Study
 from .study.subset_study import smallest_subset
+from .study.trained import load_best
+from .study.tuning import inner_split
 from .study.techniques import BASELINE, choose_techniques, EXTRAS, Technique, TECHNIQUES
-from .study.trainer import make_learner, predict_plain, seeded, train_learner
+from .study.trainer import make_learner, make_network, predict_plain, seeded, train_learner
 
 # %% auto #0
-__all__ = ['run_ablation', 'inner_split', 'choose_best', 'BestRecipe', 'best_recipe', 'TECHNIQUES', 'Technique',
+__all__ = ['run_ablation', 'choose_best', 'BestRecipe', 'best_recipe', 'TECHNIQUES', 'Technique', 'inner_split', 'load_best',
            'smallest_subset']
 
 # %% ../nbs/ablation.ipynb #87322e25
-_all_ = ["TECHNIQUES", "Technique", "smallest_subset"]
+_all_ = ["TECHNIQUES", "Technique", "inner_split", "load_best", "smallest_subset"]
 
 # %% ../nbs/ablation.ipynb #5defe0aa
 @delegates(Settings)
@@ -62,18 +63,6 @@ def run_ablation(
         return study.run(progress)
 
 # %% ../nbs/ablation.ipynb #4c4f9b06
-def inner_split(
-    images: ImageSet,
-    fraction: float = 0.2,  # of each class's training photos, to compare on
-    seed: int = 0,  # another seed, another split
-) -> ImageSet:  # training photos only: those set aside are its validation part
-    """Set a part of the training photos aside; the validation photos aren't in the result."""
-    part = images.take(images.indices("train"))
-    root = os.path.commonpath([str(path) for path in part.paths])
-    names = [Path(os.path.relpath(path, root)).as_posix() for path in part.paths]
-    return replace(part, split=split_rows(names, part.labels, fraction, seed, part.groups))
-
-
 @delegates(run_ablation)
 def choose_best(
     images: ImageSet,
@@ -132,7 +121,10 @@ def best_recipe(
     images = images if isinstance(images, ImageSet) else load_images(images)
     settings = Settings(size=size, epochs=epochs, batch_size=batch_size, device=device)
     technique = EXTRAS["best_recipe"]
-    if not (bfloat16_is_quicker(device) if bfloat16 is None else bfloat16):
+    if bfloat16 is None:
+        network = make_network(images, settings).to(device)
+        bfloat16 = bfloat16_is_quicker(network, size, min(batch_size, 32))
+    if not bfloat16:
         technique = replace(technique, callbacks=lambda: [UseMuon()])
     bar = tqdm(total=epochs, unit="epoch", disable=not progress, leave=False)
     with bar, seeded(seed, device):

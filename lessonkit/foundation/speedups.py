@@ -5,6 +5,7 @@
 # %% ../../nbs/foundation/speedups.ipynb #f9ebdacc
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -14,9 +15,7 @@ from typing import Any
 import torch
 from fastai.callback.core import Callback
 from fastai.optimizer import OptimWrapper
-from torch import Tensor
-
-from .models import small_resnet
+from torch import nn, Tensor
 
 # %% auto #0
 __all__ = ['BFloat16', 'bfloat16_is_quicker', 'orthogonal', 'Muon', 'UseMuon']
@@ -56,15 +55,19 @@ def _seconds(step: Callable[[], Any], times: int = 7) -> float:
 
 
 def bfloat16_is_quicker(
-    device: str = "cpu",  # where the network is computed
-) -> bool:  # measured on the course's network, forward and back, in about a second
-    """Whether this device computes `small_resnet` in bfloat16 at least a tenth faster than in float32."""
+    network: nn.Module,  # that will be trained, on its device; left as it is
+    size: int = 64,  # side of its images, in pixels
+    batch_size: int = 32,  # images a step
+) -> bool:  # measured forward and back, in about a second for a small network
+    """Whether this network is computed at least a tenth faster in bfloat16 than in float32, here."""
+    model = copy.deepcopy(network).train()
+    device = next(model.parameters()).device
+    model = model.to(memory_format=torch.channels_last)
     with torch.random.fork_rng(devices=[]):
-        model = small_resnet(10).to(device).to(memory_format=torch.channels_last)
-        x = torch.randn(32, 3, 64, 64).to(device, memory_format=torch.channels_last)
+        x = torch.randn(batch_size, 3, size, size).to(device, memory_format=torch.channels_last)
 
     def step(half: bool) -> None:
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             out = model(x)
         loss = out.float().square().mean()
         loss.backward()

@@ -12,7 +12,7 @@ import math
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from ..comparison import look_confidence, paired_interval, summarize
+from ..comparison import paired_interval, summarize
 from ..foundation.files import write_atomic
 from ..foundation.pages import render_page
 from ..photos.image_set import describe_copies, ImageSet, near_copies
 from ..photos.photo_cache import DamagedPhoto
+from .answer import bottom_line
 from .pictures import confusions, most_often_wrong, technique_pictures
+from .planner import note_look
 from .ranking import interaction
+from .rival import FROZEN, with_rival
 from lessonkit.study.tables import (
     class_table,
     explain_interval,
@@ -35,15 +38,18 @@ from lessonkit.study.tables import (
     interaction_table,
     level_text,
     measures,
+    metric_of,
     readable,
+    scale_of,
     sentences,
     verdict_in_points,
 )
 from .techniques import BASELINE, choose_techniques, comparisons, Technique
+from .trained import usage_lines
 from .trials import read_answers, read_correct, read_trials
 
 # %% auto #0
-__all__ = ['COLORS', 'versions', 'machine', 'bottom_line', 'answer_table', 'forest', 'cost_table', 'html_report', 'photo_section',
+__all__ = ['COLORS', 'versions', 'machine', 'answer_table', 'forest', 'cost_table', 'html_report', 'photo_section',
            'markdown_report', 'png_bytes', 'write_report', 'plot_ablation', 'plot_costs', 'ablation_report']
 
 # %% ../../nbs/study/report.ipynb #43c71b9a
@@ -86,41 +92,6 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 # %% ../../nbs/study/report.ipynb #7a86f7a2
-def bottom_line(
-    summary: pd.DataFrame,  # from `summarize`, for accuracy
-) -> str:
-    """The answer of a study in a sentence or two."""
-    rows = summary[(summary["verdict"] != "reference") & (summary["seeds"] > 0)]
-    if rows.empty:
-        return "Nothing could be compared."
-    if (rows["verdict"] == "first look").any():
-        row = rows.loc[rows["difference"].abs().idxmax()]
-        seeds = f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}"
-        points = _signed(100 * row["difference"])
-        largest = f"The largest difference is that of {row['technique']}, {points} points, and it may be luck."
-        return f"A first look with {seeds}, and no verdict yet. {largest}"
-    said = []
-    for verdict, one, many in (("helps", "helps", "help"), ("hurts", "hurts", "hurt")):
-        named = [_with_points(row) for _, row in _by_difference(rows[rows["verdict"] == verdict]).iterrows()]
-        if named:
-            said.append(f"{', '.join(named)} {one if len(named) == 1 else many}")
-    small = int(rows["verdict"].str.startswith("no difference").sum())
-    open_ones = int((rows["verdict"] == "can't tell").sum())
-    if not said:
-        said.append("no technique is known to help or to hurt")
-    rest = [f"{count} {what}" for count, what in (
-        (small, "make no difference that matters" if small > 1 else "makes no difference that matters"),
-        (open_ones, "can't be told from luck"),
-    ) if count]  # fmt: skip
-    text = "; ".join([*said, *rest])
-    return f"On these photos: {text}."
-
-
-def _with_points(row: pd.Series) -> str:
-    """A technique with what it adds: "mixup (+1.2)"."""
-    return f"{row['technique']} ({_signed(100 * row['difference'])})"
-
-
 def _signed(points: float) -> str:
     """Points with their sign; nothing has none."""
     text = f"{points:+.1f}".replace("-", "−")
@@ -129,8 +100,9 @@ def _signed(points: float) -> str:
 
 def _by_difference(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of each setting, the largest difference first; the baseline's own last."""
-    own = (summary["verdict"] == "reference").rename("own")
-    order = summary[["size", "epochs"]].assign(own=own, loss=-summary["difference"].astype(float))
+    own = (summary["verdict"] == "reference") - 2 * (summary["technique"] == FROZEN)  # which comes first
+    sign = 1 if metric_of(summary) == "nll" else -1
+    order = summary[["size", "epochs"]].assign(own=own, loss=sign * summary["difference"].astype(float))
     return summary.loc[order.sort_values(["size", "epochs", "own", "loss"], kind="stable").index]
 
 
@@ -163,7 +135,7 @@ def forest(
     drawn = []
     for (_, row), middle, (left, right) in zip(rows.iterrows(), differences, ends):
         known = bool(np.isfinite([left, right]).all())
-        words = verdict_in_points(row["verdict"])
+        words = verdict_in_points(row["verdict"], metric_of(summary))
         told = f"{_signed(middle)} ({_signed(left)} to {_signed(right)})" if known else _signed(middle)
         drawn.append({
             "name": row["technique"] + _setting(row, rows), "verdict": words, "told": told,
@@ -253,6 +225,7 @@ def html_report(
         notes=notes,
         forest=forest(summary, margin),
         level=level_text(summary),
+        measured=scale_of(summary),
         photos=photos or {},
         costs=cost_table(trials),
         together=together,
@@ -382,7 +355,7 @@ def plot_ablation(
         reach = max([reach, *(abs(value) for value in (middle, *ends) if np.isfinite(value))])
         setting = f" ({row.size} px, {row.epochs} epochs)" if several else ""
         names.append(fold_name(row.technique + setting))
-        words, there = verdict_in_points(row.verdict), ("axes fraction", "data")
+        words, there = verdict_in_points(row.verdict, metric_of(summary)), ("axes fraction", "data")
         ax.annotate(words, (1.01, place), xycoords=there, va="center", color=color)
     if margin:
         near = 100 * margin
@@ -393,7 +366,7 @@ def plot_ablation(
     ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
     covers = "seeds and photos" if (rows["covers"] == "seeds and photos").all() else "seeds"
     interval = f"{level_text(rows)} interval over {covers}"
-    ax.set_xlabel(f"difference in accuracy, percentage points\n({interval})")
+    ax.set_xlabel(f"difference in {scale_of(summary)}\n({interval})")
     _plain_axes(ax, title, ("top", "right", "left"), "x")
     return ax
 
@@ -470,28 +443,6 @@ def _interactions(
     return found
 
 
-def _look(
-    out: Path,
-    seeds: int,
-    planned: int | None,  # the most seeds that there may ever be; None: this is the only look
-) -> float:  # the confidence of this look
-    """Note that the results were looked at, and say how strict this look has to be.
-
-    Raises `ValueError` for another plan.
-    """
-    path = out / "looks.json"
-    noted: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"planned": planned}
-    if noted["planned"] is None:
-        return 0.95
-    if planned not in (None, noted["planned"]):
-        told = f"{path} says that {noted['planned']} seeds were planned before the first look, now {planned}."
-        raise ValueError(f"{told} A plan that is changed after looking promises nothing.")
-    looks = sorted({*noted.get("looks", []), seeds})
-    confidence = look_confidence(looks[: looks.index(seeds) + 1], noted["planned"])[-1]
-    write_atomic(path, json.dumps(noted | {"looks": looks}))
-    return confidence
-
-
 def _split_notes(images: ImageSet) -> list[str]:
     """What a reader must know about the two sides of the split: near copies, groups."""
     notes = []
@@ -537,6 +488,9 @@ def ablation_report(
     command: str = "",  # that does it again
     choice: str | None = None,  # how techniques were chosen, from `choose_best`; None: fixed beforehand
     planned: int | None = None,  # the most seeds there may ever be, if you want to look now and add some
+    metric: str = "accuracy",  # that is compared; of `lessonkit.study.tables.METRICS`
+    notes: Sequence[str] = (),  # more that a reader must know
+    closing: Callable[[pd.DataFrame], list[str]] = lambda summary: [bottom_line(summary)],  # what to do
 ) -> str:  # the table as plain text
     """
     Write `summary.csv`, `ablation.png`, `report.html` and `report.md` beside the trials.
@@ -548,12 +502,15 @@ def ablation_report(
     from matplotlib.figure import Figure
 
     out, chosen, correct = Path(out), choose_techniques(techniques), read_correct(out, trials)
-    confidence = _look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
+    confidence = note_look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
     about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
-    notes = [*_notes(about, choice, out, confidence), *_split_notes(images)]
+    notes = [*_notes(about, choice, out, confidence), *_split_notes(images), *notes]
     groups = None if images.groups is None else images.groups[images.indices("valid")]
     among: Any = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence, "groups": groups}
-    summary = summarize(trials, BASELINE, margin=margin, **among)
+    summary = summarize(trials, BASELINE, metric, margin, **among)
+    summary = with_rival(summary, out, metric)
+    summary.attrs["metric"] = metric
+    told = closing(summary)
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(summary)))
     plot_ablation(summary, margin, figure.subplots())
     failed = read_trials(out, failed=True)
@@ -566,9 +523,10 @@ def ablation_report(
         settings={name: _format_value(value) for name, value in about.items()},
         command=command,
         failed=failed,
-        notes=notes,
-        together=interaction_table(_interactions(trials, chosen, correct, margin)),
+        notes=[*told[1:], *notes],
+        together=interaction_table(_interactions(trials, chosen, correct, margin)) if metric == "accuracy" else None,
         photos=photo_section(images, trials, out, [t.name for t in chosen], about["size"]),
         margin=margin,
+        usage="\n".join(usage_lines(out)),
     )  # fmt: skip
-    return "\n".join([format_table(summary), *notes])
+    return "\n".join([format_table(summary), *notes, "", *told])

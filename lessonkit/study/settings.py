@@ -29,10 +29,11 @@ class Settings:
     epochs: int = 5  # length of the baseline's training run; a technique gets as many as cost the same
     batch_size: int = 64  # photos per step
     width: int = 32  # channels of the first layer of small_resnet
-    lr: float = 5e-3  # highest learning rate of the cycle
+    lr: float = 5e-3  # highest learning rate of the cycle; a pretrained body gets a tenth of it
+    crops: float = 0.35  # smallest share of a photo that a training crop keeps; 1: the whole photo
     device: str = "cpu"  # where to train: cpu, cuda, mps
     model: str = "small_resnet"  # the network: one of torchvision's or timm's, or FILE.py:FUNCTION
-    pretrained: bool = False  # start from the network's trained weights, with their normalization
+    pretrained: bool = False  # start from trained weights: first the last layer, then all
     cost: Literal["pixels", "epochs", "seconds"] = "pixels"  # what is equal for all techniques
 
     def __post_init__(self):
@@ -41,6 +42,7 @@ class Settings:
         for name, least in {"size": 1, "epochs": 1, "batch_size": 2, "width": 1}.items():
             checks.whole_number(getattr(self, name), name, least)
         checks.number(self.lr, "lr", above=0)
+        checks.number(self.crops, "crops", above=0, at_most=1, hint="up to 1")
         checks.choice(self.cost, "cost", ("pixels", "epochs", "seconds"))
         _check_device(self.device)
 

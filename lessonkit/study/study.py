@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ..foundation import checks
 from ..foundation.files import code_of
 from ..foundation.models import own_function
 from ..photos.image_set import ImageSet
+from .planner import duration, Forecast, usable_cores
 from .settings import SEEDS, Settings
 from .tables import format_so_far, readable_so_far
 from lessonkit.study.techniques import (
@@ -36,17 +36,17 @@ from lessonkit.study.techniques import (
     TECHNIQUES,
 )
 from lessonkit.study.trainer import (
-    duration,
     epochs_at_cost,
-    estimate_seconds,
     make_loaders,
     make_network,
+    measure_pace,
+    Pace,
     relative_epoch_seconds,
     statistics_for,
     train_trial,
 )
 from .trials import answers_file, fingerprint, photos_identity, stored_settings
-from .workers import run_trials, seed_numbers
+from .workers import Group, run_trials, seed_numbers, Trial
 
 # %% auto #0
 __all__ = ['BUILT_IN', 'Study', 'folder_for']
@@ -79,7 +79,7 @@ class Study:
         if threads is not None:
             checks.whole_number(threads, "threads")
         elif self.cluster or jobs > 1:
-            threads = 1 if self.cluster else max(1, (os.cpu_count() or 1) // jobs)
+            threads = 1 if self.cluster else max(1, usable_cores() // jobs)
         found = {"techniques": tuple(choose_techniques(self.techniques)), "folder": Path(self.folder)}
         found |= {"seeds": tuple(seed_numbers(self.seeds)), "threads": threads}
         if self.cluster:  # whose workers run in other folders
@@ -90,7 +90,7 @@ class Study:
             object.__setattr__(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "network"}  # travels light
+        return {name: value for name, value in vars(self).items() if name not in ("network", "forecast")}
 
     @cached_property
     def variants(self) -> dict[str, Technique]:
@@ -101,6 +101,8 @@ class Study:
     def identity(self) -> dict[str, Any]:
         """What must be the same for trials to be compared: the photos, the network, and the settings."""
         found = dataclasses.asdict(self.settings) | {"device": torch.device(self.settings.device).type}
+        if self.settings.pretrained:
+            found["fine-tuning"] = "the last layer first"
         if self.settings.model != "small_resnet":
             found["width"] = "as the network has it"
             if own := own_function(self.settings.model):
@@ -137,6 +139,14 @@ class Study:
         return found
 
     @cached_property
+    def trains(self) -> dict[str, str]:
+        """For each variant that uses another one's training run: whose."""
+        runs: dict[str, str] = {}  # the training run -> the variant that trains
+        for technique in sorted(self.techniques, key=lambda one: one.weights_from != one.variant):
+            runs.setdefault(technique.weights_from, technique.variant)
+        return {t.variant: runs[t.weights_from] for t in self.techniques if runs[t.weights_from] != t.variant}
+
+    @cached_property
     def shared(self) -> set[str]:
         """The variants whose trained weights are kept, since several techniques predict with them."""
         used = [technique.weights_from for technique in self.techniques]
@@ -145,7 +155,8 @@ class Study:
     def weights_file(self, variant: str, seed: int) -> Path | None:
         """Where the weights of a trial are kept; None where they aren't."""
         trained = self.variants[variant].weights_from
-        name = f"{trained}-seed{seed}-{fingerprint(self.identity)}.pt"
+        about = self.identity | dict(self.variants[variant].own)
+        name = f"{trained}-seed{seed}-{fingerprint(about)}.pt"
         return self.folder / "weights" / name if trained in self.shared else None
 
     def train(
@@ -156,15 +167,17 @@ class Study:
     ) -> tuple[dict[str, Any], np.ndarray]:  # the row; right or not for each validation photo
         """Run one trial."""
         technique, kept = self.variants[variant], self.weights_file(variant, seed)
+        stored = seed == self.seeds[0] and variant not in self.trains
+        network = self.folder / "networks" / technique.weights_from if stored else None
         with _threads(self.threads):
             return train_trial(
-                self.images, technique, seed, self.settings, self.stats, tick, kept, self.epochs[variant],
-                answers_file(self.folder, f"{variant}-seed{seed}"),
+                self.images, technique, seed, self.settings, self.stats, tick, kept,
+                self.epochs[variant], answers_file(self.folder, f"{variant}-seed{seed}"), network,
             )  # fmt: skip
 
     def prepare(
         self,
-        todo: Sequence[tuple[str, int]],  # variants and seeds that will be run
+        todo: Sequence[Trial],  # that will be run
         progress: bool = True,  # say how many there are, and about how long they will take
     ) -> None:
         """Check the network, and do once what each trial would do again."""
@@ -175,36 +188,61 @@ class Study:
                 decoded = Technique("any", data={"size_share": share})
                 for loader in make_loaders(self.images, decoded, 0, self.settings, stats).loaders:
                     loader.prepare()
+        self.forecast.expect(self.guess(todo))
         if progress:
-            seconds, only = self.estimate(todo)
+            only = sum(self._only_predicts(trial, todo) for trial in todo)
             others = f" ({only} only to predict)" if only else ""
             together = f", {self.jobs} side by side" if self.jobs > 1 else ""
-            told = f"{len(todo)} trials to train{others}{together}: about {duration(seconds)}."
+            told = f"{len(todo)} trials to train{others}{together}: about {duration(self.forecast.left)}."
             print(told, flush=True)
-        vars(self).pop("network")  # has served
+        vars(self).pop("network", None)  # has served
 
-    def estimate(
-        self,
-        todo: Sequence[tuple[str, int]],  # variants and seeds
-    ) -> tuple[float, int]:  # seconds; how many of them only predict
-        """Guess how long trials will take."""
-        lengths = {}
-        for variant, seed in todo:
-            kept, technique = self.weights_file(variant, seed), self.variants[variant]
-            if kept is None or not kept.exists():
-                key = technique.weights_from if kept else variant
-                lengths[key, seed] = technique.train_cost * self.epochs[variant] / self.settings.epochs
-        looks = sum(self.variants[variant].predict_cost for variant, _ in todo)
+    @cached_property
+    def forecast(self) -> Forecast:
+        """What is still to be trained, and how long that will take."""
+        return Forecast(self.jobs)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """What a trial takes here, with as many of them side by side as there will be."""
+        if self.jobs == 1 or self.cluster:
+            return self._measure(self.network)
+        from joblib import delayed, Parallel
+
+        pool = Parallel(n_jobs=self.jobs, backend="loky", idle_worker_timeout=60)  # the trials' own
+        found = pool(delayed(self._measure)() for _ in range(self.jobs))
+        return Pace(*np.mean(found, axis=0))
+
+    def _measure(self, network: nn.Module | None = None) -> Pace:
         with _threads(self.threads):
-            seconds = estimate_seconds(
-                self.images, sum(lengths.values()), self.settings, self.stats, self.network,
-                n_predictions=looks,
-            )  # fmt: skip
-        return seconds / min(self.jobs, len(todo)), len(todo) - len(lengths)
+            return measure_pace(self.images, self.settings, self.stats, network)
+
+    def guess(
+        self,
+        todo: Sequence[Trial],
+    ) -> dict[Trial, float]:  # seconds of each
+        """Guess how long trials will take; what predicts with another's training run only predicts."""
+        found = {}
+        for name, seed in todo:
+            technique = self.variants[name]
+            trained = self._only_predicts((name, seed), todo)
+            epochs = 0 if trained else technique.train_cost * self.epochs[name]
+            found[name, seed] = self.pace.trial(epochs, technique.predict_cost)
+        return found
+
+    def _only_predicts(self, trial: Trial, todo: Sequence[Trial]) -> bool:
+        """Whether the weights for a trial are there already, or will be when its turn comes."""
+        (name, seed), kept = trial, self.weights_file(*trial)
+        coming = name in self.trains and (self.trains[name], seed) in todo
+        return kept is not None and (coming or kept.exists())
 
     def run(
         self,
         progress: bool = True,  # say how long it will take, show a bar and the means as they come
+        only: Sequence[str] | None = None,  # these variants; None: all
+        seeds: Sequence[int] | None = None,  # with these seeds; None: all
+        enough: Callable[[Group], bool] = lambda group: True,  # whether there is time for these trials
+        first: Callable[[], Any] = lambda: None,  # called before the first trial, where any is to be run
     ) -> pd.DataFrame:  # one row a trial, for `summarize`
         """
         Run the trials that the folder doesn't hold yet, and return all that were asked for.
@@ -217,12 +255,18 @@ class Study:
             name: technique.identity
             | ({"epochs": self.epochs[name]} if self.epochs[name] != self.settings.epochs else {})
             for name, technique in self.variants.items()
+            if only is None or name in only
         }
+
+        def before(todo: Sequence[Trial]) -> None:
+            first()
+            self.prepare(todo, progress)
+
         return run_trials(
-            own, self.seeds, self.train, self.folder, self.identity,
-            before=partial(self.prepare, progress=progress), each=_Display(self) if progress else None,
+            own, self.seeds if seeds is None else seeds, self.train, self.folder, self.identity,
+            before=before, each=_Display(self) if progress else None,
             steps=self.settings.epochs, progress=progress, jobs=self.jobs, cluster=self.cluster,
-            later=[name for name, technique in self.variants.items() if technique.weights_from != name],
+            trains=self.trains, enough=enough, left=self.forecast.finish,
         )  # fmt: skip
 
 

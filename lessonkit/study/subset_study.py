@@ -21,6 +21,7 @@ from ..foundation.files import read_json, write_atomic, write_json
 from ..photos.image_set import ImageSet
 from ..selection.features import embed
 from .ranking import discrimination, rank_agreement
+from .planner import minutes_of
 from .settings import SEEDS, Settings
 from .study import folder_for, Study
 from .techniques import BASELINE, choose_techniques, Technique
@@ -168,6 +169,7 @@ def smallest_subset(
     counts = sorted({photo_count(images, size) for size in sizes} - {total})
     if not counts:
         raise ValueError(f"sizes={sizes!r} names no part of the photos: give shares such as 0.1.")
+    predicting = [t.variant for t in chosen if t.weights_from != t.variant]
     rows, tables = [], []
     with folder_for(out) as folder:
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +195,7 @@ def smallest_subset(
             row |= {"same": same, "method": method, "epochs": epochs}
             row |= {"steps": epochs * steps_per_epoch(photos, settings.batch_size)}
             row |= _covered(images, features, rows_chosen, selection_seed)
-            rows.append(row | {"minutes": _minutes(tables[-1], chosen)})
+            rows.append(row | {"minutes": minutes_of(tables[-1], predicting)})
         for row, trials in zip(rows, tables):
             chosen_in = choosing if row["photos"] < total else 0
             row |= {"saved": 1 - (row["minutes"] + chosen_in) / rows[-1]["minutes"]}
@@ -211,13 +213,6 @@ def _epochs(photos: int, total: int, settings: Settings) -> int:
     """Whole epochs on some photos with at least as many steps as the epochs on all of them."""
     steps = settings.epochs * steps_per_epoch(total, settings.batch_size)
     return math.ceil(steps / steps_per_epoch(photos, settings.batch_size))
-
-
-def _minutes(trials: pd.DataFrame, techniques: Sequence[Technique]) -> float:
-    """What the trials took; a network that several techniques predict with counts once."""
-    alike = {t.variant for t in techniques if t.weights_from != t.variant}
-    trained = trials.loc[~trials["technique"].isin(alike), "train_seconds"].sum()
-    return float(trained + trials["predict_seconds"].sum()) / 60
 
 
 def _covered(images: ImageSet, features: np.ndarray, picks: np.ndarray, seed: int) -> dict[str, float]:

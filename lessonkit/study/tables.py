@@ -19,16 +19,39 @@ from ..comparison import FIRST_LOOK
 from ..photos.image_set import ImageSet
 
 # %% auto #0
-__all__ = ['MOST_SEEDS', 'level_text', 'verdict_in_points', 'readable', 'fold_name', 'format_table', 'readable_so_far',
-           'format_so_far', 'explain_interval', 'sentences', 'interaction_table', 'smallest_passing',
-           'subset_sentences', 'format_subsets', 'format_choice', 'measures', 'class_table']
+__all__ = ['MOST_SEEDS', 'METRICS', 'metric_of', 'unit_of', 'amount', 'level_text', 'change', 'scale_of', 'verdict_in_points',
+           'readable', 'fold_name', 'format_table', 'readable_so_far', 'format_so_far', 'explain_interval', 'sentences',
+           'interaction_table', 'smallest_passing', 'subset_sentences', 'format_subsets', 'format_choice', 'measures',
+           'class_table']
 
 # %% ../../nbs/study/tables.ipynb #fa529ba3
-MOST_SEEDS = 999  # more than that nobody trains
+MOST_SEEDS = 30  # more than that nobody trains
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+METRICS |= {"nll": "negative log likelihood"}
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%" if np.isfinite(value) else "–"
+def metric_of(
+    summary: pd.DataFrame,  # from `summarize`; `attrs["metric"]` says what it compares, if not accuracy
+) -> str:  # "accuracy", "balanced_accuracy", "macro_f1" or "nll"
+    """Which metric a summary compares."""
+    return summary.attrs.get("metric", "accuracy")
+
+
+def unit_of(
+    metric: str,  # as from `metric_of`
+) -> str:
+    """The unit of a difference: percentage points, or nats."""
+    return "nats" if metric == "nll" else "points"
+
+
+def amount(
+    value: float,  # of the metric; NaN: a dash
+    metric: str = "accuracy",  # as from `metric_of`
+) -> str:
+    """A value of a metric: in percent, or in nats."""
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:.3f}" if metric == "nll" else f"{100 * value:.1f}%"
 
 
 def level_text(summary: pd.DataFrame) -> str:
@@ -41,16 +64,24 @@ def _level(confidence: float) -> str:
     return f"{100 - float(f'{100 * (1 - confidence):.2g}'):.10g}%"
 
 
-def _points(value: float) -> str:
+def change(
+    value: float,  # a difference of two values of the metric; NaN: a dash
+    metric: str = "accuracy",  # as from `metric_of`
+) -> str:
+    """A difference with its sign: in points, or in nats."""
     if not np.isfinite(value):
         return "–"
-    text = f"{100 * value:+.1f}".replace("-", "−")
+    text = (f"{value:+.3f}" if metric == "nll" else f"{100 * value:+.1f}").replace("-", "−")
     return text[1:] if float(text[1:]) == 0 else text  # nothing has no sign
 
 
-def _interval(low: float, high: float) -> str:
-    """Both ends in points; an end close to 0 shows on which side it lies."""
-    ends = (_points(x) if abs(x) >= 0.0005 else f"{100 * x:+.1g}".replace("-", "−") for x in (low, high))
+def _interval(low: float, high: float, metric: str = "accuracy") -> str:
+    """Both ends in points or nats; an end close to 0 shows on which side it lies."""
+    scale = 1 if metric == "nll" else 100
+    ends = (
+        change(x, metric) if abs(x) >= 0.05 / scale else f"{scale * x:+.1g}".replace("-", "−")
+        for x in (low, high)
+    )
     return " to ".join(ends) if np.isfinite([low, high]).all() else "–"
 
 
@@ -69,16 +100,25 @@ def _more_seeds(row: pd.Series) -> str:
     return f"{more} more seed{'s' * (more > 1)}"
 
 
-def verdict_in_points(text: str) -> str:
-    """A verdict of `summarize` for accuracy, with its margin in percentage points."""
-    if text.startswith("no difference beyond "):
+def scale_of(
+    summary: pd.DataFrame,  # from `summarize`
+) -> str:  # for the axis of a picture, which has a hundred times the metric's unit
+    """What a picture of differences shows, with its unit."""
+    metric = metric_of(summary)
+    return f"{METRICS[metric]}, {'hundredths of a nat' if metric == 'nll' else 'percentage points'}"
+
+
+def verdict_in_points(text: str, metric: str = "accuracy") -> str:
+    """A verdict of `summarize`, for anything but nll, with its margin in percentage points."""
+    if text.startswith("no difference beyond ") and metric != "nll":
         margin = 100 * float(text.rsplit(" ", 1)[1])
         return f"no difference beyond {margin:g} point{'' if margin == 1 else 's'}"
     return text
 
 # %% ../../nbs/study/tables.ipynb #774b15d7
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
-    """Turn a summary of accuracies into the table that people read, as text."""
+    """Turn a summary into the table that people read, as text."""
+    metric = metric_of(summary)
     several = len(summary[["size", "epochs"]].drop_duplicates()) > 1
     interval = f"{level_text(summary)} interval".lstrip()
     rows = []
@@ -87,11 +127,11 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
         name += f" ({row['size']} px, {row['epochs']} epochs)" if several else ""
         line = {
             "technique": name,
-            "with": _percent(row["mean"]),
-            "without": "" if reference else _percent(row["mean_control"]),
-            "adds (points)": "" if reference else _points(row["difference"]),
-            interval: "" if reference else _interval(row["low"], row["high"]),
-            "verdict": "(reference)" if reference else verdict_in_points(row["verdict"]),
+            "with": amount(row["mean"], metric),
+            "without": "" if reference else amount(row["mean_control"], metric),
+            f"adds ({unit_of(metric)})": "" if reference else change(row["difference"], metric),
+            interval: _interval(row["low"], row["high"], metric),
+            "verdict": verdict_in_points(row["verdict"], metric),
             "seeds": f"{row['seeds']}" + (f" ({row['unpaired']} unpaired)" if row["unpaired"] else ""),
         }
         if "seeds_needed" in summary:
@@ -99,8 +139,12 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
         titles = {"train_seconds": "training", "predict_seconds": "predicting", "pixels": "pixels"}
         for cost, title in titles.items():
             if cost in summary:
-                amount = f"{row[cost]:.1f} s" if cost != "pixels" else f"{row[cost] / 1e6:,.3g} M"
-                line[title] = amount if reference else _factor(row[f"{cost}_ratio"])
+                spent = f"{row[cost]:.1f} s" if cost != "pixels" else f"{row[cost] / 1e6:,.3g} M"
+                line[title] = spent if reference else _factor(row[f"{cost}_ratio"])
+        if reference:
+            own = np.isfinite([row["low"], row["high"]]).all()  # of a mean, over photos
+            line[interval] = f"({amount(row['low'])} to {amount(row['high'])})" if own else ""
+            line["verdict"] = "(reference)"
         rows.append(line)
     return pd.DataFrame(rows)
 
@@ -136,13 +180,13 @@ def fold_name(
 
 
 def format_table(summary: pd.DataFrame) -> str:
-    """A summary of accuracies for a terminal, with what the interval covers below it."""
+    """A summary for a terminal, with what the interval covers below it."""
     table = readable(summary)
     if table.empty:
         return "There are no trials yet."
     table["technique"] = table["technique"].map(fold_name)
-    short = {"adds (points)": "adds\n(points)", "would settle it": "would\nsettle it"}
-    table = table.rename(columns=short)
+    short = {name: name.replace(" (", "\n(") for name in table if name.startswith("adds")}
+    table = table.rename(columns=short | {"would settle it": "would\nsettle it"})
     lines = _lines(table, left=("technique", "verdict", "would\nsettle it"))
     return "\n".join([*lines, "", textwrap.fill(explain_interval(summary), 120)])
 
@@ -185,18 +229,18 @@ def explain_interval(summary: pd.DataFrame) -> str:
 
 # %% ../../nbs/study/tables.ipynb #7afb2c68
 def sentences(summary: pd.DataFrame) -> list[str]:
-    """Say in words what a summary of accuracies found, a sentence or two a technique."""
-    found = []
+    """Say in words what a summary found, a sentence or two a technique."""
+    found, metric = [], metric_of(summary)
     for _, row in summary[summary["verdict"] != "reference"].iterrows():
         if row["seeds"] == 0:
             found.append(f"{row['technique']}: can't tell, because no pair of trials finished.")
             continue
         pairs = f"{row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
-        interval = _interval(row["low"], row["high"])
+        interval = _interval(row["low"], row["high"], metric)
         chance = f"{_level(row['level'])} interval {interval}"
         chance = chance if interval != "–" else "no interval with a single seed"
-        told = f"{row['technique']}: {verdict_in_points(row['verdict'])}."
-        found.append(f"{told} It adds {_points(row['difference'])} points ({chance}; {pairs}).")
+        adds = f"{change(row['difference'], metric)} {unit_of(metric)}"
+        found.append(f"{row['technique']}: {verdict_in_points(row['verdict'], metric)}. It adds {adds} ({chance}; {pairs}).")
     return found
 
 # %% ../../nbs/study/tables.ipynb #7bdc968b
@@ -214,7 +258,7 @@ def interaction_table(
         {
             "combination": name,
             "effect": row["effect"],
-            "adds (points)": _points(row["difference"]),
+            "adds (points)": change(row["difference"]),
             f"{level_text(table)} interval": _interval(row["low"], row["high"]),
             "verdict": told(row),
             "seeds": str(row["seeds"]),

@@ -53,6 +53,7 @@ class Technique:
     train_cost: float = 1.0  # pixels that an epoch trains on, as a multiple of the baseline's
     predict_cost: float = 1.0  # pixels that a prediction looks at, as a multiple of the baseline's
     trains_like: str = ""  # another variant that trains the same way, if not the baseline
+    own: Mapping[str, float] = field(default_factory=dict)  # its lr and crops, where not the study's
 
     def __post_init__(self):
         check_name(self.name)
@@ -72,7 +73,8 @@ class Technique:
     @property
     def identity(self) -> dict[str, Any]:
         """What must be the same for two of its trials to belong together."""
-        return {"data": dict(self.data), "settings": dict(self.settings)}
+        found = {"data": dict(self.data), "settings": dict(self.settings)}
+        return found | ({"own": dict(self.own)} if self.own else {})
 
     @property
     def weights_from(self) -> str:

@@ -14,9 +14,10 @@ import pickle
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from torch import nn, Tensor
 
+from ..foundation.batch_transforms import Augment
 from ..foundation.calibration import score
 from ..foundation.files import write_array, write_atomic
 from ..foundation.models import make_model
@@ -34,10 +36,11 @@ from ..photos.image_set import ImageSet
 from ..photos.loaders import image_dataloaders
 from .settings import Settings
 from .techniques import BASELINE, Technique, TECHNIQUES
+from .trained import save_network
 
 # %% auto #0
-__all__ = ['seeded', 'statistics_for', 'make_network', 'make_loaders', 'make_learner', 'predict_plain', 'train_learner',
-           'train_trial', 'estimate_seconds', 'duration', 'epochs_at_cost', 'relative_epoch_seconds']
+__all__ = ['seeded', 'head_and_body', 'statistics_for', 'make_network', 'make_loaders', 'make_learner', 'predict_plain',
+           'train_learner', 'train_trial', 'Pace', 'measure_pace', 'epochs_at_cost', 'relative_epoch_seconds']
 
 # %% ../../nbs/study/trainer.ipynb #9d33a01c
 @contextlib.contextmanager
@@ -76,6 +79,26 @@ class _PixelCounter(Callback):
 
     def after_epoch(self):
         self.tick()
+
+# %% ../../nbs/study/trainer.ipynb #9a020002
+def head_and_body(
+    model: nn.Module,
+) -> list[list[nn.Parameter]]:  # weights of the body, and of the layer that tells the classes
+    """Split a network's weights in two; a network without a linear layer has no body."""
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    head = list((linear[-1] if linear else model).parameters())
+    return [[w for w in model.parameters() if all(w is not h for h in head)], head]
+
+
+class _HeadFirst(Callback):
+    """Leaves the body as it is in the first of several epochs."""
+
+    def before_epoch(self):
+        for weights in head_and_body(self.learn.model)[0]:
+            weights.requires_grad_(self.epoch > 0 or self.n_epoch == 1)
+
+    def after_fit(self):
+        self.learn.model.requires_grad_()
 
 # %% ../../nbs/study/trainer.ipynb #2607679d
 def statistics_for(
@@ -130,6 +153,8 @@ def make_loaders(
     if options["normalize"] is True:
         options["normalize"] = Normalize(statistics_for(images, settings) if stats is None else stats)
     options["normalize"] = options["normalize"] or None
+    if options["augment"] is True:
+        options["augment"] = Augment(settings.crops)
     options |= {"batch_size": settings.batch_size, "device": settings.device}
     return image_dataloaders(images, size=size, seed=seed, **options)
 
@@ -149,12 +174,15 @@ def make_learner(
     """
     loaders = make_loaders(images, technique, seed, settings, stats)
     model = make_model(settings.model, len(images.classes), settings.width, settings.pretrained)
+    settings_of_pretrained = {"splitter": head_and_body} if settings.pretrained else {}
+    first = [_HeadFirst()] if settings.pretrained else []
     learn = Learner(
         loaders,
         model.to(settings.device).to(memory_format=torch.channels_last),
         loss_func=technique.loss() if technique.loss else nn.CrossEntropyLoss(),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
-        cbs=[_PixelCounter(tick), *(technique.callbacks() if technique.callbacks else [])],
+        cbs=[_PixelCounter(tick), *first, *(technique.callbacks() if technique.callbacks else [])],
+        **settings_of_pretrained,
     )
     learn.logger = lambda *args: None
     return learn
@@ -173,7 +201,7 @@ def predict_plain(
 def train_learner(
     learn: Learner,
     epochs: int,
-    lr: float,  # highest learning rate of the cycle
+    lr: float | slice,  # highest learning rate of the cycle; a slice: of the body, of the last layer
     kept: Path | None = None,  # file of trained weights: used if it is there, else written
 ) -> dict[str, Any]:  # what the training cost: seconds and pixels
     """Train with one cycle, or load the weights of an earlier training run."""
@@ -216,12 +244,18 @@ def train_trial(
     kept: Path | None = None,  # file for the trained weights: used if it is there, else written
     epochs: int | None = None,  # of this technique, at equal cost; those of the settings when None
     answers: Path | None = None,  # .npy file for the predicted class of each validation photo, if wanted
+    network: Path | None = None,  # where to store the trained network for use, without an ending
 ) -> tuple[dict[str, Any], np.ndarray]:  # the row of the table; right or not for each validation photo
     """Train once and score on the validation photos. The caller's random state stays as it was."""
     epochs = epochs or settings.epochs
+    own: Any = technique.own
+    settings = replace(settings, **own)
     with seeded(seed, settings.device):
         learn = make_learner(images, technique, seed, settings, stats, tick)
-        cost = train_learner(learn, epochs, settings.lr, kept)
+        lr = slice(settings.lr / 10, settings.lr) if settings.pretrained else settings.lr
+        cost = train_learner(learn, epochs, lr, kept)
+    if network:
+        save_network(network, learn, settings, images.classes)
     start = time.perf_counter()
     with seeded(seed, settings.device):  # again: the same for new and for kept weights
         probs = (technique.predict or predict_plain)(learn)
@@ -234,30 +268,41 @@ def train_trial(
     return row | score(probs, targets) | cost, predicted == targets
 
 # %% ../../nbs/study/trainer.ipynb #f4998d7c
-def estimate_seconds(
+class Pace(NamedTuple):
+    """How long the parts of a trial take, in seconds."""
+
+    start: float  # making network and loaders
+    epoch: float  # of the baseline's training
+    look: float  # a pass over the validation photos
+
+    def trial(
+        self,
+        epochs: float,  # trained, each as long as the baseline's; 0: only predicts
+        looks: float = 1,  # passes over the validation photos
+    ) -> float:
+        """Seconds of one trial."""
+        return self.start + epochs * self.epoch + looks * self.look
+
+
+def measure_pace(
     images: ImageSet,
-    n_trials: float,  # training runs of the baseline's length; one that is half as long counts half
     settings: Settings,
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     network: nn.Module | None = None,  # to time, from `make_network`; made here when None
     steps: int = 4,  # training steps to time
-    n_predictions: float | None = None,  # passes over the validation photos; None: one per run
-) -> float:  # seconds
-    """
-    Guess how long trials will take, from a few steps of the baseline.
-
-    Decodes the photos first, if need be.
-    """
+) -> Pace:  # start, epoch, look
+    """Time a few steps of the baseline. Decodes the photos first, if need be."""
+    make_loaders(images, TECHNIQUES[BASELINE], 0, settings, stats)
+    begun = time.perf_counter()
     network = make_network(images, settings) if network is None else network
     network = network.to(settings.device).to(memory_format=torch.channels_last)
     with seeded(0, settings.device):
         loaders = make_loaders(images, TECHNIQUES[BASELINE], 0, settings, stats)
+        start = time.perf_counter() - begun
         optimizer = torch.optim.AdamW(network.parameters())
         step = _median_seconds(loaders.train, steps, partial(_train_step, network, optimizer))
         look = _median_seconds(loaders.valid, steps, partial(_look, network))
-    passes = n_trials if n_predictions is None else n_predictions
-    trained = n_trials * settings.epochs * len(loaders.train)
-    return trained * step + passes * len(loaders.valid) * look
+    return Pace(start, len(loaders.train) * step, len(loaders.valid) * look)
 
 
 def _train_step(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
@@ -283,15 +328,6 @@ def _median_seconds(loader: Iterable, steps: int, act: Callable[[Tensor, Tensor]
         seconds.append(time.perf_counter() - start)
         start = time.perf_counter()
     return float(np.median(seconds[1:] or seconds))
-
-
-def duration(
-    seconds: float,
-) -> str:
-    """Say a duration as people do."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 # %% ../../nbs/study/trainer.ipynb #58ee8571
 def epochs_at_cost(

