@@ -13,7 +13,8 @@ import numpy as np
 
 from .foundation import checks
 from .selection.classes import select_classes
-from .selection.facility_location import choose_by_class, first_picks, rows_to_choose_from, Subset
+from .selection.choosing import choose_by_class, first_picks, rows_to_choose_from
+from .selection.facility_location import Subset
 from .selection.features import embed
 from .selection.measures import coverage
 from .selection.plots import show_subset

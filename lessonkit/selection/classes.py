@@ -11,7 +11,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from ..foundation import checks
-from .facility_location import choose_by_class, chunks, ordinary_units
+from .choosing import choose_by_class
+from .facility_location import chunks, ordinary_units
 
 # %% auto #0
 __all__ = ['select_classes']

@@ -5,26 +5,18 @@
 # %% ../../nbs/selection/facility_location.ipynb #20203626
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from joblib import delayed, Parallel
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_limits
-
-from ..foundation import checks
-from ..foundation.checks import some_of
-from .similarities import Similarities
 
 # %% auto #0
 __all__ = ['DOUBLE', 'TILE_ROWS', 'TILE_COLUMNS', 'EXACT', 'RULES', 'Subset', 'ordinary_units', 'Points', 'canonical_order',
            'distinct_rows', 'chunks', 'LazyGreedy', 'facility_location', 'weights_and_gains', 'nearest_picks',
-           'k_center', 'herding', 'apportion', 'spread_evenly', 'rows_of_length_one', 'rows_to_choose_from',
-           'first_picks', 'choose_by_class']
+           'k_center', 'herding', 'apportion', 'spread_evenly']
 
 # %% ../../nbs/selection/facility_location.ipynb #43435cc5
 class Subset(NamedTuple):
@@ -403,138 +395,3 @@ def apportion(
 def spread_evenly(n: int, most: int) -> np.ndarray:
     """Take row numbers from 0 to n − 1 at equal steps: all of them, or as many as wanted."""
     return np.arange(n) if n <= most else np.arange(most) * n // most
-
-# %% ../../nbs/selection/facility_location.ipynb #4b8f21c7
-def rows_of_length_one(
-    x: np.ndarray,  # (N, D)
-) -> np.ndarray:
-    """Scale each row to length 1.
-    Raises `ValueError`, with the rows, for rows of zeros.
-    """
-    largest = np.abs(x).max(axis=1, keepdims=True)
-    if not largest.all():
-        zeros = some_of(np.flatnonzero(largest == 0))
-        raise ValueError(f"Rows {zeros} are all zeros: similarity='cosine' knows no direction for them.")
-    x = np.ldexp(x, -np.frexp(largest)[1])  # so that no square vanishes
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def rows_to_choose_from(
-    features: Any,  # (N, D), numbers
-    similarity: Any,  # "euclidean", "cosine", or a matrix
-    method: str,  # one of RULES, or "random"
-) -> tuple[Any, int]:  # rows or similarities, and the power of two that leads back to their unit
-    """Check what is to be chosen from. Raises `TypeError` or `ValueError` for what can't be meant."""
-    checks.choice(method, "method", (*RULES, "random"))
-    if isinstance(similarity, str):
-        x, exponent = ordinary_units(checks.features(features))
-        checks.choice(similarity, "similarity", ("euclidean", "cosine"))
-        return (rows_of_length_one(x) if similarity == "cosine" else x), exponent
-    if method != "facility_location":
-        raise ValueError(f"method={method!r} needs features; similarities are for facility_location.")
-    given = Similarities(similarity)
-    if features is not None and len(features) != len(given):
-        raise ValueError(f"There are similarities of {len(given)} items for {len(features)} rows.")
-    return given, 0
-
-
-def first_picks(
-    initial: Any,  # row numbers; None: none
-    n: int,  # picks in all
-    total: int,  # rows
-) -> np.ndarray:  # int64
-    """Check the rows that are chosen already. Raises `TypeError` or `ValueError` for anything else."""
-    if initial is None or not len(initial):
-        return np.empty(0, np.int64)
-    initial = checks.picks(initial, total)
-    if len(initial) > n:
-        raise ValueError(f"initial has {len(initial)} rows, more than the n={n} to choose in all.")
-    return initial
-
-
-def choose_by_class(
-    x: Any,  # (N, D), or `Similarities`
-    n: int,  # how many to choose, 1 to N
-    numbers: np.ndarray,  # (N,): the class number of each row
-    method: str,  # one of RULES, or "random"
-    balance: str,  # "proportional" or "equal" shares
-    seed: int,  # of "random"
-    n_jobs: int,  # cores
-    initial: np.ndarray,  # the first picks, which are given
-) -> Subset:
-    """Let each class choose for itself, and put the picks in the order of the turns."""
-    sizes, taken = np.bincount(numbers), numbers[initial]
-    rows_of = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
-    more = apportion(sizes, n - len(initial), balance, np.bincount(taken, minlength=len(sizes)))
-    turns = np.concatenate([taken, more])
-    quotas = np.bincount(turns, minlength=len(sizes))
-    with threadpool_limits(1):  # n_jobs alone decides how many cores are used, and the result depends on neither
-        parallel = Parallel(n_jobs, prefer="threads")
-        if len(sizes) == 1:
-            found = {0: _choose(x, n, method, (seed, 0), parallel, initial)}
-        else:
-            classes = np.flatnonzero(quotas).tolist()
-            first = {c: np.searchsorted(rows_of[c], initial[taken == c]) for c in classes}
-            tasks = (
-                delayed(_choose_anywhere)(
-                    x[rows_of[c]], quotas[c], method, (seed, c), first[c], os.getpid()
-                )
-                for c in classes
-            )
-            found = dict(zip(classes, parallel(tasks)))
-    return _interleave(x, turns, rows_of, found)
-
-
-def _choose(
-    x: Any, n: int, method: str, seed: tuple, parallel: Parallel, first: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Choose within one class: row numbers, weights and gains."""
-    if isinstance(x, Similarities):
-        return x.choose(n, first)
-    if method == "random":
-        order = np.random.default_rng(seed).permutation(len(x))
-        picks = np.concatenate([first, order[~np.isin(order, first)]])[:n]
-    else:
-        picks = _by_rule(x, n, method, parallel, first)
-    weights, gains = weights_and_gains(x, picks)
-    if method == "facility_location":  # gains of free picks can't rise, except by rounding
-        free = gains[len(first) :]
-        lowest = np.minimum.accumulate(free)
-        free[:] = np.where(free - lowest <= 1e-9 * gains[0], lowest, free)
-    return picks, weights, gains
-
-
-def _by_rule(x: np.ndarray, n: int, method: str, parallel: Parallel, first: np.ndarray) -> np.ndarray:
-    """Pick distinct rows by a rule, and then copies. Of equal rows a given one stands for the others."""
-    order = np.concatenate([first, np.delete(np.arange(len(x)), first)]) if len(first) else np.arange(len(x))
-    rows, counts, copies = distinct_rows(x[order])
-    given = np.flatnonzero(rows < len(first))
-    given = given[rows[given].argsort()]
-    most = min(n - len(first) + len(given), len(rows))
-    chosen = RULES[method](Points(x[order[rows]], counts), most, parallel, given.tolist())
-    free = np.concatenate([rows[chosen[len(given) :]], copies[copies >= len(first)]])
-    return order[np.concatenate([np.arange(len(first)), free])[:n]]
-
-
-def _choose_anywhere(
-    x: Any, n: int, method: str, seed: tuple, first: np.ndarray, process: int
-) -> tuple[np.ndarray, ...]:
-    """Do the same in a thread, or in another process, which must limit its own threads."""
-    with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
-        return _choose(x, n, method, seed, Parallel(1), first)
-
-
-def _interleave(x: Any, turns: np.ndarray, rows_of: list, found: dict) -> Subset:
-    """Put the picks of the classes in the order of their turns."""
-    place = np.argsort(turns, kind="stable")  # the first turn of the first class, its second, ...
-    indices, weights, gains = np.empty(len(turns), np.int64), np.empty(len(turns)), np.empty(len(turns))
-    indices[place] = np.concatenate([rows_of[c][picks] for c, (picks, _, _) in found.items()])
-    weights[place] = np.concatenate([part for _, part, _ in found.values()])
-    gains[place] = np.concatenate([part for _, _, part in found.values()])
-    left = [rows for c, rows in enumerate(rows_of) if c not in found and len(rows)]
-    if left:  # classes without a pick go to the nearest of any class
-        rows = np.concatenate(left)
-        given = isinstance(x, Similarities)
-        nearest = x.nearest(rows, indices) if given else nearest_picks(x[rows], x[indices])[0]
-        weights += np.bincount(nearest, minlength=len(indices))
-    return Subset(indices, weights, gains)
