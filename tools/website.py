@@ -154,6 +154,26 @@ def source_notebook(module: Path) -> Path:
     return next(path for path in notebooks.notebooks() if re.sub(r"^\d\d_", "", place(path)) == name)
 
 
+# --- what axe-core finds in Furo's pages
+
+REPAIRS = {
+    r"<pre>": '<pre tabindex="0">',  # a long line can be scrolled with the keyboard
+    r'(<p class="caption" role="heading")>': r'\1 aria-level="2">',
+    r'<th class="head"><p></p></th>|<th></th>': "<td></td>",  # the corner of a table is no heading
+    r'<aside class="(sidebar-drawer[^"]*)">': r'<aside class="\1" aria-label="Pages of the site">',
+    r'<aside class="(toc-drawer[^"]*)">': r'<aside class="\1" aria-label="On this page">',
+}
+
+
+def repair(site: Path) -> None:
+    """Give the pages what readers without a mouse or without sight need."""
+    for path in site.rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        for pattern, better in REPAIRS.items():
+            page = re.sub(pattern, better, page)
+        path.write_text(page, encoding="utf-8")
+
+
 # --- links
 
 class Page(HTMLParser):
@@ -220,6 +240,7 @@ def main() -> int:
         if failed := build_main([*options, str(sources), str(built)]):
             return failed
         shutil.move(built, SITE)
+    repair(SITE)
     (SITE / ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with _
     shutil.rmtree(SITE / "_sources", ignore_errors=True)
     (SITE / ".buildinfo").unlink(missing_ok=True)
