@@ -417,11 +417,12 @@ def _run_study(args: argparse.Namespace, study: Any, images: Any, begun: float) 
     else:
         if not study.folder.exists():
             study.network, study.stats  # what can't be had is refused before the folder is made
+        first()  # what it takes is no longer there to be planned with
         deadline = begun + args.time_budget
         plan, study = plan_for(study, deadline - time.monotonic(), **args.typed)
         args.planned, args.seeds = plan.seeds, plan.seeds
         print(f"Planned: {plan.epochs} epochs, up to {plan.seeds} seeds.", flush=True)
-        trials = run_in_time(study, plan, deadline, args.margin / 100, args.metric, first=first)
+        trials = run_in_time(study, plan, deadline, args.margin / 100, args.metric)
     if not said and not (args.out / "frozen.json").exists():
         first()  # all trials were there already
     return trials

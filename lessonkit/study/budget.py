@@ -68,14 +68,13 @@ def run_in_time(
     metric: str = "accuracy",  # that is compared
     clock: Callable[[], float] = time.monotonic,  # seconds
     progress: bool = True,  # show bars and the means as they come
-    first: Callable[[], object] = lambda: None,  # called before the first trial, where any is to be run
 ) -> pd.DataFrame:  # all trials, one row each
     """Train up to each planned look, drop what is settled or hopeless there, and stop before the deadline."""
     study.forecast.clock, path = clock, study.folder / "plan.json"
     enough = partial(study.forecast.fits, deadline=deadline - RESERVE)
     pairs, going, trials = comparisons(study.techniques), list(study.variants), pd.DataFrame()
     for seeds in (*plan.looks, plan.seeds):
-        trials = study.run(progress, going, range(seeds), enough, first)
+        trials = study.run(progress, going, range(seeds), enough)
         stored: Any = read_json(path)
         complete = trials.groupby("technique")["seed"].nunique().reindex(going, fill_value=0).min()
         if seeds == plan.seeds or complete < seeds:
