@@ -177,9 +177,9 @@ def smallest_subset(
         features = _features(images, features, folder / "features.npy", selection_seed, progress)
         # its beginnings are the smaller subsets
         picks = _pick(images, counts[-1], features, method, balance, selection_seed)
-        took = time.perf_counter() - start
-        choosing = max(took, (read_json(noted) or {}).get("seconds", 0)) / 60  # when started again, it is quick
-        write_json(noted, {"seconds": 60 * choosing})
+        if not noted.exists():  # started again, choosing is quick
+            write_json(noted, {"seconds": time.perf_counter() - start})
+        choosing = (read_json(noted) or {}).get("seconds", 0) / 60
         for photos in (*counts, total):
             subset, record, name, rows_chosen = images, None, "whole", np.arange(total)
             if photos < total:

@@ -88,7 +88,7 @@ def drawn():
 def with_shares(shares):
     """Our callback, which takes the shares that fastai's drew."""
     callback = MixUp()
-    callback.shares = lambda n, generator: next(shares)
+    callback.draw = lambda n, generator: next(shares)
     return callback
 
 
