@@ -2,7 +2,7 @@
 
 The `make_*.py` beside this file declare arms and call `run`. It keeps three files, each written as a
 whole: NAME.csv has a row for each trial and way to predict, NAME_correct.npz for each row which of the
-judged photos were right (bits: `read_correct`), and NAME.json the photos, and processor, commit and
+judged photos were right (bits: `read_study`), and NAME.json the photos, and processor, commit and
 versions from which row on. The seed is the outermost loop; two trials run side by side, one thread each;
 starting again continues where it stopped. `judged_on` tells whether all training photos were trained on
 ("valid"), or a part of them, judged on the rest ("inner"). Seconds are taken while the machine does
@@ -45,6 +45,7 @@ from lessonkit.study.techniques import BASELINE
 from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import epochs_at_cost, predict_plain, train_trial
 from lessonkit.study.trials import photos_identity
+from lessonkit.study.worth import read_study
 from lessonkit.study.tuning import choose_on_grid, inner_split
 
 HERE = Path(__file__).parent
@@ -164,12 +165,6 @@ def commit() -> str:
 COMMIT = commit()  # when this was started
 
 
-def read_correct(name: str, rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Row id -> right or not for each judged photo, (photos,) bool."""
-    bits = np.load(HERE / f"{name}_correct.npz")
-    return {i: np.unpackbits(bits[i], count=n).astype(bool) for i, n in zip(rows["id"], rows["photos"])}
-
-
 def run(
     name: str, folder: str, arms: Sequence[Arm], seeds: Iterable[int], jobs: int = 2
 ) -> pd.DataFrame:
@@ -272,9 +267,9 @@ def tune(
 
 def so_far(name: str, techniques: Sequence[str] = ()) -> pd.DataFrame:
     """Differences to the baseline in points; intervals at the level 1 - 0.05/m for m rows."""
-    rows = pd.read_csv(HERE / f"{name}.csv")
+    rows, right = read_study(HERE / f"{name}.csv")
     rows = rows[rows["technique"].isin([BASELINE, *techniques])] if techniques else rows
-    table = summarize(rows, correct=read_correct(name, rows))
+    table = summarize(rows, correct=right)
     points = table[["mean", "difference", "low", "high"]].mul(100).round(2)
     return pd.concat(
         [table[["size", "epochs", "technique", "seeds"]], points, table[["verdict"]]], axis=1
