@@ -30,8 +30,8 @@ from torch import Tensor
 
 from lessonkit.ablation import Technique, TECHNIQUES
 from lessonkit.foundation.files import write_atomic
+from lessonkit.foundation.models import refresh_batch_norm
 from lessonkit.mixup import CutMix
-from lessonkit.progressive_resizing import refresh_batch_norm
 from lessonkit.study.techniques import combine
 from lessonkit.study.settings import Settings
 from lessonkit.tta import corner_crops, flip, tta

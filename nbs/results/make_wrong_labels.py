@@ -20,16 +20,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from make_noise import wrong_labels
-from make_rival import embed
 from resume import Table
 from sklearn.preprocessing import StandardScaler
 from torch import nn, Tensor
 
 from lessonkit.ablation import inner_split
 from lessonkit.foundation.calibration import score
+from lessonkit.foundation.models import pretrained_at_hand
 from lessonkit.images import ImageSet, load_images
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy
 from lessonkit.mixup import mixed_loss, mixup, sample_lambda
+from lessonkit.study.rival import frozen_features
 from lessonkit.study.trials import photos_identity
 
 SIZE, EPOCHS, BATCH = 128, 30, 64
@@ -86,7 +87,7 @@ def main(folder: str, seeds: int = 10) -> None:
     torch.set_num_threads(1)
     images = load_images(folder)
     about = folder.rstrip("/").split("/")[-1]
-    features, _, _ = embed(images, SIZE)
+    features, _, _ = frozen_features(images, pretrained_at_hand()[1], SIZE, progress=False)
     tuning, table = (
         Table(name, photos_identity(images)) for name in ("wrong_labels_tuning", "wrong_labels")
     )
