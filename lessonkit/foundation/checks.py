@@ -129,10 +129,19 @@ def plain(x: Tensor) -> Tensor:
 
 
 def as_numpy(values: Any) -> np.ndarray:
-    """Return numbers as a NumPy array; a tensor leaves its graph and its device."""
+    """Return numbers as a NumPy array; a tensor leaves its graph and its device.
+
+    Raises `ValueError` for masked values, whose mask NumPy would drop, `TypeError` for a tensor that isn't a
+    plain block of numbers.
+    """
     if isinstance(values, Tensor):
+        if values.layout != torch.strided or values.is_nested or values.is_quantized or values.is_meta:
+            raise TypeError("This is a sparse, nested, quantized or meta tensor: pass an ordinary one.")
         values = plain(values).detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values  # NumPy has no bfloat16
+        if values.dtype == torch.bfloat16 or (values.is_floating_point() and values.dtype.itemsize == 1):
+            values = values.float()  # NumPy has none of these
+    if np.ma.is_masked(values):
+        raise ValueError("Some of these numbers are masked: leave them out (compressed) or fill them.")
     return np.asarray(values)
 
 
@@ -211,7 +220,7 @@ def channels_seem_last(
     """Whether the shape of images is more likely (..., H, W, C) than (..., C, H, W)."""
     first, height, last = x.shape[-3:]
     if channels is None:
-        return last in (1, 3, 4) and first > 4 and height > 4
+        return last in (1, 2, 3, 4) and first > 4 and height > 4
     return last == channels and first not in (1, 3) and height > 1
 
 # %% ../../nbs/foundation/checks.ipynb #57930708

@@ -223,7 +223,8 @@ def evaluating(
     """Put a network into eval mode, without gradients; afterwards each part has its own mode again."""
     modes = [(part, part.training) for part in model.modules()]
     try:
-        model.eval()
+        with contextlib.suppress(NotImplementedError):  # a network that was exported has one mode
+            model.eval()
         with torch.no_grad():
             yield
     finally:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ import torch
 from PIL import Image
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import CategoryMap
-from fastai.torch_core import TensorCategory, TensorImage, TitledStr
+from fastai.losses import CrossEntropyLossFlat
+from fastai.torch_core import show_image, TensorCategory, TensorImage, TitledStr
 
 from ..foundation import checks
 from lessonkit.foundation.batch_transforms import (
@@ -30,9 +32,9 @@ from lessonkit.foundation.batch_transforms import (
     resize_batch,
 )
 from ..foundation.checks import some_of
-from ..foundation.plots import as_pictures
+from ..foundation.plots import as_pictures, to_rgb
 from .image_set import ImageSet
-from .photo_cache import cached_photos, fit_photo, read_photo
+from .photo_cache import cached_photos, fit_photo, read_photo, upright
 
 # %% auto #0
 __all__ = ['LOADER_SETTINGS', 'MARGIN', 'PhotoRows', 'ImageLoader', 'check_set', 'PhotoLoaders', 'image_dataloaders']
@@ -68,6 +70,11 @@ class PhotoRows:
         return len(self.rows)
 
     @property
+    def loss_func(self) -> CrossEntropyLossFlat:
+        """The loss of a `Learner` that is given none."""
+        return CrossEntropyLossFlat()
+
+    @property
     def items(self) -> list[Path]:
         """The files, for fastai's `ClassificationInterpretation`."""
         return [self.images.paths[row] for row in self.rows]
@@ -77,6 +84,10 @@ class PhotoRows:
         row = self.rows[i]
         picture = self.pictures[row] if self.pictures else read_photo(self.images.paths[row])
         return picture, int(self.images.labels[row])
+
+    def show(self, item: tuple, ctx: Any = None, **kwargs) -> Any:  # the axes
+        """Draw an item over its name, for fastai's `show_at`."""
+        return show_image(item[0], ctx=ctx, title=self.vocab[int(item[1])], **kwargs)
 
     @contextlib.contextmanager
     def set_split_idx(self, split_idx: int) -> Iterator[PhotoRows]:
@@ -265,6 +276,8 @@ class ImageLoader(TfmdDL):
 
     def show_results(self, *args, **kwargs):
         """Draw photos with label and prediction in one figure; takes what fastai's does."""
+        if not self.dataset.labelled:
+            raise ValueError("These photos have no labels to show: test_dl(..., with_labels=True), or predict.")
         import fastai.vision.data  # noqa: F401  tells fastai how pictures are drawn
 
         return super().show_results(*args, **kwargs)
@@ -319,15 +332,32 @@ def check_set(images: ImageSet) -> None:
         raise TypeError(f"images={images!r:.60} must be an ImageSet: load_images(folder) makes one.")
 
 # %% ../../nbs/photos/loaders.ipynb #8ede0d7a
-def _unlabelled(items: Sequence, classes: list[str]) -> PhotoRows:
+def _unlabelled(items: Iterable, classes: list[str]) -> PhotoRows:
     """Photos to predict, with no labels: files, or images in memory."""
-    if isinstance(items, str | Path) or not isinstance(items, Sequence | np.ndarray | torch.Tensor):
+    single = isinstance(items, str | Path | bytes | Image.Image | Mapping) or hasattr(items, "columns")
+    if single or not isinstance(items, Iterable):
         raise TypeError("Photos to predict must be a list of files or images, or an ImageSet.")
+    one = isinstance(items, np.ndarray | torch.Tensor) and items.ndim in (2, 3)
+    items = [items] if one else list(items)
     files = all(isinstance(item, str | Path) for item in items)
-    pictures = [] if files else [Image.fromarray(picture).convert("RGB") for picture in as_pictures(items)]
-    paths = list(items) if files else [Path(f"image {number}") for number in range(len(pictures))]
+    pictures = [] if files else [_in_memory(item) for item in items]
+    paths = items if files else [Path(f"image {number}") for number in range(len(pictures))]
     images = ImageSet(paths, np.zeros(len(paths)), classes, np.full(len(paths), "test"))
     return PhotoRows(images, np.arange(len(paths)), split_idx=1, labelled=False, pictures=pictures or None)
+
+
+def _in_memory(item: Any) -> Image.Image:  # RGB, upright
+    """A photo from a file, an open one, what it holds, or an image of any kind."""
+    if isinstance(item, Image.Image):
+        return to_rgb(upright(item))
+    if isinstance(item, str | Path):
+        return read_photo(Path(item))
+    if hasattr(item, "read") or isinstance(item, bytes | bytearray | memoryview):
+        return read_photo(item.read() if hasattr(item, "read") else bytes(item))
+    pictures = as_pictures(item)
+    if len(pictures) != 1:
+        raise ValueError(f"One photo to predict is a batch of {len(pictures)}: pass a list of single ones.")
+    return Image.fromarray(pictures[0]).convert("RGB")
 
 
 class PhotoLoaders(DataLoaders):
@@ -335,7 +365,7 @@ class PhotoLoaders(DataLoaders):
 
     def test_dl(
         self,
-        test_items: Sequence | ImageSet,  # files, images in memory (Pillow, arrays, tensors), or a set
+        test_items: Iterable | ImageSet,  # files or their bytes, images (Pillow, arrays, tensors), or a set
         rm_type_tfms: Any = None,  # of fastai; there is nothing to take away here
         with_labels: bool = False,  # batches hold labels too: those that the validation loader's set has
         process: bool = True,  # of fastai's loaders of tables; there is nothing to process here
@@ -343,20 +373,24 @@ class PhotoLoaders(DataLoaders):
     ) -> ImageLoader:
         """Make a loader of other photos, in their order; fastai uses it to predict and to interpret.
 
-        Raises `ValueError` where labels are asked for that aren't known.
+        Raises `ValueError` for no photos, and where labels are asked for that aren't known.
         """
         if with_labels and not isinstance(test_items, ImageSet):
             test_items = self._with_labels(list(test_items))
-        return self.valid.new(test_items, **kwargs)
+        loader = self.valid.new(test_items, **kwargs)
+        if not loader.n:
+            raise ValueError("There are no photos to predict.")
+        return loader
 
     def _with_labels(self, items: list) -> ImageSet:
         """The photos as a set, with the labels that they have in the loaders' own set."""
         images = self.valid.dataset.images
-        place = {path: row for row, path in enumerate(images.paths)}
-        missing = [item for item in items if not isinstance(item, str | Path) or Path(item) not in place]
-        if missing:
+        place = {os.path.abspath(path): row for row, path in enumerate(images.paths)}
+        names = [os.path.abspath(item) if isinstance(item, str | Path) else None for item in items]
+        rows = [place.get(name) for name in names]
+        if missing := [item for item, row in zip(items, rows) if row is None]:
             raise ValueError(f"No labels are known for {some_of(missing)}: pass an ImageSet, which has some.")
-        return images.take([place[Path(item)] for item in items])
+        return images.take(rows)
 
 
 def image_dataloaders(

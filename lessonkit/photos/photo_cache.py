@@ -9,6 +9,7 @@ __all__ = ['PARTS', 'FITS', 'CACHE_VERSION', 'SETTLED', 'cache_size', 'clear_cac
 # %% ../../nbs/photos/photo_cache.ipynb #907a70c3
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -59,14 +60,15 @@ class DamagedPhoto(ValueError):
 
 # %% ../../nbs/photos/photo_cache.ipynb #923a7369
 def read_photo(
-    path: Path,  # a file of any format that Pillow reads
+    path: Path | bytes,  # a file of any format that Pillow reads, or what it holds
     shorter: int | None = None,  # the shorter side that is needed, in pixels; None: full size
 ) -> Image.Image:  # RGB, upright; its shorter side may be larger than asked for
     """Decode a photo; raises `DamagedPhoto`, which names the file, when it can't be decoded."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
+        in_memory = isinstance(path, bytes)
+        if not in_memory and not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
             raise ValueError("it is no ordinary file")
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(path) if in_memory else path) as picture:
             if picture.format == "EPS":  # Pillow would have Ghostscript run it
                 raise ValueError("it is a PostScript program, not a picture")
             if shorter is not None and picture.format == "JPEG" and min(picture.size) > 0:
@@ -77,8 +79,9 @@ def read_photo(
     except FileNotFoundError as error:
         raise DamagedPhoto(path, "there is no such file (any more)") from error
     except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error, DecompressionBombError...
+        name = f"A photo of {len(path)} bytes" if in_memory else path
         raise DamagedPhoto(
-            path, " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            name, " ".join(str(error).split()).rstrip(".") or type(error).__name__
         ) from error
 
 # %% ../../nbs/photos/photo_cache.ipynb #a38fd547

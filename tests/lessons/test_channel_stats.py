@@ -248,7 +248,7 @@ def test_channel_stats_refusals(photo_set):
         channel_stats(loader(FastaiNormalize.from_stats(MEAN, STD, cuda=False)))
 
 
-@pytest.mark.parametrize("shape", [(4, 8, 9, 3), (8, 8, 3), (2, 32, 32, 1), (2, 16, 12, 4)])
+@pytest.mark.parametrize("shape", [(4, 8, 9, 3), (8, 8, 3), (2, 32, 32, 1), (2, 16, 12, 4), (2, 20, 20, 2)])
 @pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
 def test_fault_channels_last_are_counted_as_rows(shape, kind):
     """With the channels last, each row of pixels would get a mean of its own."""

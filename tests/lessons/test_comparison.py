@@ -280,6 +280,7 @@ def test_numbers_that_pandas_holds_as_objects_are_numbers():
     (paired_interval, ["0.1", "0.2"], TypeError, "must be numbers"),
     (crossed_interval, [["a", "b"], ["c", "d"]], TypeError, "must be numbers"),
     (seeds_needed, ["a", "b"], TypeError, "must be numbers"),
+    (paired_interval, np.ma.array([0.1, 0.2, 99], mask=[0, 0, 1]), ValueError, "masked"),
 ])  # fmt: skip
 def test_differences_of_another_shape_or_kind_are_refused_with_advice(interval, differences, error, told):
     with pytest.raises(error, match=told):

@@ -140,3 +140,19 @@ def test_fault_sparse_features_are_told_in_one_line():
         with pytest.raises(TypeError, match="dense array, not a sparse one") as caught:
             select_subset(x, 2)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_fault_features_of_one_byte(kind):
+    x = torch.from_numpy(rows()).float().to(kind)
+    assert select_subset(x, 9).indices.tolist() == select_subset(x.float(), 9).indices.tolist()
+
+
+def test_fault_numbers_that_numpy_cannot_see_are_told_in_one_line():
+    """A mask was dropped, and the hidden numbers counted; others ended in an error from inside PyTorch."""
+    x = torch.rand(5, 2)
+    for hidden in (torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), torch.nested.nested_tensor([x, x]), x.to("meta")):
+        with pytest.raises(TypeError, match="pass an ordinary one"):
+            select_subset(hidden, 2)
+    with pytest.raises(ValueError, match="are masked"):
+        select_subset(np.ma.array(x.numpy(), mask=x.numpy() > 0.5), 2)

@@ -131,6 +131,14 @@ def test_networks_and_photos_of_other_precision(dtype):
     torch.testing.assert_close(tta(network(), photos().to(dtype)).probs, tta(network(), photos()).probs, atol=0.02, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_network_predicts():
+    """It refuses `eval()`: it has the one mode that it was exported in."""
+    model, x = network().eval(), photos(4)
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(tta(exported, x, flip).probs, tta(model, x, flip).probs)
+
+
 def test_half_precision_is_merged_in_float32():
     class Certain(nn.Module):
         def forward(self, x):

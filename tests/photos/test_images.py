@@ -1,5 +1,6 @@
 """Photos in: the faults that users of other libraries met, each as a test of what must come out instead."""
 
+import io
 import json
 import os
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import fastai.callback.schedule  # noqa: F401  adds fit_one_cycle to Learner
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fastai.callback.progress import ProgressCallback
@@ -759,18 +761,65 @@ def test_fastai_interprets_what_it_trained(trained):
     assert photos.shape == (2, 3, 16, 16) and probs.shape == (2, 2) and losses.shape == (2,)
 
 
-@pytest.mark.parametrize("kind", ["path", "Pillow", "array", "tensor"])
+@pytest.mark.parametrize("kind", ["path", "text", "Pillow", "array", "tensor", "bytes", "upload", "open file"])
 def test_fastai_predicts_one_photo_however_it_comes(trained, kind):
     learn, images = trained
     row = images.indices("valid")[0]
-    picture = read_photo(images.paths[row])
+    path = images.paths[row]
+    picture, content = read_photo(path), path.read_bytes()
     array = np.asarray(picture)
-    item = {"path": images.paths[row], "Pillow": picture, "array": array, "tensor": torch.tensor(array).permute(2, 0, 1)}[kind]
+    item = {
+        "path": path, "text": str(path), "Pillow": picture, "array": array, "tensor": torch.tensor(array).permute(2, 0, 1),
+        "bytes": content, "upload": memoryview(content), "open file": io.BytesIO(content),  # as ipywidgets uploads it
+    }[kind]  # fmt: skip
     with learn.no_bar():
         name, label, probs = learn.predict(item)
         expected = learn.get_preds()[0][0]
     torch.testing.assert_close(probs, expected)
     assert name == images.classes[int(label)] and int(label) == int(expected.argmax())
+
+
+def test_a_photo_in_memory_is_turned_and_lit_like_its_file(trained, tmp_path):
+    learn, _ = trained
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 32, 3), dtype=np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    pixels.save(tmp_path / "turned.png", exif=turned)
+    pixels.convert("LA").save(tmp_path / "grey.png")
+    Image.fromarray(np.arange(640, dtype=np.uint16).reshape(20, 32) * 100).save(tmp_path / "deep.png")
+    files = sorted(tmp_path.iterdir())
+    batches = [learn.dls.test_dl(items).one_batch()[0] for items in (files, map(Image.open, files), [files[0], *map(Image.open, files[1:])])]
+    assert all(torch.equal(batch, batches[0]) for batch in batches[1:])
+    with pytest.raises(DamagedPhoto, match="7 bytes can't be decoded"):
+        learn.dls.test_dl([b"nothing"])
+
+
+def test_fastai_is_told_what_cannot_be_predicted(trained):
+    learn, images = trained
+    make = learn.dls.test_dl
+    for nothing in ([], images.take([])):
+        with pytest.raises(ValueError, match="no photos to predict"):
+            make(nothing)
+    with pytest.raises(ValueError, match="a batch of 2"):
+        make([torch.zeros(2, 3, 8, 8)])
+    for wrong in (str(images.paths[0]), {"a": 1}, pd.DataFrame({"a": [1]}), 3):
+        with pytest.raises(TypeError, match="list of files or images"):
+            make(wrong)
+    with pytest.raises(ValueError, match="no labels to show"):
+        learn.show_results(dl=make(images.paths[:2]))
+    assert make(pd.Series(images.paths[:3])).n == make(np.zeros((8, 8, 3))).n + 2 == 3
+
+
+def test_fastai_finds_the_loss_and_shows_an_item(trained):
+    import matplotlib.pyplot as plt
+    from fastai.vision.all import Learner, resnet18, show_at, vision_learner
+
+    learn, images = trained
+    assert type(Learner(learn.dls, small_resnet(2, 4)).loss_func).__name__ == "CrossEntropyLossFlat"
+    assert np.isfinite(vision_learner(learn.dls, resnet18, pretrained=False).validate()[0])
+    axes = show_at(learn.dls.valid_ds, 0)
+    assert axes.get_title() == images.classes[learn.dls.valid_ds[0][1]]
+    plt.close("all")
 
 
 def test_fastai_test_time_augmentation_varies_the_validation_photos(trained):
@@ -788,5 +837,7 @@ def test_labels_that_are_not_known_are_asked_for_in_vain(trained, tmp_path):
     learn, images = trained
     known = learn.dls.test_dl(images.paths[:2], with_labels=True)
     assert next(iter(known))[1].tolist() == images.labels[:2].tolist()
+    relative = learn.dls.test_dl([os.path.relpath(images.paths[1])], with_labels=True)
+    assert next(iter(relative))[1].tolist() == [images.labels[1]]
     with pytest.raises(ValueError, match="No labels are known for .*new.png"):
         learn.dls.test_dl([images.paths[0], tmp_path / "new.png"], with_labels=True)
