@@ -89,6 +89,7 @@ def _mirror(x: Tensor) -> Tensor:
     return x.flip(-1)
 
 
+#: The mirrored photo, as the only view.
 flip = (View("mirrored", _mirror),)
 
 # %% ../nbs/04_tta.ipynb #7f1b103c

@@ -45,7 +45,7 @@ def test_a_lesson_keeps_its_pictures_and_loses_what_is_for_tools(path):
 
 
 def test_every_module_has_its_notebook():
-    assert {website.source_notebook(module).suffix for module in website.package_modules()} == {".ipynb"}
+    assert {website.source_notebook(module).suffix for module in website.reference.module_files()} == {".ipynb"}
 
 
 def test_what_is_wrong_with_a_site_is_found(tmp_path):

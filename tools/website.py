@@ -14,11 +14,13 @@ import nbformat
 import notebooks
 import players
 import questions
+import reference
 from notebooks import NBS, ROOT, repository
 
 SITE = ROOT / "_site"
 SETTINGS = Path(__file__).resolve().parent / "sphinx_site"
 TEXTS = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PICTURES = ".github/pictures/"
 
 
 # --- sources: copies of the notebooks and texts, with links that fit where they lie in the site
@@ -27,6 +29,8 @@ def place_in_site(file: str) -> str | None:
     """Where a file of the repository is in the site's sources; None when it isn't there."""
     if file in TEXTS and (ROOT / file).exists():
         return TEXTS[file]
+    if file.startswith(PICTURES) and (ROOT / file).exists():
+        return file.removeprefix(".github/")
     return file.removeprefix("nbs/") if file.startswith("nbs/") and file.endswith(".ipynb") else None
 
 
@@ -81,6 +85,13 @@ def without_badges(text: str) -> str:
     return re.sub(r"^\[!\[.*\n\n?", "", text, flags=re.MULTILINE)
 
 
+def with_two_pictures(text: str) -> str:
+    """A text in which a `<picture>` for light and dark pages has become two, of which Furo shows one."""
+    pattern = r'<picture>\s*<source [^>]*srcset="(?P<dark>[^"]+)">\s*<img src="(?P<light>[^"]+)" alt="(?P<alt>[^"]+)">\s*</picture>'
+    return re.sub(pattern, lambda found: "\n\n".join(
+        f"```{{image}} {place_in_site(found[name])}\n:class: only-{name}\n:alt: {found['alt']}\n```" for name in ("light", "dark")), text)
+
+
 CONTENTS = """
 
 ```{{toctree}}
@@ -88,16 +99,6 @@ CONTENTS = """
 :caption: {caption}
 
 {pages}
-```
-"""
-MODULE_PAGE = """\
-# {name}
-
-{lesson}
-
-```{{eval-rst}}
-.. automodule:: lessonkit.{name}
-   :members:
 ```
 """
 
@@ -111,7 +112,7 @@ def write_sources(folder: Path) -> None:
         if path == NBS / "index.ipynb":
             lessons = [other.stem for other in notebooks.lessons() if other != path]
             support = [place(other) for other in notebooks.notebooks() if other not in notebooks.lessons()]
-            modules = [f"reference/{module_name(module)}" for module in package_modules()]
+            modules = ["names", *(f"reference/{reference.module_name(module)}" for module in reference.module_files())]
             texts = [page.removesuffix(".md") for file, page in TEXTS.items() if (ROOT / file).exists()] + ["differences"]
             for caption, pages in (("Lessons", lessons), ("Reference", modules), ("What the lessons use", support),
                                    ("The project", texts)):
@@ -122,25 +123,18 @@ def write_sources(folder: Path) -> None:
         nbformat.write(notebook, target)
     for file, page in TEXTS.items():
         if (ROOT / file).exists():
-            text = without_badges((ROOT / file).read_text(encoding="utf-8"))
-            (folder / page).write_text(with_new_links(text, file, page), encoding="utf-8")
+            text = with_new_links(without_badges((ROOT / file).read_text(encoding="utf-8")), file, page)
+            (folder / page).write_text(with_two_pictures(text), encoding="utf-8")
+    if (ROOT / PICTURES).exists():
+        shutil.copytree(ROOT / PICTURES, folder / place_in_site(PICTURES))
     (folder / "differences.md").write_text(differences.page(), encoding="utf-8")
+    (folder / "names.md").write_text(reference.names_page(), encoding="utf-8")
     (folder / "reference").mkdir()
-    for module in package_modules():
+    for module in reference.module_files():
         source = source_notebook(module)
         lesson = f"Explained and built in [{titles[source]}](../{source.relative_to(NBS).as_posix()})."
-        name = module_name(module)
-        page = MODULE_PAGE.format(name=name, lesson=lesson)
-        (folder / "reference" / f"{name}.md").write_text(page, encoding="utf-8")
-
-
-def package_modules() -> list[Path]:
-    return sorted(path for path in (ROOT / "lessonkit").rglob("*.py") if not path.name.startswith("_"))
-
-
-def module_name(module: Path) -> str:
-    """As it is imported, less the package's own name: "study.trials"."""
-    return ".".join(module.relative_to(ROOT / "lessonkit").with_suffix("").parts)
+        page = reference.module_page(module, lesson)
+        (folder / "reference" / f"{reference.module_name(module)}.md").write_text(page, encoding="utf-8")
 
 
 def place(notebook: Path) -> str:
@@ -150,7 +144,7 @@ def place(notebook: Path) -> str:
 
 def source_notebook(module: Path) -> Path:
     """The notebook that exports a module."""
-    name = module_name(module).replace(".", "/")
+    name = reference.module_name(module).replace(".", "/")
     return next(path for path in notebooks.notebooks() if re.sub(r"^\d\d_", "", place(path)) == name)
 
 

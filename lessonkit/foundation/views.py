@@ -60,7 +60,9 @@ def _turned(x: Tensor, turns: int) -> Tensor:
     return x.rot90(turns, (-2, -1))
 
 
+#: The photo upside down, as the only view.
 vertical_flip = (View("upside down", _upside_down),)
+#: The photo turned by 90, 180 and 270 degrees.
 quarter_turns = tuple(View(f"turned {90 * turns}°", partial(_turned, turns=turns)) for turns in (1, 2, 3))
 
 # %% ../../nbs/foundation/views.ipynb #3a121052
@@ -80,6 +82,7 @@ def corner_crops(
                  for name, (down, right) in places.items())
 
 
+#: The four corners and the middle, each 7/8 as high and wide as the photo.
 five_crop = corner_crops()
 
 # %% ../../nbs/foundation/views.ipynb #75a0a89a

@@ -96,6 +96,7 @@ def _predict_flipped(learn: Learner) -> Tensor:
     return tta(learn, views=flip).probs
 
 
+#: The techniques that a study knows by name, with combinations that it often asks for.
 TECHNIQUES = {
     technique.name: technique
     for technique in [

@@ -43,6 +43,7 @@ def cases(draw):
     return pred, y, weight, draw(st.sampled_from([0.0, 0.1, 1.0]) | st.floats(0, 1)), draw(st.sampled_from(["mean", "sum", "none"]))
 
 
+@pytest.mark.against(ours="LabelSmoothingCrossEntropy", theirs="PyTorch CrossEntropyLoss(label_smoothing)")
 @QUICK
 @given(cases(), st.sampled_from([-100, 0, 1]))
 def test_class_numbers_give_pytorchs_loss_and_its_references(case, ignore):
@@ -77,6 +78,7 @@ def test_smoothed_labels_by_hand_give_the_same_loss(case):
     torch.testing.assert_close(LabelSmoothingCrossEntropy(eps, reduction=reduction)(pred, y), by_hand, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.against(ours="LabelSmoothingCrossEntropy", theirs="fastai LabelSmoothingCrossEntropy")
 @QUICK
 @given(cases())
 def test_fastais_loss_is_the_same_without_weights(case):

@@ -43,6 +43,8 @@ def close(mine, theirs, dtype):
     torch.testing.assert_close(mine.double(), theirs.double(), rtol=4 * eps, atol=4 * eps)
 
 
+@pytest.mark.against(ours="mixup", theirs="torchvision v2.MixUp")
+@pytest.mark.against(ours="mix_targets", theirs="torchvision v2.MixUp")
 @QUICK
 @given(batches(), st.floats(0, 1))
 def test_mixup_is_torchvisions(batch, lam):
@@ -56,6 +58,7 @@ def test_mixup_is_torchvisions(batch, lam):
     assert mixup(x, exact).stride() == x.stride()  # torchvision's roll may give another memory format
 
 
+@pytest.mark.against(ours="cutmix", theirs="torchvision v2.CutMix")
 @QUICK
 @given(batches(), st.integers(0, 2**16))
 def test_cutmix_pastes_and_mixes_labels_as_torchvisions(batch, seed):
@@ -92,6 +95,8 @@ def test_cutmix_keeps_as_much_as_torchvisions_on_the_average(share):
     assert mine == pytest.approx(1 - length**2, abs=0.01)
 
 
+@pytest.mark.against(ours="mixup", theirs="timm Mixup")
+@pytest.mark.against(ours="mix_targets", theirs="timm Mixup")
 @QUICK
 @given(batches(even=True), st.sampled_from(["batch", "pair", "elem"]), st.data())
 def test_mixup_is_timms_in_each_mode(batch, mode, data):
@@ -111,6 +116,7 @@ def test_mixup_is_timms_in_each_mode(batch, mode, data):
     assert torch.equal(x, kept)
 
 
+@pytest.mark.against(ours="cutmix", theirs="timm Mixup(cutmix_alpha)")
 @pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
 def test_cutmix_is_timms_in_each_mode(mode):
     """timm's box is ours when it is drawn around the same point; the share that stays is recomputed by both."""
@@ -166,6 +172,7 @@ def fit_with(callback, x, y, loss, n_classes):
     return watch.seen[0]
 
 
+@pytest.mark.against(ours="mixed_loss", theirs="fastai MixUp")
 @settings(deadline=None, derandomize=True, max_examples=15)
 @given(n=st.integers(2, 9), n_classes=st.sampled_from([2, 5, 1000]))
 def test_mixup_and_its_loss_are_fastais(n, n_classes):

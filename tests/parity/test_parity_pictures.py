@@ -82,6 +82,7 @@ def test_crops_are_torchvisions_resized_crop(x, size, data):
             assert (mine[i] - (theirs.flip(-1) if mirrored[i] else theirs)).abs().max() <= steps
 
 
+@pytest.mark.against(ours="normalize", theirs="torchvision v2.functional.normalize")
 @QUICK
 @given(bytes_(), st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]))
 def test_normalization_is_torchvisions_and_numpys(x, dtype):
@@ -96,6 +97,7 @@ def test_normalization_is_torchvisions_and_numpys(x, dtype):
     np.testing.assert_allclose(denormalize(mine, mean, std).double().numpy(), pictures.double().numpy(), rtol=4 * eps, atol=4 * eps)
 
 
+@pytest.mark.against(ours="channel_stats", theirs="NumPy mean and std")
 @QUICK
 @given(bytes_(2), st.integers(1, 5))
 def test_statistics_are_numpys(x, parts):

@@ -26,6 +26,9 @@ def network(n_classes, seed=0):
     return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, n_classes)).eval()
 
 
+@pytest.mark.against(ours="tta", theirs="ttach ClassificationTTAWrapper")
+@pytest.mark.against(ours="flip", theirs="ttach HorizontalFlip")
+@pytest.mark.against(ours="product", theirs="ttach Compose")
 @QUICK
 @given(
     n=st.integers(1, 9), n_classes=st.integers(2, 40), height=st.integers(1, 12), width=st.integers(1, 12), batch=st.integers(1, 4),
@@ -42,6 +45,8 @@ def test_averaging_views_is_ttachs(n, n_classes, height, width, batch, form):
         torch.testing.assert_close(tta(model, x, views, batch_size=batch).probs, wrapped(x))
 
 
+@pytest.mark.against(ours="quarter_turns", theirs="ttach Rotate90")
+@pytest.mark.against(ours="vertical_flip", theirs="ttach VerticalFlip")
 def test_quarter_turns_and_upside_down_are_ttachs():
     ttach = pytest.importorskip("ttach")
     model, x = network(4), torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -86,6 +91,7 @@ def test_merges_are_what_their_names_mean(v, n, n_classes, merge):
     np.testing.assert_allclose(merge_views(probs, merge), raw / raw.sum(1, keepdims=True), rtol=1e-9)
 
 
+@pytest.mark.against(ours="merge_views", theirs="fastai Learner.tta(beta)")
 @QUICK
 @given(v=st.integers(2, 6), n=st.integers(1, 9), n_classes=st.sampled_from([2, 3, 1000]), beta=st.floats(0, 1))
 def test_beta_is_fastais_lerp(v, n, n_classes, beta):
@@ -116,6 +122,7 @@ def similarities(x):
     return 4 * ((x - x.mean(0)) ** 2).sum(1).max() - ((x[:, None] - x) ** 2).sum(2)
 
 
+@pytest.mark.against(ours="select_subset", theirs="apricot FacilityLocationSelection")
 @pytest.mark.parametrize("seed", range(2))
 def test_facility_location_is_apricots(seed):
     apricot = pytest.importorskip("apricot")

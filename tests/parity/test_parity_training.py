@@ -92,6 +92,7 @@ def with_shares(shares):
     return callback
 
 
+@pytest.mark.against(ours="MixUp", theirs="fastai MixUp")
 def test_mixup_trains_as_fastais_with_the_same_randomness(drawn, monkeypatch):
     choices, theirs = drawn
     shares, partners = iter([lam for lam, _ in choices]), iter([partner for _, partner in choices])
@@ -135,6 +136,7 @@ def test_our_callback_and_the_plain_loop_agree_with_our_own_randomness():
     same(learned, loop(step))
 
 
+@pytest.mark.against(ours="smooth_labels", theirs="PyTorch CrossEntropyLoss(label_smoothing)")
 def test_smoothing_trains_as_fastais_and_pytorchs():
     learned = fit(LabelSmoothingCrossEntropy(0.2))
     same(learned, fit(FastaiSmoothing(0.2)))

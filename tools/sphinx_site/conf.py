@@ -1,9 +1,11 @@
 """Sphinx's settings for the site. `tools/website.py` makes the pages' sources and calls Sphinx with this file."""
 
+import ast
 import inspect
 import os
 import re
 import sys
+import textwrap
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # the package whose pages are made is the one beside this file
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # the package whose pages are made is the one beside this file
 os.environ.setdefault("MPLBACKEND", "agg")
+
+from reference import homes  # noqa: E402
 
 config = ConfigParser(delimiters=["="])
 config.read(ROOT / "settings.ini", encoding="utf-8")
@@ -36,7 +40,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 add_module_names = False
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
@@ -56,9 +59,13 @@ pygments_dark_style = "monokai"
 
 # --- parameters: docments, the comments behind them, become the parameter list that Sphinx knows
 
-def in_code_font(text: str) -> str:
-    """Markdown's `code` as reStructuredText's ``code``, which may not touch a letter, as in `Learner`s."""
-    return re.sub(r"(?<!`)`([^`]+)`(?!`)(?=(\w?))", lambda found: f"``{found[1]}``" + ("\\ " if found[2] else ""), text)
+def as_sphinx(text: str) -> str:
+    """Markdown's `code` as reStructuredText's ``code``, which may not touch a letter, as in `Learner`s. Elsewhere a bar is a bar,
+    as in |a|."""
+    parts = re.split(r"((?<!`)`[^`]+`(?!`))", text)
+    parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+    parts[1::2] = [f"`{code}`" + r"\ " * after[:1].isalnum() for code, after in zip(parts[1::2], parts[2::2])]
+    return "".join(parts)
 
 
 def docments_of(thing) -> list[str]:
@@ -67,6 +74,11 @@ def docments_of(thing) -> list[str]:
 
     if not (inspect.isfunction(thing) or inspect.isclass(thing)):
         return []
+    delegating = thing
+    while to := getattr(delegating, "__delwrap__", None):  # a dataclass's __init__ has no source, but fastcore reads the class
+        if to.__name__ == "__init__":
+            to = delegating.__delwrap__ = getattr(sys.modules[to.__module__], to.__qualname__.partition(".")[0])
+        delegating = to
     try:
         found = docments(thing, full=True)
     except Exception:  # no source, such as a NamedTuple's generated __new__
@@ -75,17 +87,44 @@ def docments_of(thing) -> list[str]:
     for name, about in found.items():
         comment = " ".join((about.get("docment") or "").split())
         if name == "return":
-            lines += [f":returns: {in_code_font(comment)}"] if comment else []
+            lines += [f":returns: {as_sphinx(comment)}"] if comment else []
         elif name != "self" and comment:
-            lines.append(f":param {name}: {in_code_font(comment)}")
+            lines.append(f":param {name}: {as_sphinx(comment)}")
     return lines
 
 
 def add_docments(app, what, name, thing, options, lines) -> None:
-    text = in_code_font("\n".join(lines))  # all at once: code may go on in the next line
+    text = as_sphinx("\n".join(lines))  # all at once: code may go on in the next line
     lines[:] = re.sub(r"\n(?=Raises |Source: )", "\n\n", text).split("\n")
     if what in ("function", "class", "method") and (more := docments_of(thing)):
         lines += ["", *more, ""]
+
+
+class Written:
+    """A default that shows as its source code."""
+
+    def __init__(self, code: str):
+        self.code = code
+
+    def __repr__(self) -> str:
+        return self.code
+
+
+def show_defaults_as_written(app, function, bound) -> None:
+    """What `autodoc_preserve_defaults` does, for functions too that take over another one's parameters (`delegates`), which
+    it can't read. Parameters from elsewhere show their values."""
+    function = getattr(function, "__func__", function)
+    try:
+        source = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0].args
+        signature = inspect.signature(function)
+    except (OSError, TypeError, AttributeError):  # no source, such as a dataclass's generated __init__
+        return
+    names = [argument.arg for argument in (*source.posonlyargs, *source.args)]
+    code = dict(zip(reversed(names), reversed(source.defaults)))
+    code |= {argument.arg: default for argument, default in zip(source.kwonlyargs, source.kw_defaults) if default}
+    shown = [parameter.replace(default=Written(ast.unparse(code[name]))) if name in code else parameter
+             for name, parameter in signature.parameters.items()]
+    function.__signature__ = signature.replace(parameters=shown)
 
 
 def not_for_readers(app, what, name, thing, skip, options) -> bool | None:
@@ -95,23 +134,7 @@ def not_for_readers(app, what, name, thing, skip, options) -> bool | None:
 
 # --- names: where the text of a page says `mixup`, it leads to what the reference says of it
 
-def public_names() -> dict[str, str]:
-    """Each public name of the package's modules with its full name: that of the face where a lesson hands a name on, and
-    none where two modules call different things by it."""
-    import ast
-
-    found = {}
-    for path in sorted((ROOT / "lessonkit").rglob("[a-z]*.py")):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-                for name in ast.literal_eval(node.value):
-                    found.setdefault(name, []).append(f"{module}.{name}")
-    nearest = {name: min(full, key=lambda place: place.count(".")) for name, full in found.items()}
-    return {name: full for name, full in nearest.items() if [p.count(".") for p in found[name]].count(full.count(".")) == 1}
-
-
-NAMES = public_names()
+NAMES = {name: f"lessonkit.{module}.{name}" for name, module in homes().items()}
 
 
 class LinkNames(SphinxTransform):
@@ -149,6 +172,7 @@ def add_links(app, page, template, context, doctree) -> None:
 
 def setup(app) -> None:
     app.connect("autodoc-process-docstring", add_docments)
+    app.connect("autodoc-before-process-signature", show_defaults_as_written)
     app.connect("autodoc-skip-member", not_for_readers)
     app.connect("html-page-context", add_links)
     app.add_transform(LinkNames)
