@@ -261,6 +261,16 @@ def test_code_fits_a_window_of_1280_pixels(path):
     assert not [line for line in lines if len(line) > 107]
 
 
+@lessons
+def test_imports_and_what_is_for_tools_are_folded(path):
+    for cell in (cell for cell in cells(path) if cell["cell_type"] == "code"):
+        source = "".join(cell["source"])
+        marked = re.match(r"(#\|.*\n)*#\| *(hide|default_exp|code-fold)\b", source)
+        code = [line for line in source.splitlines() if line.strip() and line[0] not in "#%!"]
+        if marked or code and all(re.match(r"from \S+ import [^(]+$|import ", line) for line in code):
+            assert cell["metadata"].get("jupyter", {}).get("source_hidden"), source[:200]
+
+
 @notebooks
 def test_notebook_begins_with_title_and_claim(path):
     assert re.match(r"# \S.*\n\n> \S", first_text(path))

@@ -1,5 +1,6 @@
 """tools/website.py: links that fit where a page lies, and a check of links that finds what it is for."""
 
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+import reference  # noqa: E402
 import website  # noqa: E402
 
 HERE = website.repository()
@@ -45,7 +47,7 @@ def test_a_lesson_keeps_its_pictures_and_loses_what_is_for_tools(path):
 
 
 def test_every_module_has_its_notebook():
-    assert {website.source_notebook(module).suffix for module in website.reference.module_files()} == {".ipynb"}
+    assert {website.source_notebook(module).suffix for module in reference.module_files()} == {".ipynb"}
 
 
 def test_what_is_wrong_with_a_site_is_found(tmp_path):
@@ -73,3 +75,64 @@ def test_links_to_the_repository_must_be_files_in_it(tmp_path):
         f'<a href="https://colab.research.google.com/github/{place}/blob/main/00_images.ipynb">x</a>', encoding="utf-8")
     assert website.links_to_own_files(tmp_path) == [
         "a.html: 00_images.ipynb is not in the repository", "a.html: nbs/gone.py is not in the repository"]
+
+
+def test_each_public_name_is_documented_on_one_page_with_what_it_is_for():
+    homes = reference.homes()
+    assert (homes["ImageSet"], homes["mixup"], homes["TECHNIQUES"]) == ("images", "mixup", "study.techniques")
+    pages = {reference.module_name(path): reference.module_page(path, "") for path in reference.module_files()}
+    for path in reference.module_files():
+        name = reference.module_name(path)
+        excluded = re.search(r":exclude-members: (.*)", pages[name])[1].split(", ")
+        assert {homes[public] for public in reference.exported(reference.tree(path)) if public not in excluded} <= {name}
+    table = reference.names_page()
+    for name in ("run_ablation", "mixup", "flip", "tta", "select_subset", "channel_stats"):
+        assert re.search(rf"^\| `{name}` \| \w.+ \|", table, flags=re.MULTILINE), name
+
+
+def test_what_a_name_is_tested_against_is_told_by_marks_of_public_names():
+    marks = reference.marks("against")
+    assert {mark["theirs"].split()[0] for mark in marks} >= {"torchvision", "timm", "fastai", "PyTorch", "ttach", "apricot"}
+    table = reference.names_page()
+    for mark in marks:
+        assert re.search(rf"^\| `{mark['ours']}` \|.*\[{re.escape(mark['theirs'])}\]", table, flags=re.MULTILINE), mark
+
+
+@pytest.mark.parametrize("file", website.TEXTS)
+def test_pictures_and_links_of_a_text_are_in_the_site_or_the_repository(file):
+    text, page = (ROOT / file).read_text(encoding="utf-8"), website.TEXTS[file]
+    shown = website.with_two_pictures(website.with_new_links(text, file, page))
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)|^```\{image\} (\S+)", website.without_badges(shown), flags=re.MULTILINE)
+    for picture in map("".join, pictures):
+        assert (ROOT / ".github" / picture).exists() and picture.startswith("pictures/"), picture
+    assert "<img" not in shown and "<picture" not in shown
+    for link in re.findall(rf"\]\({re.escape(HERE)}/blob/main/([^)#\s]+)", shown):
+        assert (ROOT / link).exists(), link
+
+
+def test_a_table_of_sentences_says_in_each_cell_which_column_it_is():
+    row = '<tr><td><p>a</p></td>\n<td class="right"><p>{}</p></td></tr>'
+    table = '<table class="docutils"><thead><tr><td></td><th class="head"><p>Why</p></th></tr></thead><tbody>' + row + "</tbody></table>"
+    assert website.with_labels(table.format("7")) == table.format("7")
+    told = website.with_labels(table.format("A sentence with a good many words, as it seems."))
+    assert re.findall(r'data-label="(.*?)"', told) == ["", "Why"] and 'class="sentences docutils"' in told
+
+
+def test_sphinx_reads_parameters_that_a_function_takes_over_from_another():
+    """Their defaults and comments: a dataclass's `__init__` has no source."""
+    pytest.importorskip("sphinx", reason='needs Sphinx: pip install -c constraints.txt -e ".[site]"')
+    import inspect
+
+    from lessonkit.ablation import choose_best
+
+    spec = importlib.util.spec_from_file_location("site_conf", website.SETTINGS / "conf.py")
+    conf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conf)
+    before = inspect.signature(choose_best)
+    conf.show_defaults_as_written(None, choose_best, False)
+    shown = {name: repr(one.default) for name, one in inspect.signature(choose_best).parameters.items()}
+    choose_best.__signature__ = before
+    assert (shown["fraction"], shown["epochs"], shown["cost"]) == ("0.2", "5", "'pixels'")
+    comments = "\n".join(conf.docments_of(choose_best))
+    assert ":param fraction: of the training photos" in comments and ":param epochs: length of" in comments
+    assert conf.as_sphinx("|a| of `Learner`s, `b|c`") == r"\|a\| of ``Learner``\ s, ``b|c``"

@@ -24,7 +24,7 @@ def page() -> str:
     """The table as Markdown."""
     rows = []
     for row in differences():
-        link = f"[{row['test'].removeprefix('test_')}]({repository()}/blob/main/{row['file']})"
+        link = f"[{row['test'].removeprefix('test_').replace('_', ' ')}]({repository()}/blob/main/{row['file']})"
         rows.append(f"| {row['library']} | {row['there']} | {row['here']} | {row['why']} | {link} |")
     return HEAD + "\n".join(rows) + "\n"
 

@@ -182,9 +182,17 @@ def contents(page: str) -> str:
 
 
 def folded_title(source: str) -> str:
-    """What stands in place of a folded cell: its first comment, else what it is for."""
-    comment = re.search(r"^# *(.+)", re.sub(r"^#\|.*\n?", "", source, flags=re.MULTILINE), flags=re.MULTILINE)
-    return html.escape(comment[1]) if comment else "Checks of the sentences above" if "assert" in source else "Code"
+    """What is said in place of a folded cell: its first comment, else what it is for."""
+    code = re.sub(r"^#\|.*\n?", "", source, flags=re.MULTILINE)
+    if comment := re.search(r"^# *(.+)", code, flags=re.MULTILINE):
+        return comment[1]
+    return "Imports" if re.match(r"(from|import) ", code) else "Checks of the sentences above" if "assert" in code else "Code"
+
+
+def without_hidden_cells(notebook):
+    """The same notebook without the cells that no reader needs: those that say `hide`, and the one that names the module."""
+    notebook.cells = [cell for cell in notebook.cells if not re.match(r"(#\|.*\n)*#\| *(hide|default_exp)\b", cell.source)]
+    return notebook
 
 
 def without_directives(notebook):
@@ -204,8 +212,7 @@ def write_page(notebook, path: Path, links: str = "") -> None:
 
     notebook = with_players(with_forms(with_alternative_texts(without_sliders(notebook))))
     notebook.metadata["title"] = title(notebook) or path.stem
-    notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
-    notebook = without_directives(notebook)
+    notebook = without_directives(without_hidden_cells(notebook))
     exporter = HTMLExporter(template_name="offline_page", extra_template_basedirs=[str(ROOT / "tools")], embed_images=True)
     exporter.register_filter("folded_title", folded_title)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem, "path": str(NBS)}})

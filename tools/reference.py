@@ -36,6 +36,12 @@ def module_name(module: Path) -> str:
     return ".".join(module.relative_to(PACKAGE).with_suffix("").parts)
 
 
+def public_modules() -> list[str]:
+    """The lessons' modules and `ablation`, which people import from."""
+    names = [module_name(path) for path in module_files()]
+    return [name for name in names if name in PUBLIC_TOO or "." not in name and name != "cli"]
+
+
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -98,10 +104,8 @@ def names_page() -> str:
     for mark in marks("against"):
         link = f"[{mark['theirs']}]({repository()}/blob/main/{mark['file']})"
         peers[mark["ours"]] = ", ".join(dict.fromkeys([*filter(None, [peers.get(mark["ours"])]), link]))
-    for path in module_files():
-        name, code = module_name(path), tree(path)
-        if name == "cli" or "." in name and name not in PUBLIC_TOO:
-            continue
+    for name in public_modules():
+        code = tree(PACKAGE / f"{name.replace('.', '/')}.py")
         rows = [[f"`{public}`", meaning[public], peers.get(public, "")] for public in exported(code) if public in meaning]
         columns = ["Name", "What it is for", "Tested against"][: 3 if any(row[2] for row in rows) else 2]
         page += f"\n## {name}\n\n{ast.get_docstring(code)} [More](reference/{name}.md).\n\n"

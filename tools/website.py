@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from html.parser import HTMLParser
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,7 @@ SITE = ROOT / "_site"
 SETTINGS = Path(__file__).resolve().parent / "sphinx_site"
 TEXTS = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PICTURES = ".github/pictures/"
+SENTENCE = 40  # letters; a cell of a table that has as many is no number or name
 
 
 # --- sources: copies of the notebooks and texts, with links that fit where they lie in the site
@@ -60,9 +62,8 @@ def source_of_notebook(path: Path):
     file = path.relative_to(ROOT).as_posix()
     page = place_in_site(file)
     notebook = notebooks.with_alternative_texts(notebooks.without_sliders(nbformat.read(path, as_version=4)))
-    notebook = players.with_players(questions.with_forms(notebook))
+    notebook = notebooks.without_hidden_cells(players.with_players(questions.with_forms(notebook)))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-    notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\| *(hide|default_exp)\b", cell.source)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = notebooks.without_colab_link(cell.source)  # the site's pages have a button
@@ -70,13 +71,14 @@ def source_of_notebook(path: Path):
             continue
         if cell.metadata.get("jupyter", {}).get("source_hidden"):  # MyST-NB folds it
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+            cell.metadata["mystnb"] = dict.fromkeys(["code_prompt_show", "code_prompt_hide"], notebooks.folded_title(cell.source))
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)
         for output in cell.outputs:
             data = output.get("data", {})
             if "text/markdown" in data:
                 data["text/markdown"] = with_new_links(data["text/markdown"], file, page)
             if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):  # MyST-NB looks for it at the cell
-                cell.metadata["mystnb"] = {"image": {"alt": alt}}
+                cell.metadata.setdefault("mystnb", {})["image"] = {"alt": alt}
     return notebook
 
 
@@ -112,10 +114,12 @@ def write_sources(folder: Path) -> None:
         if path == NBS / "index.ipynb":
             lessons = [other.stem for other in notebooks.lessons() if other != path]
             support = [place(other) for other in notebooks.notebooks() if other not in notebooks.lessons()]
-            modules = ["names", *(f"reference/{reference.module_name(module)}" for module in reference.module_files())]
+            modules = [f"reference/{reference.module_name(module)}" for module in reference.module_files()]
+            public = ["names", *(f"reference/{name}" for name in reference.public_modules())]
             texts = [page.removesuffix(".md") for file, page in TEXTS.items() if (ROOT / file).exists()] + ["differences"]
-            for caption, pages in (("Lessons", lessons), ("Reference", modules), ("What the lessons use", support),
-                                   ("The project", texts)):
+            inner = [page for page in modules if page not in public]
+            for caption, pages in (("Lessons", lessons), ("Reference", public), ("The project", texts),
+                                   ("What the lessons use", support), ("Reference of the workings", inner)):
                 text = CONTENTS.format(caption=caption, pages="\n".join(pages))
                 notebook.cells.append(nbformat.v4.new_markdown_cell(text))
         target = folder / path.relative_to(NBS)
@@ -148,7 +152,7 @@ def source_notebook(module: Path) -> Path:
     return next(path for path in notebooks.notebooks() if re.sub(r"^\d\d_", "", place(path)) == name)
 
 
-# --- what axe-core finds in Furo's pages
+# --- what axe-core finds in Furo's pages, and tables of sentences in a narrow window
 
 REPAIRS = {
     r"<pre>": '<pre tabindex="0">',  # a long line can be scrolled with the keyboard
@@ -159,12 +163,26 @@ REPAIRS = {
 }
 
 
+def with_labels(table: str) -> str:
+    """A table that holds sentences, each cell with the name of its column: a narrow window shows it row by row."""
+    def words(html: str) -> list[str]:
+        return [re.sub("<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[dh].*?</t[dh]>", html, flags=re.DOTALL)]
+
+    head, end, body = table.partition("</thead>")
+    if max(map(len, words(body)), default=0) < SENTENCE:
+        return table
+    names = cycle(words(head))
+    body = re.sub(r"<td(?=[ >])", lambda cell: f'<td data-label="{next(names)}"', body)
+    return head.replace('<table class="', '<table class="sentences ', 1) + end + body
+
+
 def repair(site: Path) -> None:
-    """Give the pages what readers without a mouse or without sight need."""
+    """Give the pages what readers without a mouse, without sight or with a small window need."""
     for path in site.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
         for pattern, better in REPAIRS.items():
             page = re.sub(pattern, better, page)
+        page = re.sub(r'<table class="docutils.*?</table>', lambda table: with_labels(table[0]), page, flags=re.DOTALL)
         path.write_text(page, encoding="utf-8")
 
 
