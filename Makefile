@@ -21,7 +21,7 @@ export PYTHONUTF8 := 1
 TRAINING := OMP_WAIT_POLICY=PASSIVE PYTHONWARNINGS=ignore::FutureWarning:torch.jit._script
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons test test-browser test-processors lab site bench refresh constraints package clean environment install
+.PHONY: help lessons test test-browser test-peers test-processors lab site bench refresh constraints package clean environment install
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,10 @@ test: environment ## check everything: style, notebooks, tests
 test-browser: environment ## open every lesson in JupyterLab in a browser
 	@$(VENV_PYTHON) -c "import playwright" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[browser]"
 	@$(TRAINING) $(VENV_PYTHON) -m pytest tests/browser
+
+test-peers: environment ## compare with libraries that fit no other environment
+	@$(VENV_PYTHON) -m pip install -q --no-deps -r tests/parity/peers.txt
+	@$(TRAINING) $(VENV_PYTHON) -m pytest -n $(PROCESSES) --dist loadfile tests/parity
 
 test-processors: environment ## run what computes as on older processors
 	@$(VENV_PYTHON) tools/processors.py
