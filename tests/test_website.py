@@ -118,6 +118,14 @@ def test_a_table_of_sentences_says_in_each_cell_which_column_it_is():
     assert re.findall(r'data-label="(.*?)"', told) == ["", "Why"] and 'class="sentences docutils"' in told
 
 
+def test_parameters_of_a_long_signature_are_no_list_of_definitions(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<dl class="py"><dt>f(<dl>\n<dd><em class="sig-param"><span>x</span></em>,</dd>\n<dd><em class="sig-param">*</em>,</dd>\n</dl>)</dt>'
+        "<dd>about</dd></dl>", encoding="utf-8")
+    website.repair(tmp_path)
+    assert re.findall(r"</?d[ltd]\b", (tmp_path / "a.html").read_text(encoding="utf-8")) == ["<dl", "<dt", "</dt", "<dd", "</dd", "</dl"]
+
+
 def test_sphinx_reads_parameters_that_a_function_takes_over_from_another():
     """Their defaults and comments: a dataclass's `__init__` has no source."""
     pytest.importorskip("sphinx", reason='needs Sphinx: pip install -c constraints.txt -e ".[site]"')

@@ -158,9 +158,15 @@ REPAIRS = {
     r"<pre>": '<pre tabindex="0">',  # a long line can be scrolled with the keyboard
     r'(<p class="caption" role="heading")>': r'\1 aria-level="2">',
     r'<th class="head"><p></p></th>|<th></th>': "<td></td>",  # the corner of a table is no heading
+    r'<div id="search-results">': '<h1>Search</h1>\n<div id="search-results">',
     r'<aside class="(sidebar-drawer[^"]*)">': r'<aside class="\1" aria-label="Pages of the site">',
     r'<aside class="(toc-drawer[^"]*)">': r'<aside class="\1" aria-label="On this page">',
 }
+
+
+def signature_lines(parameters: str) -> str:
+    """A long signature's parameters, which Sphinx makes a list of definitions with nothing that is defined, as plain lines."""
+    return re.sub("(</?)d[ld]>", r"\1span>", parameters).replace("<span>", '<span class="sig-lines">', 1)
 
 
 def with_labels(table: str) -> str:
@@ -182,6 +188,7 @@ def repair(site: Path) -> None:
         page = path.read_text(encoding="utf-8")
         for pattern, better in REPAIRS.items():
             page = re.sub(pattern, better, page)
+        page = re.sub(r'<dl>\s*<dd><em class="sig-param">.*?</dl>', lambda found: signature_lines(found[0]), page, flags=re.DOTALL)
         page = re.sub(r'<table class="docutils.*?</table>', lambda table: with_labels(table[0]), page, flags=re.DOTALL)
         path.write_text(page, encoding="utf-8")
 

@@ -46,11 +46,11 @@ def gallery() -> str:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """One page of each kind."""
+    """A report, a gallery, and every lesson."""
     folder = tmp_path_factory.mktemp("pages")
     for name, make in (("report", report), ("gallery", gallery)):
         (folder / f"{name}.html").write_text(make(), encoding="utf-8")
-    for path in desk.notebooks.lessons()[:3]:
+    for path in desk.notebooks.lessons():
         notebook = nbformat.read(path, as_version=4)
         desk.notebooks.write_page(notebook, folder / f"{path.stem}.html", desk.notebooks.navigation(path))
     return sorted(folder.glob("*.html"))
@@ -59,8 +59,23 @@ def pages(tmp_path_factory):
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation_and_nothing_has_to_be_scrolled_sideways(browser, pages, scheme, width):
+    assert len(pages) == 2 + len(desk.notebooks.lessons())
+    look_at(browser, pages, scheme, width)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.timeout(3600)
+def test_axe_finds_no_violation_on_the_site(browser, scheme):
+    pages = sorted((desk.ROOT / "_site").rglob("*.html"))
+    if not pages:
+        pytest.skip("needs the site: make site")
+    look_at(browser, pages, scheme, 1280)
+
+
+def look_at(browser, pages, scheme: str, width: int) -> None:
+    """Open each page and let axe-core judge it."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    assert len(pages) == 5
+    context.set_default_timeout(300_000)
     for path in pages:
         page = context.new_page()
         page.goto(path.as_uri())
