@@ -68,7 +68,7 @@ def module_page(module: Path, lesson: str) -> str:
     name, home = module_name(module), homes()
     elsewhere = [other for other in exported(tree(module)) if home[other] != name]
     links = ", ".join(f"`{other}`" for other in elsewhere)
-    return MODULE_PAGE.format(name=name, lesson=lesson, elsewhere=f" On the lesson's own page: {links}." if links else "",
+    return MODULE_PAGE.format(name=name, lesson=lesson, elsewhere=f" On pages of their own: {links}." if links else "",
                               excluded=", ".join(elsewhere))
 
 
