@@ -29,6 +29,7 @@ def labelled(draw):
     return torch.randn(n, n_classes, *more, generator=generator), torch.randint(n_classes, (n, *more), generator=generator)
 
 
+@pytest.mark.against(ours="smooth_labels", theirs="Composer smooth_labels")
 @QUICK
 @given(labelled(), st.floats(0, 1))
 def test_smoothed_labels_are_composers(case, eps):
@@ -41,6 +42,7 @@ def test_smoothed_labels_are_composers(case, eps):
     torch.testing.assert_close(smooth_labels(soft, eps=eps).movedim(-1, 1), theirs)
 
 
+@pytest.mark.against(ours="LabelSmoothingCrossEntropy", theirs="Composer LabelSmoothing")
 @QUICK
 @given(labelled(), st.floats(0, 1), st.booleans(), st.sampled_from(["mean", "sum", "none"]))
 def test_the_loss_of_smoothed_labels_is_composers(case, eps, weighted, reduction):
@@ -70,6 +72,8 @@ def batches(draw):
     return x, torch.randint(n_classes, (n,), generator=generator), n_classes, torch.randperm(n, generator=generator)
 
 
+@pytest.mark.against(ours="mixup", theirs="Composer mixup_batch")
+@pytest.mark.against(ours="mixed_loss", theirs="Composer mixup_batch")
 @QUICK
 @given(batches(), st.floats(0, 1))
 def test_mixup_and_its_loss_are_composers(batch, share):
@@ -97,6 +101,7 @@ def test_composers_photo_may_be_its_own_partner():
     assert all((row > 0).all() for row in mine)
 
 
+@pytest.mark.against(ours="cutmix", theirs="Composer cutmix_batch")
 @QUICK
 @given(batches(), st.floats(0.01, 1), st.integers(0, 2**16))
 def test_cutmix_pastes_and_counts_as_composers(batch, share, seed):
@@ -133,6 +138,7 @@ def composers_batch(x, elapsed, **settings):
     return state.batch[0]
 
 
+@pytest.mark.against(ours="size_schedule", theirs="Composer ProgressiveResizing")
 @pytest.mark.parametrize("steps, start, end, multiple, finetune", [
     (10, 0.5, 64, 4, 0.2), (20, 0.25, 96, 8, 0.5), (40, 0.5, 128, 16, 0.1), (8, 0.5, 50, 2, 0.25), (5, 0.75, 32, 1, 0.2),
 ])  # fmt: skip

@@ -32,6 +32,7 @@ def batches(draw):
     return x, torch.randint(n_classes, (n,), generator=generator), n_classes, torch.randperm(n, generator=generator)
 
 
+@pytest.mark.against(ours="LabelSmoothingCrossEntropy", theirs="Keras CategoricalCrossentropy(label_smoothing)")
 @QUICK
 @given(batches(), st.floats(0, 1), st.sampled_from(["mean", "sum", "none"]), st.sampled_from([torch.float32, torch.float64]))
 def test_the_loss_of_smoothed_labels_is_keras(batch, eps, reduction, kind):
@@ -47,6 +48,7 @@ def test_the_loss_of_smoothed_labels_is_keras(batch, eps, reduction, kind):
     torch.testing.assert_close(wanted, tensor(plain(smooth_labels(y, n_classes, eps), pred)).to(kind), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.against(ours="mixup", theirs="Keras MixUp")
 @QUICK
 @given(batches(), st.integers(0, 2**16), st.sampled_from(["channels_first", "channels_last"]))
 def test_mixup_is_keras(batch, seed, data_format):
@@ -74,6 +76,7 @@ def test_keras_photo_may_be_its_own_partner():
     assert all((rows > 0).all() for rows in mine)
 
 
+@pytest.mark.against(ours="cutmix", theirs="Keras CutMix")
 @QUICK
 @given(batches(), st.integers(0, 2**16))
 def test_cutmix_pastes_what_keras_pastes(batch, seed):
@@ -111,6 +114,8 @@ def test_keras_labels_are_mixed_by_a_box_that_was_not_pasted():
     torch.testing.assert_close((mine == white).float().mean((1, 2, 3)), stays)
 
 
+@pytest.mark.against(ours="Normalize", theirs="Keras Normalization")
+@pytest.mark.against(ours="channel_stats", theirs="Keras Normalization")
 @pytest.mark.parametrize("shape", [(5, 3, 4, 6), (1, 3, 2, 2), (7, 1, 8, 3), (3, 12, 5, 5)])
 def test_statistics_and_normalization_are_keras(shape):
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 3 + 1

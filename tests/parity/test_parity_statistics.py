@@ -85,6 +85,7 @@ def test_scores_are_torchmetrics(case):
 differences = st.lists(st.floats(-1, 1, width=16), min_size=2, max_size=30)
 
 
+@pytest.mark.against(ours="paired_interval", theirs="statsmodels DescrStatsW")
 @QUICK
 @given(differences, st.floats(0.5, 0.999))
 def test_the_interval_of_paired_differences_is_statsmodels(values, confidence):
@@ -93,6 +94,7 @@ def test_the_interval_of_paired_differences_is_statsmodels(values, confidence):
     assert paired_interval(values, confidence) == pytest.approx(theirs, abs=1e-9)
 
 
+@pytest.mark.against(ours="summarize", theirs="statsmodels multipletests")
 @QUICK
 @given(st.lists(st.floats(0.001, 0.2), min_size=1, max_size=6), st.integers(5, 12), st.integers(0, 2**16))
 def test_verdicts_of_a_family_are_statsmodels_bonferroni(effects, n_seeds, seed):
