@@ -1130,6 +1130,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'lessonkit/selection/features.py'),
                                               'lessonkit.selection.features._train_or_load': ( 'selection/features.html#_train_or_load',
                                                                                                'lessonkit/selection/features.py'),
+                                              'lessonkit.selection.features._untrained': ( 'selection/features.html#_untrained',
+                                                                                           'lessonkit/selection/features.py'),
                                               'lessonkit.selection.features._what_it_does': ( 'selection/features.html#_what_it_does',
                                                                                               'lessonkit/selection/features.py'),
                                               'lessonkit.selection.features._write_rows': ( 'selection/features.html#_write_rows',

@@ -183,13 +183,15 @@ def show_mixup(
 ) -> Figure:
     """Draw a photo, its partner and their mixture over the labels; for several λ, the mixtures alone."""
     other = (item - 1) % len(x) if partner is None else int(partner[item])
-    pair, numbers, back = x[[item, other]], y[[item, other]], torch.tensor([1, 0])
+    pair, numbers = x[[item, other]], y[[item, other]]
+    back = torch.tensor([1, 0], device=x.device)
     strip, rows, titles, scale = [], [], [], 2.2
     if isinstance(lam, int | float):
         strip, rows = list(pair), list(F.one_hot(numbers, len(classes)).float())
         titles, lam, scale = [classes[number] for number in numbers], [lam], 3
     for share in lam:
-        mixed, stays, title = mixup(pair, share, back), torch.full((2,), share), f"λ = {share:.2f}"
+        mixed, title = mixup(pair, share, back), f"λ = {share:.2f}"
+        stays = torch.full((2,), share, device=x.device)
         if cut:
             mixed, stays = cutmix(pair, share, back, generator)
             title += f" asked for,\n{float(stays[0]):.2f} stayed"

@@ -178,7 +178,7 @@ def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
     x = checks.plain(checks.images(parts[0], ndim=4, empty=False))
     if len(parts) == 1:
         return x, None
-    labels = checks.plain(torch.as_tensor(parts[1])).detach().cpu()
+    labels = checks.plain(torch.as_tensor(parts[1], device="cpu")).detach()
     if labels.shape[:1] != x.shape[:1]:
         raise ValueError(
             f"A batch has {len(x)} photos and labels of the shape {tuple(labels.shape)}: there must be"

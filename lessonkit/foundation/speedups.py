@@ -25,6 +25,9 @@ class BFloat16(Callback):
     """
     Train in bfloat16; weights, loss and optimizer stay in float32, and so does the network when it only predicts.
 
+    On the CPU, images below 32 pixels stay in float32: where a stride is larger than what is left of the image,
+    PyTorch's gradient of a convolution in bfloat16 holds uninitialized memory.
+
     Whatever happens in a training, also an interruption, the network is left as it was. Source: Micikevicius et al. 2017,
     *Mixed Precision Training*; bfloat16 needs no scaling of the loss.
     """
@@ -37,7 +40,8 @@ class BFloat16(Callback):
 
             def forward(*x: Tensor) -> Tensor:
                 del model.forward  # for this call only: fastai tells no callback of an error
-                with torch.autocast(x[0].device.type, torch.bfloat16):
+                tiny = x[0].is_cpu and x[0].ndim == 4 and min(x[0].shape[-2:]) < 32
+                with torch.autocast(x[0].device.type, torch.bfloat16, enabled=not tiny):
                     out = plain(*x)
                 return out.float()
 

@@ -68,9 +68,9 @@ def _one_a_channel(values: Any, name: str) -> Tensor:
             values = checks.plain(values).detach().cpu()  # a device may have no float64
         elif isinstance(values, np.ndarray):
             values = np.array(values)  # PyTorch takes neither read-only nor mirrored memory
-        kind = torch.as_tensor(values).dtype
+        kind = torch.as_tensor(values, device="cpu").dtype
         known = kind != torch.bool and not kind.is_complex
-        values = torch.as_tensor(values, dtype=torch.float64) if known else None
+        values = torch.as_tensor(values, dtype=torch.float64, device="cpu") if known else None
     except (TypeError, ValueError, RuntimeError):
         values = None
     if values is None:

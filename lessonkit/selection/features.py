@@ -154,6 +154,12 @@ def _steps(images: ImageSet) -> int:
     return min(STEPS, PASSES * math.ceil(len(images.indices("train")) / 64))
 
 
+def _untrained(images: ImageSet) -> nn.Module:
+    """A small network on the CPU, where its batches are, whatever the default device is."""
+    with torch.device("cpu"):
+        return small_resnet(len(images.classes))
+
+
 def _quickly_trained(
     images: ImageSet, size: int, seed: int, normalize: Callable, progress: bool
 ) -> nn.Module:
@@ -167,7 +173,7 @@ def _quickly_trained(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = small_resnet(len(images.classes))
+        model = _untrained(images)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, steps)
     batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps)
@@ -325,7 +331,7 @@ def _train_or_load(task: _Task, weights: Path) -> None:
     if task.model is not None:
         return
     if weights.exists():
-        task.model = small_resnet(len(task.images.classes))
+        task.model = _untrained(task.images)
         task.model.load_state_dict(torch.load(weights, weights_only=True))
         return
     model, _ = task.prepare()
@@ -381,7 +387,7 @@ def _what_it_does(normalize: Callable[[Tensor], Tensor] | None) -> str | None:
     """A fingerprint of a normalization: what it makes of a picture of all values."""
     if normalize is None:
         return None
-    picture = torch.linspace(0, 1, 192).reshape(1, 3, 8, 8)
+    picture = torch.linspace(0, 1, 192, device="cpu").reshape(1, 3, 8, 8)
     return _digest([normalize(picture).detach().cpu().float().numpy().tobytes()])
 
 # %% ../../nbs/selection/features.ipynb #c3a4d531
@@ -411,8 +417,8 @@ def feature_seconds(
     size: int,  # side of the photos, in pixels
 ) -> float:
     """Guess how long `embed` will take, reading of photos left out, from two batches."""
-    network, n = model or small_resnet(max(2, len(images.classes))), min(64, max(2, len(images)))
-    x, seconds = torch.zeros(n, 3, size, size), []
+    network, n = model or _untrained(images), min(64, max(2, len(images)))
+    x, seconds = torch.zeros(n, 3, size, size, device=next(network.parameters()).device), []
     for _ in range(2):  # the first is slower and doesn't count
         start = time.perf_counter()
         with evaluating(network):

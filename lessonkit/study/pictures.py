@@ -65,7 +65,7 @@ def technique_pictures(
         ],
         "mixup": lambda: [
             (x[0], name), (x[1], other),
-            (mixup(x, torch.tensor([0.6, 0.6]), torch.tensor([1, 0]))[0], f"60% {name}, 40% {other}"),
+            (mixup(x, 0.6, torch.tensor([1, 0], device="cpu"))[0], f"60% {name}, 40% {other}"),
         ],
         "label_smoothing": lambda: [
             (x[0], f"{name} {0.9 + 0.1 / n:.3g}, each other class {0.1 / n:.2g}"),

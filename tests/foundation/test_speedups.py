@@ -79,6 +79,24 @@ def test_half_numbers_train_nearly_the_same():
     assert 0 < (ends[0] - ends[1]).norm() < 0.02 * ends[0].norm()
 
 
+@pytest.mark.parametrize("side, half", [(8, False), (16, False), (32, True)])
+def test_fault_gradients_of_tiny_pictures_are_not_uninitialized_memory(side, half):
+    """Where a stride is larger than what is left of a picture, weights became NaN, or others in each run."""
+    data = list(zip(torch.rand(16, 3, side, side, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3))
+    ends = []
+    for callbacks in ([], [BFloat16()], [BFloat16()]):
+        torch.manual_seed(1)
+        loader = DataLoader(data, bs=8)
+        learn = Learner(DataLoaders(loader, loader), small_resnet(3, 8), nn.CrossEntropyLoss())
+        learn.logger = lambda *_: None
+        memory = [torch.full((10_000,), 1e10 * (1 + len(ends))) for _ in range(20)]  # what it would find there
+        del memory
+        with learn.no_bar():
+            learn.fit(2, 0.01, cbs=callbacks)
+        ends.append(torch.cat([weights.detach().flatten() for weights in learn.model.parameters()]))
+    assert ends[2].isfinite().all() and torch.equal(ends[1], ends[2]) and torch.equal(ends[0], ends[1]) != half
+
+
 @pytest.mark.parametrize(
     "event", ["before_batch", "after_pred", "after_loss", "after_step", "after_batch"]
 )
