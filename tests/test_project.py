@@ -366,7 +366,7 @@ def test_readme_examples_run():
     rows = images.indices("valid")
     assert pasted["probs"].shape == (len(rows), len(images.classes)) and pasted["targets"].tolist() == images.labels[rows].tolist()
     seen = torch.cat([batch[0] for batch in pasted["dls"].valid]).as_subclass(torch.Tensor)
-    photos = torch.from_numpy(decode(images.take(rows), 32)).float() / 255
+    photos = torch.tensor(decode(images.take(rows), 32)) / 255
     stats = pasted["channel_stats"](images)
     torch.testing.assert_close(seen, pasted["Normalize"](stats)(photos), rtol=1e-4, atol=1e-4)
 
