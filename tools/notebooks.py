@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from configparser import ConfigParser
+from itertools import cycle
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +22,7 @@ CACHE = ROOT / ".cache"
 WARNINGS = "ignore::FutureWarning:torch.jit._script"  # fastai's use of torch.jit, of which no reader can do anything
 SLIDER = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # a notebook without one: JupyterLab asks
+SENTENCE = 40  # letters; a cell of a table that has as many is no number or name
 LESSON_SECONDS = 1200  # after so long a lesson is stopped
 
 
@@ -181,6 +183,22 @@ def contents(page: str) -> str:
     return f"<details><summary>On this page</summary><ul>{rows}</ul></details>" if rows else ""
 
 
+def with_labels(page: str) -> str:
+    """A page whose tables of sentences say in each cell which column it is: a narrow window shows them row by row."""
+    def words(html: str) -> list[str]:
+        return [re.sub("<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[dh]\b.*?</t[dh]>", html, flags=re.DOTALL)]
+
+    def labelled(table: re.Match) -> str:
+        head, end, body = table[0].partition("</thead>")
+        if max(map(len, words(body)), default=0) < SENTENCE:
+            return table[0]
+        names = cycle(words(head))
+        body = re.sub(r"<td(?=[ >])", lambda cell: f'<td data-label="{next(names)}"', body)
+        return re.sub(r'<table(?: class="([^"]*)")?>', r'<table class="sentences \1">', head, count=1) + end + body
+
+    return re.sub(r'<table(?: class="docutils[^"]*")?>.*?</table>', labelled, page, flags=re.DOTALL)
+
+
 def folded_title(source: str) -> str:
     """What is said in place of a folded cell: its first comment, else what it is for."""
     code = re.sub(r"^#\|.*\n?", "", source, flags=re.MULTILINE)
@@ -223,7 +241,7 @@ def write_page(notebook, path: Path, links: str = "") -> None:
         top, end = bar("Lessons", links + contents(page)), bar("Lessons, again", links)
         page = re.sub(r"(<main>)(.*)(</main>)", lambda m: m[1] + top + m[2] + end + m[3], page, count=1, flags=re.DOTALL)
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = page.replace("<th></th>", "<td></td>")  # the corner of a table of pandas is no heading
+    page = with_labels(page.replace("<th></th>", "<td></td>"))  # the corner of a table of pandas is no heading
     path.write_text(re.sub(r'(href="(?![a-z]+:)[^"#]*)\.ipynb', r"\1.html", page), encoding="utf-8")
 
 

@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 from html.parser import HTMLParser
-from itertools import cycle
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -22,7 +21,6 @@ SITE = ROOT / "_site"
 SETTINGS = Path(__file__).resolve().parent / "sphinx_site"
 TEXTS = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PICTURES = ".github/pictures/"
-SENTENCE = 40  # letters; a cell of a table that has as many is no number or name
 
 
 # --- sources: copies of the notebooks and texts, with links that fit where they lie in the site
@@ -152,7 +150,7 @@ def source_notebook(module: Path) -> Path:
     return next(path for path in notebooks.notebooks() if re.sub(r"^\d\d_", "", place(path)) == name)
 
 
-# --- what axe-core finds in Furo's pages, and tables of sentences in a narrow window
+# --- what axe-core finds in Furo's pages
 
 REPAIRS = {
     r"<pre>": '<pre tabindex="0">',  # a long line can be scrolled with the keyboard
@@ -169,19 +167,6 @@ def signature_lines(parameters: str) -> str:
     return re.sub("(</?)d[ld]>", r"\1span>", parameters).replace("<span>", '<span class="sig-lines">', 1)
 
 
-def with_labels(table: str) -> str:
-    """A table that holds sentences, each cell with the name of its column: a narrow window shows it row by row."""
-    def words(html: str) -> list[str]:
-        return [re.sub("<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[dh].*?</t[dh]>", html, flags=re.DOTALL)]
-
-    head, end, body = table.partition("</thead>")
-    if max(map(len, words(body)), default=0) < SENTENCE:
-        return table
-    names = cycle(words(head))
-    body = re.sub(r"<td(?=[ >])", lambda cell: f'<td data-label="{next(names)}"', body)
-    return head.replace('<table class="', '<table class="sentences ', 1) + end + body
-
-
 def repair(site: Path) -> None:
     """Give the pages what readers without a mouse, without sight or with a small window need."""
     for path in site.rglob("*.html"):
@@ -189,8 +174,7 @@ def repair(site: Path) -> None:
         for pattern, better in REPAIRS.items():
             page = re.sub(pattern, better, page)
         page = re.sub(r'<dl>\s*<dd><em class="sig-param">.*?</dl>', lambda found: signature_lines(found[0]), page, flags=re.DOTALL)
-        page = re.sub(r'<table class="docutils.*?</table>', lambda table: with_labels(table[0]), page, flags=re.DOTALL)
-        path.write_text(page, encoding="utf-8")
+        path.write_text(notebooks.with_labels(page), encoding="utf-8")
 
 
 # --- links
