@@ -354,7 +354,7 @@ def test_another_content_under_the_same_name_is_decoded_anew(folder):
 
 
 WORK = """
-import itertools, json, os, sys, time
+import itertools, json, os, sys
 from pathlib import Path
 from lessonkit.photos import photo_cache
 paths, size, stop, at = json.loads(sys.argv[1])
@@ -367,8 +367,8 @@ if stop:
         number = next(calls)
         if number == at:
             os.write(1, b"there")
-        while number >= at:
-            time.sleep(1)
+        if number >= at:
+            sys.stdin.read()
         return real(*args)
 
     setattr(place, name, stopping)
@@ -377,7 +377,8 @@ made, _ = photo_cache.cached_photos(paths, size, progress=False)
 
 
 def decoding(folder: Path, size: int, stop: str = "", at: int = 0, first: str = "", last: str = "") -> list[str]:
-    """A process that decodes photos, which takes no PyTorch; before call number `at` of the function `stop` it says so, and waits."""
+    """A process that decodes photos, which takes no PyTorch; before call number `at` of the function `stop` it says so, and waits for
+    the end of its input."""
     paths = [str(path) for path in ImageSet.from_folder(folder).paths]
     return [sys.executable, "-c", first + WORK + last, json.dumps([paths, size, stop, at])]
 
@@ -386,28 +387,36 @@ def decoding(folder: Path, size: int, stop: str = "", at: int = 0, first: str = 
 def large_folder(tmp_path) -> Path:
     for label in ("a", "b"):
         photo = save_noise(tmp_path / label / "0.jpg", size=(400, 400), seed=ord(label))
-        for number in range(1, 150):
+        for number in range(1, 20):
             os.link(photo, tmp_path / label / f"{number}.jpg")
     return tmp_path
+
+
+def begin(command: list[str]) -> subprocess.Popen:
+    """Start a process, and wait until it says that it has come to where it waits."""
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.read(5) == b"there"
+    return child
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of other systems")
 def test_a_kill_in_the_middle_never_leaves_a_bad_cache(large_folder):
     photos = cache_dir() / "photos"
-    for stop, at in (("fit_photo", 0), ("fit_photo", 150), ("fit_photo", 299), ("os.rename", 0)):
-        child = subprocess.Popen(decoding(large_folder, 128, stop, at), stdout=subprocess.PIPE)
-        said = child.stdout.read(5)
+    for stop, at in (("fit_photo", 0), ("fit_photo", 20), ("fit_photo", 39), ("os.rename", 0)):
+        child = begin(decoding(large_folder, 128, stop, at))
         child.send_signal(signal.SIGKILL)
         child.communicate()
-        assert said == b"there" and list(photos.iterdir()) and all(".making-" in made.name for made in photos.iterdir())
+        assert list(photos.iterdir()) and all(".making-" in made.name for made in photos.iterdir())
     found = ImageSet.from_folder(large_folder)
     expected = np.stack([np.asarray(read_photo(path).resize((128, 128), Image.Resampling.BILINEAR)) for path in found.paths[:2]])
     made = decode(found, 128)
-    assert made.shape == (300, 3, 128, 128) and (made[:2].transpose(0, 2, 3, 1) == expected).all()
+    assert made.shape == (40, 3, 128, 128) and (made[:2].transpose(0, 2, 3, 1) == expected).all()
 
 
 def test_two_processes_at_once_get_the_same(large_folder):
-    children = [subprocess.Popen(decoding(large_folder, 96)) for _ in range(2)]
+    children = [begin(decoding(large_folder, 96, "os.rename")) for _ in range(2)]
+    for child in children:  # both have decoded all, and neither has its folder in place
+        child.stdin.close()
     assert [child.wait() for child in children] == [0, 0]
     assert [".making-" in made.name for made in (cache_dir() / "photos").iterdir()] == [False]
 
@@ -418,7 +427,7 @@ def test_a_write_that_fails_is_an_error_and_leaves_nothing(large_folder):
     child = subprocess.run(decoding(large_folder, 128, first=limited), capture_output=True, text=True)
     assert child.returncode == 1 and "LESSONKIT_CACHE" in child.stderr.strip().splitlines()[-1]
     assert list((cache_dir() / "photos").iterdir()) == []
-    assert decode(ImageSet.from_folder(large_folder), 128).shape == (300, 3, 128, 128)
+    assert decode(ImageSet.from_folder(large_folder), 128).shape == (40, 3, 128, 128)
 
 
 def test_too_little_space_is_said_before_the_work(folder, monkeypatch):
@@ -434,7 +443,7 @@ def test_memory_stays_flat(large_folder):
     more = """
 import resource
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-made, _ = photo_cache.cached_photos(paths[::2], 640, progress=False)
+made, _ = photo_cache.cached_photos((paths * 4)[:150], 640, progress=False)
 print(made.nbytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024))
 """
     run = subprocess.run(decoding(large_folder, 8, last=more), capture_output=True, text=True, check=True)

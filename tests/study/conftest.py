@@ -2,10 +2,19 @@
 
 import os
 
+import processes
 import pytest
 from tiny_photos import draw, MINE
 
 EVIL, CAT = "<script>alert(1)</script>".replace("/", "∕"), '🐈 & "friends"'
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm():
+    """New processes begin at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        processes.warm_up(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

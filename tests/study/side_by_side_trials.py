@@ -1,7 +1,8 @@
-"""Make-believe trials for `test_side_by_side.py`: in a module that other processes import quickly."""
+"""Make-believe trials for `test_workers.py`: in a module that other processes import quickly."""
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,15 @@ def outcome(technique, seed, tick, marks=None):
     if technique == "fails":
         raise ValueError("loss is NaN")
     return {"size": 8, "epochs": 1, "accuracy": float(right.mean()), "process": os.getpid()}, right
+
+
+def slow(technique, seed, tick, study=0):
+    """A trial that never ends with seed 3, however late one looks, but with the process that asked for it."""
+    while seed == 3:
+        time.sleep(0.1)
+        if os.getppid() != study:
+            os._exit(1)
+    return {"accuracy": 0.5}, [True, False]
 
 
 def _first(mark):

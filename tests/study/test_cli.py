@@ -3,27 +3,29 @@
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
 
 import pandas as pd
+import processes
 import pytest
 from PIL import Image
-from typed import lessonkit, QUICK, ROOT, SCRIPT, SETTINGS
+from typed import lessonkit, QUICK, SCRIPT, SETTINGS
 
+from lessonkit.cli import main
 from lessonkit.study.trials import read_trials
 
 
 def test_the_folder_alone_is_enough_and_everything_is_written(photos, tmp_path, here):
-    run = lessonkit(
-        "ablate", photos, *QUICK, "--seeds", "2", "--techniques", "normalization", cwd=tmp_path
-    )
-    assert run.returncode == 0, run.stderr
-    assert re.search(r"4 trials to train: about \d+ s", run.stdout)
-    assert run.stdout.index("to train") < run.stdout.index("verdict")  # how long it takes comes first
-    assert re.search(r"^normalization .*%.*%", run.stdout, re.M) and "Traceback" not in run.stderr
+    typed = ["ablate", photos, *QUICK, "--techniques", "normalization"]
+    code, printed, errors = here(*typed, "--seeds", "2")
+    assert code == 0, errors
+    assert re.search(r"4 trials to train: about \d+ s", printed)
+    assert printed.index("to train") < printed.index("verdict")  # how long it takes comes first
+    assert re.search(r"^normalization .*%.*%", printed, re.M) and "Traceback" not in errors
     out = tmp_path / "ablation-my photos"
     summary = pd.read_csv(out / "summary.csv").set_index("technique")
     assert summary.loc["normalization", ["recipe", "control"]].tolist() == [
@@ -45,7 +47,6 @@ def test_the_folder_alone_is_enough_and_everything_is_written(photos, tmp_path, 
     assert not re.search(r'(src|href)="(?!data:)', page)  # one page, nothing else
     assert "lessonkit ablate" in page and "--techniques normalization" in page
 
-    typed = ["ablate", photos, *QUICK, "--techniques", "normalization"]
     code, printed, _ = here(*typed, "--seeds", "2")
     assert code == 0 and "to train" not in printed
     code, printed, _ = here(*typed, "--seeds", "3")
@@ -130,35 +131,16 @@ def test_changed_settings_are_refused_with_what_changed(photos, here):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows can't send Ctrl-C to one process")
 def test_ctrl_c_says_what_is_stored_and_how_to_go_on(photos, tmp_path):
-    typed = [
-        SCRIPT,
-        "ablate",
-        str(photos),
-        *QUICK,
-        "--epochs",
-        "3",
-        "--seeds",
-        "500",
-        "--out",
-        "study",
-    ]
-    process = subprocess.Popen(
-        typed,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # tests in the background inherit "ignore Ctrl-C"
-    )
+    typed = ["ablate", str(photos), *QUICK, "--epochs", "3", "--seeds", "500", "--out", "study"]
+    process = processes.start(main, typed, folder=tmp_path)
     stored = tmp_path / "study/trials.jsonl"
     while not (stored.exists() and stored.read_bytes().count(b"\n") >= 2):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate()
-    assert process.returncode == 130
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    told = (tmp_path / "said.txt").read_text(encoding="utf-8")
+    assert process.exitcode == 130
     assert re.search(r"Stopped\. \d+ trials are stored in study: the same command goes on", told)
     assert "Traceback" not in told
 
@@ -200,16 +182,12 @@ def test_trials_side_by_side_say_nothing_that_is_meant_for_developers(photos, tm
 TYPED = [*(typed for typed in SETTINGS if "width" not in typed), "--jobs", "2", "--seeds", "2"]
 
 
-def test_the_command_takes_techniques_and_networks_of_ones_own(folder, mine, tmp_path):
+def test_the_command_takes_techniques_and_networks_of_ones_own(folder, mine, tmp_path, here):
     own = ["--techniques", "mine,mixup+tta", "--techniques-from", mine, "--model", f"{mine}:tiny"]
     more = ["--choose", "--planned", "4", "--out", tmp_path / "out"]
-    run = lessonkit("ablate", folder, *TYPED, *own, *more, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert (
-        "Chosen among 3 variants" in run.stdout
-        and "of 4 planned seeds" in run.stdout
-        and "2 side by side" in run.stdout
-    )
+    code, printed, errors = here("ablate", folder, *TYPED, *own, *more)
+    assert code == 0, errors
+    assert "Chosen among 3 variants" in printed and "of 4 planned seeds" in printed and "2 side by side" in printed
     assert {"report.html", "report.md", "choice"} <= {path.name for path in (tmp_path / "out").iterdir()}
     assert len(read_trials(tmp_path / "out" / "choice")) == 6
 
@@ -240,7 +218,7 @@ broken = Technique("broken", loss=loss)
 """
 
 
-def test_a_quick_failure_side_by_side_costs_itself_only(folder, tmp_path):
+def test_a_quick_failure_side_by_side_costs_itself_only(folder, tmp_path, here):
     (tmp_path / "my.py").write_text(BROKEN)
     typed = [
         "--techniques",
@@ -254,9 +232,9 @@ def test_a_quick_failure_side_by_side_costs_itself_only(folder, tmp_path):
         "--out",
         "study",
     ]
-    run = lessonkit("ablate", folder, *SETTINGS, *typed, cwd=tmp_path)
-    assert run.returncode == 1 and "Traceback" not in run.stderr
-    assert all(f"broken, seed {seed} failed: ValueError: no such loss" in run.stderr for seed in (0, 1))
+    code, _, errors = here("ablate", folder, *SETTINGS, *typed)
+    assert code == 1 and "Traceback" not in errors
+    assert all(f"broken, seed {seed} failed: ValueError: no such loss" in errors for seed in (0, 1))
     assert (
         len(read_trials(tmp_path / "study")) == 4
         and len(read_trials(tmp_path / "study", failed=True)) == 2
@@ -286,12 +264,12 @@ def test_when_no_trial_finishes_the_reason_is_told(folder, here):
 
 
 @pytest.mark.parametrize("module", ["lessonkit", "lessonkit.cli"])
-def test_the_command_is_a_module_too(module, tmp_path):
-    typed = [sys.executable, "-m", module, "ablate", "nowhere"]
-    run = subprocess.run(
-        typed, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT}
-    )
-    assert run.returncode == 2 and "'nowhere' is neither" in run.stderr
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")  # as `python -m` would run it
+def test_the_command_is_a_module_too(module, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lessonkit", "ablate", "nowhere"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module(module, run_name="__main__")
+    assert stop.value.code == 2 and "'nowhere' is neither" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more, opened", [([], True), (["--no-open"], False)])

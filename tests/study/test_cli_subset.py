@@ -9,18 +9,18 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from typed import lessonkit, QUICK
+from typed import QUICK
 
 from lessonkit.cli import METHODS
 from lessonkit.images import ImageSet
 
 
 def test_a_chosen_set_is_written_and_can_be_used_at_once(photos, tmp_path, here):
-    run = lessonkit("subset", photos, "--n", "8", "--size", "16", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert "Chosen: 8 of 32 training photos." in run.stdout and "Traceback" not in run.stderr
+    code, printed, errors = here("subset", photos, "--n", "8", "--size", "16")
+    assert code == 0, errors
+    assert "Chosen: 8 of 32 training photos." in printed and "Traceback" not in errors
     assert re.search(
-        r"^mean distance +[\d.]+ +[\d.]+ \([\d.]+ to [\d.]+\)$", run.stdout, re.M
+        r"^mean distance +[\d.]+ +[\d.]+ \([\d.]+ to [\d.]+\)$", printed, re.M
     )  # random choice stands beside it
     whole, few = ImageSet.from_folder(photos), ImageSet.from_folder(tmp_path / "subset-my photos")
     assert (
@@ -36,8 +36,8 @@ def test_a_chosen_set_is_written_and_can_be_used_at_once(photos, tmp_path, here)
     assert (tmp_path / "subset-my photos/subset.json").exists()
     gallery = (tmp_path / "subset-my photos/gallery.html").read_text(encoding="utf-8")
     assert "8 of 32 training photos" in gallery and "<script" not in gallery
-    assert re.search(r"^Describing 32 photos with .*: about \d+ s\.$", run.stdout, re.M)  # before it begins
-    assert "So this choice" in run.stdout and "random ones (95% of draws" in run.stdout
+    assert re.search(r"^Describing 32 photos with .*: about \d+ s\.$", printed, re.M)  # before it begins
+    assert "So this choice" in printed and "random ones (95% of draws" in printed
     code, printed, _ = here(
         "ablate", tmp_path / "subset-my photos", *QUICK, "--seeds", "1", "--techniques", "tta"
     )

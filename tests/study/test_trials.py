@@ -2,15 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
-import textwrap
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import processes
 import pytest
 
 from lessonkit.photos import photo_cache
@@ -26,34 +24,33 @@ from lessonkit.study.trials import (
 from lessonkit.study.workers import run_trials
 
 IDENTITY = {"size": 32, "epochs": 1}
-CHILD = """
-    import sys, time
-    import numpy as np
-    from lessonkit.study.workers import run_trials
 
-    def run(technique, seed, tick):
-        while (technique, seed) == ("mixup", 2):  # the sixth trial never ends, however late one looks
-            time.sleep(1)
-        right = np.random.default_rng(seed).random(1000) < 0.7
-        return {"size": 32, "epochs": 1, "accuracy": float(right.mean())}, right
 
-    run_trials({"baseline": {}, "mixup": {}}, 50, run, sys.argv[1], {"size": 32, "epochs": 1}, progress=False)
-"""
+def endless(technique, seed, tick):
+    """A trial; the sixth one never ends, however late one looks."""
+    while (technique, seed) == ("mixup", 2):
+        time.sleep(1)
+    right = np.random.default_rng(seed).random(1000) < 0.7
+    return {"size": 32, "epochs": 1, "accuracy": float(right.mean())}, right
+
+
+def endless_study(folder):
+    run_trials({"baseline": {}, "mixup": {}}, 50, endless, folder, IDENTITY, progress=False)
 
 
 @contextmanager
 def child(folder: Path):
     """A process in the middle of a study: five trials are stored, and it works at the sixth."""
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), str(folder)])
+    process = processes.start(endless_study, folder, folder=folder.parent)
     lines = folder / "trials.jsonl"
     try:
         while not (lines.exists() and lines.read_bytes().count(b"\n") == 5):
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.02)
         yield process
     finally:
         process.kill()  # SIGKILL: nothing can be tidied up
-        process.wait()
+        process.join()
 
 
 def make_believe(trained: list, fail=()):

@@ -2,19 +2,18 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import warnings
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import tiny_photos
 import torch
-from side_by_side_trials import outcome
+from side_by_side_trials import outcome, slow
 
 from lessonkit.ablation import TECHNIQUES, Technique, run_ablation
 from lessonkit.study.trials import TrialsFailed, read_correct, read_trials
@@ -25,58 +24,12 @@ SETTINGS = {"size": 8}
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(warm):
     """Address of a Dask scheduler with two workers, as processes of their own on this machine."""
     distributed = pytest.importorskip("distributed")
-    where = tmp_path_factory.mktemp("dask")
-    file, log = where / "scheduler.json", open(where / "log.txt", "w")
-    run = [sys.executable, "-W", "ignore", "-m", "dask"]
-    env = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(str(Path(__file__).parents[up]) for up in (0, 1, 2)),
-    }
-    options = {"env": env, "stdout": log, "stderr": log, "cwd": where}
-    started = [
-        subprocess.Popen(
-            [
-                *run,
-                "scheduler",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                "0",
-                "--no-dashboard",
-                "--scheduler-file",
-                str(file),
-            ],
-            **options,
-        )
-    ]
-    worker = [
-        *run,
-        "worker",
-        "--scheduler-file",
-        str(file),
-        "--nthreads",
-        "1",
-        "--no-dashboard",
-        "--nanny",
-    ]
-    started += [subprocess.Popen(worker, **options) for _ in range(2)]
-    try:
-        with distributed.Client(scheduler_file=str(file), set_as_default=False, timeout=600) as client:
-            client.wait_for_workers(2, timeout=600)
-            yield client.scheduler.address
-            client.shutdown()  # at once; on signals it takes its time
-    finally:
-        for process in started[::-1]:
-            process.terminate()
-        for process in started:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        log.close()
+    options = {"host": "127.0.0.1", "scheduler_port": 0, "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster:
+        yield cluster.scheduler_address
 
 
 def results(trials):
@@ -199,35 +152,20 @@ def test_wrong_seeds_are_told(tmp_path, seeds, error):
         run(tmp_path, ["a"], seeds)
 
 
-STUDY = """
-import os, sys, time
-from lessonkit.study.workers import run_trials
-def slow(technique, seed, tick):
-    while seed == 3:  # never ends, however late one looks, but with the process that asked for it
-        time.sleep(0.1)
-        if os.getppid() != int(os.environ["STUDY"]):
-            os._exit(1)
-    return {"accuracy": 0.5}, [True, False]
-if __name__ == "__main__":
-    os.environ["STUDY"] = str(os.getpid())
-    run_trials({"a": {}, "b": {}}, 6, slow, sys.argv[1], {"size": 8}, progress=False, jobs=2)
-"""
+def slow_study(folder):
+    run_trials({"a": {}, "b": {}}, 6, partial(slow, study=os.getpid()), folder, SETTINGS, progress=False, jobs=2)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
-    (tmp_path / "study.py").write_text(STUDY)
-    begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import runpy, sys; sys.argv = sys.argv[1:]; "
-    begin += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", begin, str(tmp_path / "study.py"), str(tmp_path / "out")],
-        stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    process = processes.start(slow_study, tmp_path / "out", folder=tmp_path)
     try:
         while len(read_trials(tmp_path / "out")) < 6:
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL if how == "kill" else signal.SIGINT)
-        process.wait()
+        process.join()
     finally:
         process.kill()
     stored = read_trials(tmp_path / "out")
@@ -281,6 +219,7 @@ def test_classes_are_chosen_from_on_a_cluster_by_the_same_call(cluster):
     features, labels = rng.standard_normal((400, 8)).astype("float32"), rng.integers(0, 5, 400)
     here = select_subset(features, 60, labels)
     with distributed.Client(cluster, set_as_default=False, timeout=600) as client:
+        client.wait_for_workers(2, timeout=600)  # one may have died in another test
         before = client.run_on_scheduler(steps_of)
         with parallel_config(backend="dask", client=client, wait_for_workers_timeout=600):
             there = select_subset(features, 60, labels, n_jobs=2)

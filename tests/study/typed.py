@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tiny_photos import QUICK as SMALL
 
-ROOT = str(Path(__file__).parents[2])
 SCRIPT = str(Path(sys.executable).parent / ("lessonkit.exe" if os.name == "nt" else "lessonkit"))
 SETTINGS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "progress"]
 SETTINGS += ["--no-frozen"]  # which takes seconds; test_cli_answer.py has it

@@ -1,0 +1,44 @@
+"""Processes of their own that begin at once: on Linux they are forked from a server that has imported all they need. What is about
+the beginning of a process itself takes `subprocess`."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from joblib.externals.loky.backend import context as loky
+
+FORKS = sys.platform == "linux"  # elsewhere libraries that are loaded already may not survive a fork
+
+
+def warm_up(monkeypatch) -> None:
+    """Let multiprocessing's processes, joblib's and Dask's begin so; the server keeps today's environment."""
+    if FORKS:
+        multiprocessing.set_forkserver_preload(["lessonkit.ablation", "distributed"])
+        forkserver.ensure_running()
+        monkeypatch.setattr(loky, "_DEFAULT_START_METHOD", "forkserver")
+        monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD", "forkserver")
+
+
+def start(do: Callable, *arguments, folder: Path) -> BaseProcess:
+    """Call a function of a test module in a new process. It works in the folder, and what it says goes into `said.txt` there."""
+    process = multiprocessing.get_context("forkserver" if FORKS else "spawn").Process(
+        target=_begin, args=(do, arguments, folder, dict(os.environ)))  # fmt: skip
+    process.start()
+    return process
+
+
+def _begin(do: Callable, arguments: tuple, folder: Path, environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    said = os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    sys.stdout, sys.stderr = (open(stream, "w", encoding="utf-8", buffering=1, closefd=False) for stream in (1, 2))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit "ignore Ctrl-C"
+    sys.exit(do(*arguments))
