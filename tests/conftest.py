@@ -42,6 +42,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
+def warm():
+    """New processes begin at once: see `processes.py`."""
+    import processes
+
+    with pytest.MonkeyPatch.context() as patch:
+        processes.warm_up(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
 def random_photos(tmp_path_factory):
     """Thirty photos of random pixels, in two classes; 24 are for training."""
     import numpy as np

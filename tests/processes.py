@@ -24,10 +24,13 @@ def warm_up(monkeypatch) -> None:
         monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD", "forkserver")
 
 
+CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+event = CONTEXT.Event  # one process waits for it, another one sets it
+
+
 def start(do: Callable, *arguments, folder: Path) -> BaseProcess:
     """Call a function of a test module in a new process. It works in the folder, and what it says goes into `said.txt` there."""
-    process = multiprocessing.get_context("forkserver" if FORKS else "spawn").Process(
-        target=_begin, args=(do, arguments, folder, dict(os.environ)))  # fmt: skip
+    process = CONTEXT.Process(target=_begin, args=(do, arguments, folder, dict(os.environ)))
     process.start()
     return process
 

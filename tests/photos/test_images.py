@@ -4,7 +4,6 @@ import io
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,10 @@ from pathlib import Path
 import fastai.callback.schedule  # noqa: F401  adds fit_one_cycle to Learner
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import torch
+from decoding import decode_and_wait, decode_with_little_room
 from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
@@ -353,36 +354,6 @@ def test_another_content_under_the_same_name_is_decoded_anew(folder):
     assert (before[0] != after[0]).any() and (before[1:] == after[1:]).all()
 
 
-WORK = """
-import itertools, json, os, sys
-from pathlib import Path
-from lessonkit.photos import photo_cache
-paths, size, stop, at = json.loads(sys.argv[1])
-paths = [Path(path) for path in paths]
-if stop:
-    place, name = (os, "rename") if stop == "os.rename" else (photo_cache, stop)
-    real, calls = getattr(place, name), itertools.count()
-
-    def stopping(*args):
-        number = next(calls)
-        if number == at:
-            os.write(1, b"there")
-        if number >= at:
-            sys.stdin.read()
-        return real(*args)
-
-    setattr(place, name, stopping)
-made, _ = photo_cache.cached_photos(paths, size, progress=False)
-"""
-
-
-def decoding(folder: Path, size: int, stop: str = "", at: int = 0, first: str = "", last: str = "") -> list[str]:
-    """A process that decodes photos, which takes no PyTorch; before call number `at` of the function `stop` it says so, and waits for
-    the end of its input."""
-    paths = [str(path) for path in ImageSet.from_folder(folder).paths]
-    return [sys.executable, "-c", first + WORK + last, json.dumps([paths, size, stop, at])]
-
-
 @pytest.fixture
 def large_folder(tmp_path) -> Path:
     for label in ("a", "b"):
@@ -392,40 +363,44 @@ def large_folder(tmp_path) -> Path:
     return tmp_path
 
 
-def begin(command: list[str]) -> subprocess.Popen:
-    """Start a process, and wait until it says that it has come to where it waits."""
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdout.read(5) == b"there"
-    return child
+def begin(found: ImageSet, size: int, stop: str, at: int = 0):
+    """Start a process that decodes photos, and wait until it has come to where it stops; the process, and what lets it go on."""
+    there, go_on = processes.event(), processes.event()
+    child = processes.start(decode_and_wait, found.paths, size, stop, at, there, go_on, folder=cache_dir())
+    there.wait()
+    return child, go_on
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of other systems")
+@pytest.mark.usefixtures("warm")
 def test_a_kill_in_the_middle_never_leaves_a_bad_cache(large_folder):
-    photos = cache_dir() / "photos"
+    photos, found = cache_dir() / "photos", ImageSet.from_folder(large_folder)
     for stop, at in (("fit_photo", 0), ("fit_photo", 20), ("fit_photo", 39), ("os.rename", 0)):
-        child = begin(decoding(large_folder, 128, stop, at))
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        child, _ = begin(found, 128, stop, at)
+        child.kill()
+        child.join()
         assert list(photos.iterdir()) and all(".making-" in made.name for made in photos.iterdir())
-    found = ImageSet.from_folder(large_folder)
     expected = np.stack([np.asarray(read_photo(path).resize((128, 128), Image.Resampling.BILINEAR)) for path in found.paths[:2]])
     made = decode(found, 128)
     assert made.shape == (40, 3, 128, 128) and (made[:2].transpose(0, 2, 3, 1) == expected).all()
 
 
+@pytest.mark.usefixtures("warm")
 def test_two_processes_at_once_get_the_same(large_folder):
-    children = [begin(decoding(large_folder, 96, "os.rename")) for _ in range(2)]
-    for child in children:  # both have decoded all, and neither has its folder in place
-        child.stdin.close()
-    assert [child.wait() for child in children] == [0, 0]
+    children = [begin(ImageSet.from_folder(large_folder), 96, "os.rename") for _ in range(2)]
+    for child, go_on in children:  # both have decoded all, and neither has its folder in place
+        go_on.set()
+        child.join()
+    assert [child.exitcode for child, _ in children] == [0, 0]
     assert [".making-" in made.name for made in (cache_dir() / "photos").iterdir()] == [False]
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.skipif(sys.platform == "win32", reason="resource limits are of other systems")
-def test_a_write_that_fails_is_an_error_and_leaves_nothing(large_folder):
-    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-    child = subprocess.run(decoding(large_folder, 128, first=limited), capture_output=True, text=True)
-    assert child.returncode == 1 and "LESSONKIT_CACHE" in child.stderr.strip().splitlines()[-1]
+def test_a_write_that_fails_is_an_error_and_leaves_nothing(large_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("said")
+    child = processes.start(decode_with_little_room, ImageSet.from_folder(large_folder).paths, 128, folder=folder)
+    child.join()
+    assert child.exitcode == 1 and "LESSONKIT_CACHE" in (folder / "said.txt").read_text(encoding="utf-8").strip().splitlines()[-1]
     assert list((cache_dir() / "photos").iterdir()) == []
     assert decode(ImageSet.from_folder(large_folder), 128).shape == (40, 3, 128, 128)
 
@@ -440,13 +415,18 @@ def test_too_little_space_is_said_before_the_work(folder, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no maximum memory is told there")
 def test_memory_stays_flat(large_folder):
-    more = """
-import resource
+    """In a process that did nothing else before, which decodes a few photos first."""
+    code = """
+import json, resource, sys
+from lessonkit.photos.photo_cache import cached_photos
+paths = json.loads(sys.argv[1])
+cached_photos(paths, 8, progress=False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-made, _ = photo_cache.cached_photos((paths * 4)[:150], 640, progress=False)
+made, _ = cached_photos((paths * 4)[:150], 640, progress=False)
 print(made.nbytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024))
 """
-    run = subprocess.run(decoding(large_folder, 8, last=more), capture_output=True, text=True, check=True)
+    paths = json.dumps([str(path) for path in ImageSet.from_folder(large_folder).paths])
+    run = subprocess.run([sys.executable, "-c", code, paths], capture_output=True, text=True, check=True)
     array, grown = map(int, run.stdout.split())
     assert array > 180e6 and grown < 0.4 * array
 

@@ -2,7 +2,6 @@
 
 import os
 
-import processes
 import pytest
 from tiny_photos import draw, MINE
 
@@ -10,11 +9,8 @@ EVIL, CAT = "<script>alert(1)</script>".replace("/", "∕"), '🐈 & "friends"'
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm():
+def all_warm(warm):
     """New processes begin at once."""
-    with pytest.MonkeyPatch.context() as patch:
-        processes.warm_up(patch)
-        yield
 
 
 @pytest.fixture(scope="session")
