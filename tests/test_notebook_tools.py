@@ -236,40 +236,34 @@ def test_cell_for_colab_fetches_the_course_there_and_does_nothing_elsewhere(tmp_
 
 # --- checks
 
-@pytest.fixture
-def project(tmp_path):
-    """A small project with one notebook, in sync and clean."""
+def test_stale_files_are_found(tmp_path):
     (tmp_path / "nbs").mkdir()
     (tmp_path / "lessonkit").mkdir()
     (tmp_path / "lessonkit" / "__init__.py").write_text("")
     for name in ("pyproject.toml", "settings.ini"):
         shutil.copy(ROOT / name, tmp_path)
-    cells = [new_markdown_cell("# Title"), new_code_cell("#| default_exp thing"), new_code_cell("#| export\ndef thing():\n    return 'ä'")]
-    nbformat.write(new_notebook(cells=cells), tmp_path / "nbs" / "00_thing.ipynb")
+    for name in ("changed", "gone"):
+        code = [f"#| default_exp {name}", f"#| export\ndef {name}():\n    return 'ä'"]
+        cells = [new_markdown_cell("# Title"), *map(new_code_cell, code)]
+        nbformat.write(new_notebook(cells=cells), tmp_path / "nbs" / f"00_{name}.ipynb")
     for command in ("nbdev-clean", "nbdev-export"):
         notebooks.subprocess.run([notebooks.tool(command)], check=True, cwd=tmp_path, env={**notebooks.os.environ, "PYTHONUTF8": "1"})
     assert notebooks.stale_files(tmp_path) == []
-    return tmp_path
 
-
-def test_stale_files_are_found(project):
-    module, notebook = project / "lessonkit" / "thing.py", project / "nbs" / "00_thing.ipynb"
-    good = module.read_text(encoding="utf-8")
-
-    module.write_text(good.replace("'ä'", "'b'"), encoding="utf-8")
-    assert notebooks.stale_files(project) == ["lessonkit/thing.py: not what its notebook exports"]
-    module.unlink()
-    assert notebooks.stale_files(project) == ["lessonkit/thing.py: not exported yet"]
-    module.write_text(good, encoding="utf-8")
-
-    (project / "lessonkit" / "orphan.py").write_text(good.replace("thing", "orphan"), encoding="utf-8")
-    assert notebooks.stale_files(project) == ["lessonkit/orphan.py: no notebook exports it"]
-    (project / "lessonkit" / "orphan.py").unlink()
-
+    changed, notebook = tmp_path / "lessonkit" / "changed.py", tmp_path / "nbs" / "00_gone.ipynb"
+    good = changed.read_text(encoding="utf-8")
+    changed.write_text(good.replace("'ä'", "'b'"), encoding="utf-8")
+    (tmp_path / "lessonkit" / "gone.py").unlink()
+    (tmp_path / "lessonkit" / "orphan.py").write_text(good.replace("changed", "orphan"), encoding="utf-8")
     content = nbformat.read(notebook, as_version=4)
     content.cells[1].metadata["scrolled"] = True
     nbformat.write(content, notebook)
-    assert notebooks.stale_files(project) == ["nbs/00_thing.ipynb: not clean"]
+    assert sorted(notebooks.stale_files(tmp_path)) == [
+        "lessonkit/changed.py: not what its notebook exports",
+        "lessonkit/gone.py: not exported yet",
+        "lessonkit/orphan.py: no notebook exports it",
+        "nbs/00_gone.ipynb: not clean",
+    ]
 
 
 def test_notebooks_that_would_be_left_out_are_found(tmp_path):
