@@ -7,10 +7,13 @@ import io
 import json
 import re
 import subprocess
+import symtable
 import sys
 import tokenize
 import tomllib
 from configparser import ConfigParser
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -170,6 +173,41 @@ def test_what_a_module_needs_is_a_requirement(path):
                     known = always if node in code.body else always | sometimes
                     package = canonicalize_name(PACKAGE_OF.get(name, name))
                     assert package in map(canonicalize_name, known), f"line {node.lineno} imports {name}: add it to settings.ini"
+
+
+SCRIPTS = [path for place in ("nbs/results", "benchmarks", "tools") for path in sorted((ROOT / place).glob("*.py"))]
+
+
+@cache
+def bound(path: Path) -> set[str]:
+    """The names that a module's code assigns, defines or imports."""
+    table = symtable.symtable(path.read_text(encoding="utf-8"), path.name, "exec")
+    return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+
+
+def source(module: str, beside: Path) -> Path | None:
+    """The file of a module of the package, or of one beside the file that imports it."""
+    base = (ROOT if module.split(".")[0] == "lessonkit" else beside.parent).joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_what_a_script_imports_is_there(path):
+    """A study's script runs for hours, and no test runs it; here nothing is run."""
+    asked = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom):
+            asked |= {(node.module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            asked |= {(alias.name, None) for alias in node.names}
+    packages = " ".join(SETTINGS[key] for key in SETTINGS if key.endswith("requirements"))
+    for module, name in asked:
+        if file := source(module, path):
+            assert name is None or name in bound(file) or source(f"{module}.{name}", path), f"{module} has no {name}"
+        else:
+            top = module.split(".")[0]
+            known = top != "lessonkit" and (find_spec(top) or PACKAGE_OF.get(top, top) in packages)
+            assert known, f"there is no module {module}"
 
 
 # --- documentation
