@@ -32,7 +32,7 @@ lessons: environment ## run every lesson, write pages into _lessons/
 test: environment ## check everything: style, notebooks, tests
 	@$(VENV_PYTHON) -m ruff check
 	@$(VENV_PYTHON) tools/notebooks.py check
-	@$(TRAINING) $(VENV_PYTHON) -m pytest -n $(PROCESSES) --dist loadfile
+	@$(TRAINING) $(VENV_PYTHON) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-browser: environment ## open every lesson in JupyterLab in a browser
 	@$(VENV_PYTHON) -c "import playwright" 2>/dev/null || $(VENV_PYTHON) -m pip install -c constraints.txt -e ".[browser]"
@@ -40,7 +40,7 @@ test-browser: environment ## open every lesson in JupyterLab in a browser
 
 test-peers: environment ## compare with libraries that fit no other environment
 	@$(VENV_PYTHON) -m pip install -q --no-deps -r tests/parity/peers.txt
-	@$(TRAINING) $(VENV_PYTHON) -m pytest -n $(PROCESSES) --dist loadfile tests/parity
+	@$(TRAINING) $(VENV_PYTHON) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder tests/parity
 
 test-processors: environment ## run what computes as on older processors
 	@$(VENV_PYTHON) tools/processors.py

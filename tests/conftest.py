@@ -35,7 +35,12 @@ def pytest_runtest_setup():
 COMPUTES = {"foundation", "lessons", "selection", "parity"}
 
 
+# The files that take longest, longest first: with two processes no long one is left for the end.
+LONG = ["test_typing", "test_workers", "test_notebook_tools", "test_images", "test_cli", "test_study", "test_cli_answer", "test_wheel"]
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
     for item in items:
         if item.path.parent.name in COMPUTES or item.path.stem in ("test_hostile_numbers", "test_trainer"):
             item.add_marker(pytest.mark.processor)
