@@ -22,6 +22,7 @@ from resizing_helpers import any_loader, learner, sized, tensors
 
 from lessonkit.ablation import Technique
 from lessonkit.foundation.batch_transforms import resize_batch
+from lessonkit.images import image_dataloaders
 from lessonkit.mixup import CutMix, MixUp
 from lessonkit.normalization import Normalize, channel_stats
 from lessonkit.progressive_resizing import (
@@ -237,6 +238,20 @@ def test_each_of_two_ranks_reaches_full_size(random_photos, shard, make, wrapped
         learn.fit(epochs, cbs=[ProgressiveResize(8, kind=kind), Distribute()])
         assert learn.model.seen() == size_schedule(3 * epochs, 8, 16, kind)
         assert getattr(train, "size", 16) == 16
+
+
+@pytest.mark.parametrize("world, bs", [(2, 11), (5, 4), (7, 3)])
+def test_a_share_with_a_single_photo_left_over_reaches_full_size(random_photos, shard, world, bs):
+    """Fault: the left-over joined the batch before it, so that there was one batch less than fastai and the plan had counted."""
+    for rank in range(world):
+        loaders = image_dataloaders(random_photos, 16, bs)
+        loaders.loaders[0] = shard(loaders.train, rank, world)
+        learn = learner(loaders)
+        n_batches = len(loaders.loaders[0])
+        learn.fit(2, cbs=ProgressiveResize(8))
+        assert learn.model.seen() == size_schedule(2 * n_batches, 8, 16)
+    sizes = [len(y) for x, y in loaders.loaders[0]]
+    assert len(sizes) == n_batches and min(sizes) > 1
 
 
 def test_a_rank_s_small_batches_are_made_small(random_photos, shard, monkeypatch):
