@@ -64,11 +64,11 @@ def read_photo(
     shorter: int | None = None,  # the shorter side that is needed, in pixels; None: full size
 ) -> Image.Image:  # RGB, upright; its shorter side may be larger than asked for
     """Decode a photo; raises `DamagedPhoto`, which names the file, when it can't be decoded."""
+    name = Path(f"A photo of {len(path)} bytes") if isinstance(path, bytes) else path
     try:
-        in_memory = isinstance(path, bytes)
-        if not in_memory and not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
+        if not isinstance(path, bytes) and not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
             raise ValueError("it is no ordinary file")
-        with Image.open(io.BytesIO(path) if in_memory else path) as picture:
+        with Image.open(io.BytesIO(path) if isinstance(path, bytes) else path) as picture:
             if picture.format == "EPS":  # Pillow would have Ghostscript run it
                 raise ValueError("it is a PostScript program, not a picture")
             if shorter is not None and picture.format == "JPEG" and min(picture.size) > 0:
@@ -77,9 +77,8 @@ def read_photo(
             picture.load()
             return to_rgb(upright(picture))
     except FileNotFoundError as error:
-        raise DamagedPhoto(path, "there is no such file (any more)") from error
+        raise DamagedPhoto(name, "there is no such file (any more)") from error
     except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error, DecompressionBombError...
-        name = f"A photo of {len(path)} bytes" if in_memory else path
         raise DamagedPhoto(
             name, " ".join(str(error).split()).rstrip(".") or type(error).__name__
         ) from error
