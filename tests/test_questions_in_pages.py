@@ -99,8 +99,8 @@ def test_style_and_script_stand_once_in_a_page():
 
 
 def test_a_page_and_the_site_have_the_forms(tmp_path):
-    path = notebooks.NBS / "05_mixup.ipynb"
-    of_lesson = [name for name in QUESTIONS if name.startswith("05.")]
+    path = notebooks.NBS / "01_comparison.ipynb"
+    of_lesson = [name for name in QUESTIONS if name.startswith("01.")]
     notebooks.write_page(nbformat.read(path, as_version=4), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     site = "".join(output.data.get("text/html", "") for cell in website.source_of_notebook(path).cells

@@ -1,11 +1,11 @@
 """A study's best network comes back as it predicted, and nothing is unpickled."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import torch
 from PIL import Image
@@ -68,9 +68,11 @@ def test_the_lines_that_predict_run_as_they_stand(study, tmp_path):
     for name in ("one", "two"):
         Image.new("L", (50, 30), 150 if name == "one" else 40).save(tmp_path / f"{name}.jpg")
     code = "\n".join(usage_lines(study.folder))
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert "bright" in run.stdout and "one.jpg" in run.stdout and len(code.splitlines()) == 3
+    process = processes.start(exec, code, {}, folder=tmp_path)
+    process.join()
+    said = (tmp_path / "said.txt").read_text(encoding="utf-8")
+    assert process.exitcode == 0, said
+    assert "bright" in said and "one.jpg" in said and len(code.splitlines()) == 3
     assert usage_lines(tmp_path) == []
 
 

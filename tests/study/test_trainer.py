@@ -1,14 +1,14 @@
 """One trial: the same seed is the same luck for all, and nothing costs more than the baseline."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import processes
 import pytest
 import torch
 from fastai.callback.core import Callback
@@ -133,13 +133,18 @@ def test_a_repeated_trial_is_equal_and_leaves_random_states_alone(images):
 # --- equal cost
 
 
+@pytest.fixture(scope="module")
+def pixels(images):
+    """How many pixels a technique trains on in so many epochs, of which the recipe says how many are the baseline's."""
+    return cache(lambda name, recipe, epochs: train_trial(images, TECHNIQUES[name], 0, recipe, epochs=epochs)[0]["pixels"])
+
+
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
 @pytest.mark.parametrize("epochs", [1, 4, 10])
-def test_no_technique_trains_on_more_pixels_than_the_baseline(images, name, epochs):
+def test_no_technique_trains_on_more_pixels_than_the_baseline(pixels, name, epochs):
     technique, recipe = TECHNIQUES[name], Settings(size=64, epochs=epochs, batch_size=8, width=1)
     own_epochs = epochs_at_cost(technique, recipe)
-    both = (TECHNIQUES["baseline"], epochs), (technique, own_epochs)
-    counts = [train_trial(images, one, 0, recipe, epochs=length)[0]["pixels"] for one, length in both]
+    counts = [pixels("baseline", recipe, epochs), pixels(name, recipe, own_epochs)]
     assert (
         own_epochs >= epochs and counts[1] <= counts[0] * 1.02
     )  # sizes that grow are rounded to whole pixels
@@ -284,13 +289,15 @@ def test_crops_keep_at_least_the_share_that_was_asked_for(images):
     assert row["nll"] == plain["nll"]
 
 
-def test_the_same_machine_gives_the_same_numbers_twice(images):
+def train_and_write(photos):
+    Path("trained.json").write_text(json.dumps([trained(photos, threads) for threads in (1, 2)]))
+
+
+def test_the_same_machine_gives_the_same_numbers_twice(images, tmp_path):
     """To the last digit, with one thread and with two, in this process and in another one."""
     folder = images.paths[0].parent.parent
     here, again = ({threads: trained(folder, threads) for threads in (1, 2)} for _ in range(2))
     assert here == again and len(here[1]["losses"]) == len(here[2]["losses"]) == 8
-    code = "import json, sys; from tiny_photos import trained\n"
-    code += "print(json.dumps([trained(sys.argv[1], threads) for threads in (1, 2)]))"
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(folder)], capture_output=True, text=True, check=True,
-                         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
-    assert json.loads(run.stdout.splitlines()[-1]) == [here[1], here[2]]  # JSON keeps all digits
+    there = processes.start(train_and_write, str(folder), folder=tmp_path)
+    there.join()
+    assert json.loads((tmp_path / "trained.json").read_text()) == [here[1], here[2]]  # JSON keeps all digits
