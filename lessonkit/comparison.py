@@ -139,8 +139,8 @@ def summarize(
     or "seeds and photos" where `correct` has every trial. `seeds` counts pairs, `unpaired` trials
     without a partner, `seeds_needed` the pairs that would about settle the row. Means are over pairs.
 
-    Raises `ValueError` for missing columns, an unknown baseline and repeated trials, `TypeError` for
-    text.
+    Raises `ValueError` for missing columns, an unknown baseline, repeated trials, and `correct` that
+    knows none of the trials, `TypeError` for text.
     """
     setting = list(setting)
     rows = paired_rows(trials, baseline, metric, pairs, correct, setting, groups)

@@ -49,10 +49,18 @@ def check_trials(
 
 
 def photos_known(sides: Sequence[pd.DataFrame], correct: Mapping[str, Any] | None) -> bool:
-    """Whether it is known for every trial which photos it got right; not if a table is empty."""
-    if correct is None or not all("id" in side and len(side) for side in sides):
+    """
+    Whether it is known for every trial which photos it got right; not if a table is empty.
+
+    Raises `ValueError` where `correct` knows none of the trials: then it names them differently.
+    """
+    if not correct or not all("id" in side and len(side) for side in sides):
         return False
-    return all(i in correct for side in sides for i in side["id"])
+    known = [i in correct for side in sides for i in side["id"]]
+    if not any(known):
+        told = f"correct knows none of these trials: its first is {next(iter(correct))!r:.80}"
+        raise ValueError(f"{told}, the table's first id {sides[0]['id'].iloc[0]!r:.80}.")
+    return all(known)
 
 
 def photos_right(

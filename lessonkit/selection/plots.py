@@ -92,7 +92,8 @@ def _draw_map(
             *flat[indices[own]].T, color=colour, label=shorten(images.classes[label], 16), **style
         )
     for number, row in enumerate(indices[:numbered], 1):
-        axis.annotate(str(number), flat[row], (4, 4), textcoords="offset points", fontsize=9, fontweight="bold")
+        box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "black"}
+        axis.text(*flat[row], str(number), ha="center", va="center", fontsize=8, fontweight="bold", bbox=box)
     title = f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}"
     axis.set(xticks=[], yticks=[], title=title)
     if few:

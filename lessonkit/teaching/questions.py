@@ -108,9 +108,9 @@ def _distances_from_picks(rng: np.random.Generator) -> list[tuple]:
 
 
 def reference_mixup(x: Any, lam: Any) -> Any:
-    """Mix each image with the one before it, each with its own share."""
+    """Mix each image with the one after it, each with its own share."""
     lam = lam[:, None, None, None]
-    return lam * x + (1 - lam) * x.roll(1, 0)
+    return lam * x + (1 - lam) * x.roll(-1, 0)
 
 
 def _batches_and_shares(rng: np.random.Generator) -> list[tuple]:
@@ -323,7 +323,7 @@ QUESTIONS: dict[str, Question] = {
         choices={
             "a": "The technique helps: the mean is positive.",
             "b": "The technique makes no difference: the interval contains 0.",
-            "c": "We can't tell yet: it may cost half a point, or bring four.",
+            "c": "We can't tell yet: it may cost half a point, or bring four and a half.",
             "d": "The runs are wrong: do them again until the interval is clear of 0.",
         },
         why=(
@@ -641,19 +641,20 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.leak": Question(
         "number",
-        "1,000 photos. The first stage trains on a random 800 and validates on 200. The second stage draws anew: 800 and"
-        " 200. How many of the second stage's validation photos were trained on in the first, on average?",
-        answer=160,
-        why="Each photo was in the first training set with a probability of 800/1,000. So it is with the second stage's"
-        " validation photos: 0.8 · 200 = 160.",
-        hint="Take one of the 200. How likely is it that the first stage trained on it?",
+        "1,000 photos. The first stage trains on a random 900 and validates on 100. The second stage draws anew: 900 and"
+        " 100. How many of the second stage's validation photos were trained on in the first, on average?",
+        answer=90,
+        why="Each photo was in the first training set with a probability of 900/1,000. So it is with the second stage's"
+        " validation photos: 0.9 · 100 = 90.",
+        hint="Take one of the 100. How likely is it that the first stage trained on it?",
         mistakes=(
-            (40, "That is how many were *not* trained on."),
-            (200, "Some were also in the first stage's validation set. How many?"),
-            (800, "So many were trained on altogether. Of the 200?"),
-            (640, "That is how many of the second *training* set were in the first. We ask about its 200 validation photos."),
+            (10, "That is how many were *not* trained on."),
+            (100, "Some were also in the first stage's validation set. How many?"),
+            (900, "So many were trained on altogether. Of the 100?"),
+            (810, "That is how many of the second *training* set were in the first. We ask about its 100 validation photos."),
             (0, "So it would be with the same split. Here the second draw knows nothing of the first."),
-            (32, "That is 0.8 · 0.2 · 200. The 200 are drawn already; which of them were in the first 800?"),
+            (9, "That is 0.9 · 0.1 · 100. The 100 are drawn already; which of them were in the first 900?"),
+            (80, "In the lesson four fifths were trained on. What is the share here?"),
         ),
         tolerance=0.5,
     ),
@@ -681,24 +682,25 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.study": Question(
         "choice",
-        "In the lesson's study at 64 px, all for the same pixels as five epochs: 64 px throughout has 63.5% right, growing from"
-        " 32 to 64 px 66.0%, 48 px throughout 69.0%. What does that say about growing?",
-        answer="b",
+        "Two rows of a study, all for the same pixels. Growing minus full size: +1.3 points (+0.2 to +2.3), helps. Three"
+        " quarters of the size minus full size: +0.5 (-0.7 to +1.7), can't tell. A colleague concludes that growing is better"
+        " than three quarters of the size. What do you say?",
+        answer="c",
         choices={
-            "a": "The network needs sharp images at the end, and growing gives it both small and sharp ones.",
-            "b": "Smaller images helped more than growing did.",
-            "c": "Growing is the best of the three when the budget is short.",
-            "d": "Nothing: the three networks weren't trained for the same number of epochs.",
+            "a": "She is right: one of them helps and the other one doesn't.",
+            "b": "She is right: 1.3 points are more than 0.5.",
+            "c": "The two need a row of their own.",
+            "d": "She is wrong: the two intervals overlap, so they are equally good.",
         },
         why=(
-            "Growing beats full size because small images leave time for more epochs. A smaller size throughout uses the budget"
-            " better still: it beats growing by 3.0 points."
+            "Both rows compare with full size, and a settled row may differ from an unsettled one by chance. What she claims is"
+            " the difference growing minus three quarters, and that has an interval of its own, as in the lesson's table."
         ),
-        hint="Put the three in order. What do the first two have in common that the last one lacks?",
+        hint="Which difference does she speak of, and which differences are in the rows?",
         mistakes=(
-            ("a", "Then it should beat 48 px throughout, which is never that sharp. Does it?"),
-            ("c", "It beats full size. And the third one?"),
-            ("d", "Equal pixels is the fair cost here: more epochs are what the small images buy."),
+            ("a", "\"Can't tell\" isn't \"doesn't help\": its interval reaches to +1.7, above the other row's 1.3."),
+            ("b", "How sure is the difference of 0.8 between them? Neither row says."),
+            ("d", "Two intervals may overlap and their difference be settled all the same, since the runs are paired."),
         ),
     ),
     "03.judged": Question(
@@ -825,24 +827,24 @@ QUESTIONS: dict[str, Question] = {
     ),
     "04.study": Question(
         "choice",
-        "In the lesson's study the plain photo gives 72.2% right, the average of four random views without it 66.5%, and both"
-        " together 69.3%. A colleague wants sixteen random views, because more of them average out more noise. What happens?",
-        answer="a",
+        "The same views on two sets. With 713 validation photos they add 1.2 points (-1.5 to +3.8), with 3,925 others 0.9"
+        " points (+0.3 to +1.6). What do the two rows say?",
+        answer="b",
         choices={
-            "a": "It gets worse: the photo as it is weighs less.",
-            "b": "It gets better: sixteen views have half the noise of four.",
-            "c": "It ends at 72.2%, as the views' mistakes cancel each other out.",
-            "d": "It stays at 69.3%: the photo as it is keeps its weight.",
+            "a": "The views help on the second set, and do nothing on the first.",
+            "b": "They agree, and only the second can rule out zero.",
+            "c": "The views help more on the first set, since 1.2 is larger than 0.9.",
+            "d": "They contradict each other, so neither can be trusted.",
         },
         why=(
-            "Averaging takes away what differs between views by chance. It can't bring back what all of them lack, the cut-off"
-            " and blurred parts. In the study one random view cost 1.3 points, four 2.9 and sixteen 3.3."
+            "0.9 lies well inside the first interval, so the rows agree. More photos make an interval narrower: the first row"
+            " couldn't have settled a gain of one point."
         ),
-        hint="Compare the three numbers. Which of the five pictures is the best one, and what is its weight with sixteen views?",
+        hint="Is the second gain, 0.9, among the values that the first row allows?",
         mistakes=(
-            ("b", "Less noise, yes. But four views without the photo are 5.7 points worse than the photo: that isn't noise."),
-            ("c", "They would have to be as good as the photo by themselves. They all lack the same thing: detail."),
-            ("d", "The photo is one of five with four views, and one of seventeen with sixteen."),
+            ("a", "The first row doesn't say \"nothing\": its interval reaches to +3.8."),
+            ("c", "The first interval is over five points wide. Can it tell 1.2 from 0.9?"),
+            ("d", "Look whether the intervals exclude each other. The second lies inside the first."),
         ),
     ),
     "04.measure": Question(
@@ -997,36 +999,36 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.mixup": Question(
         "function",
-        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the previous one"
-        " in the batch, the first with the last: λ of itself, 1 − λ of the other.",
+        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the *next* one"
+        " in the batch, the last with the first: λ of itself, 1 − λ of the other.",
         answer=reference_mixup,
-        why="x.roll(1, 0) has in each place the image before. The shares need three more dimensions to spread over an image.",
+        why="x.roll(-1, 0) has in each place the image after. The shares need three more dimensions to spread over an image.",
         hint="torch.roll moves a batch along by one. And which shape must lam have, to be spread over C, H and W?",
         mistakes=(
             (lambda x, lam: reference_mixup(x, 1 - lam), "The shares are the other way round: λ belongs to the image itself."),
             (
-                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(-1, 0),
-                "You mix with the image *after* it. Roll the other way.",
+                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(1, 0),
+                "You mix with the image *before* it, as the lesson does. Roll the other way.",
             ),
             (
                 lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.flip(0),
-                "You mix with the batch backwards (as timm does). Here the partner is the image before.",
+                "You mix with the batch backwards (as timm does). Here the partner is the image after.",
             ),
             (
-                lambda x, lam: lam * x + (1 - lam) * x.roll(1, 0),
+                lambda x, lam: lam * x + (1 - lam) * x.roll(-1, 0),
                 "Your shares are spread along the last dimension, the width. Give lam the shape (N, 1, 1, 1).",
             ),
             (
-                lambda x, lam: lam.mean() * x + (1 - lam.mean()) * x.roll(1, 0),
+                lambda x, lam: lam.mean() * x + (1 - lam.mean()) * x.roll(-1, 0),
                 "That is one share for the whole batch. Each image has its own.",
             ),
             (
-                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(1),
-                "Without a dimension, torch.roll moves single pixels of the flattened batch: x.roll(1, 0).",
+                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(-1),
+                "Without a dimension, torch.roll moves single pixels of the flattened batch: x.roll(-1, 0).",
             ),
             (
                 lambda x, lam: lam.maximum(1 - lam)[:, None, None, None] * x
-                + (1 - lam.maximum(1 - lam)[:, None, None, None]) * x.roll(1, 0),
+                + (1 - lam.maximum(1 - lam)[:, None, None, None]) * x.roll(-1, 0),
                 "You folded the shares, max(λ, 1 − λ). Take them as they are.",
             ),
         ),
@@ -1211,19 +1213,21 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.seats": Question(
         "array",
-        "Three classes of 60, 30 and 10 photos; five picks. How many does each class get by the rule of this"
+        "Three classes of 60, 30 and 10 photos; seven picks. How many does each class get by the rule of this"
         " lesson? Give a row of three numbers.",
-        answer=[3, 1, 1],
+        answer=[4, 2, 1],
         why=(
-            "Each class gets its first pick. Then the claims are 60/√2 = 42, 30/√2 = 21, 10/√2 = 7: the first class is"
-            " next. Its claim falls to 60/√6 = 24.5, which is still the largest."
+            "Each class gets its first pick. Then the claims are 60/√2 = 42, 30/√2 = 21, 10/√2 = 7: the first class is next. Its"
+            " claim falls to 60/√6 = 24.5, still the largest, then to 60/√12 = 17.3. Now the second class is next with 21, and"
+            " the last pick goes to the first class again: 17.3 is more than 30/√6 = 12.2 and than 7."
         ),
         hint="First one for each. Then s/√(k(k + 1)), where k is what the class has; the largest claim is next.",
         mistakes=(
-            ([3, 2, 0], "The class of 10 is rounded away, and the network never sees it. First picks come first."),
-            ([2, 2, 1], "The first class's claim is now 60/√6 = 24.5, and the second's is 30/√2 = 21.2."),
-            ([3, 1.5, 0.5], "Those are the exact shares. A photo can't be cut in two."),
-            ([2, 1, 2], "The smallest class has the smallest claim for a second pick."),
+            ([4, 3, 0], "The class of 10 is left out, and the network never sees it. First picks come first."),
+            ([5, 1, 1], "With three picks the first class's claim is 60/√12 = 17.3, and the second's is 30/√2 = 21.2."),
+            ([4.2, 2.1, 0.7], "Those are the exact shares. A photo can't be cut in two."),
+            ([3, 3, 1], "With two picks the second class's claim is 30/√6 = 12.2, and the first's is 60/√12 = 17.3."),
+            ([3, 2, 2], "The smallest class has the smallest claim for a second pick."),
         ),
         tolerance=1e-6,
     ),
@@ -1290,24 +1294,24 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.verdict": Question(
         "choice",
-        "In the study of the clothes, with intervals for fifteen rows: k-center at 5% is 6.0 points below random choice (2.8 to"
-        " 9.2 below). Facility location at 2% is 6.4 points above it (4.3 below to 17.1 above). What follows?",
+        "In the study of the clothes, with intervals for fifteen comparisons: k-center at 5% is 5.9 points below random choice"
+        " (5.1 to 6.7 below). Herding at 5% is 1.6 points above it (2.9 below to 6.1 above). What follows?",
         answer="a",
         choices={
-            "a": "k-center hurts at 5%; about facility location at 2% we can't tell.",
-            "b": "Both rows are settled, since both differences are larger than five points.",
-            "c": "Facility location helps more than k-center hurts, since 6.4 is more than 6.0.",
-            "d": "Neither row is settled, since three seeds are too few for any interval.",
+            "a": "k-center hurts at 5%; about herding we can't tell.",
+            "b": "Both are settled, since both differences are larger than one point.",
+            "c": "Herding makes no difference at 5%, since its interval contains 0.",
+            "d": "Neither is settled, since five seeds are too few for any interval.",
         },
         why=(
-            "The verdict reads off the interval. k-center's leaves out 0 and facility location's doesn't: its three seeds"
-            " scatter too much, although its mean is the larger one."
+            "The verdict reads off the interval. k-center's leaves out 0. Herding's contains 0, but also gains of up to"
+            " six points, so it says neither \"helps\" nor \"no difference\"."
         ),
-        hint="Which interval leaves out 0?",
+        hint="Which interval leaves out 0? And what else does the other one contain?",
         mistakes=(
             ("b", "The size of a difference alone says nothing: look at where its interval ends."),
-            ("c", "The means may be ordered so by chance: one of the intervals holds 0."),
-            ("d", "Three seeds make wide intervals, and one of these leaves out 0 all the same."),
+            ("c", "It contains +6.1 as well, which would be a lot."),
+            ("d", "Five seeds make wide intervals, and one of these leaves out 0 all the same."),
         ),
     ),
     "07.order": Question(
@@ -1377,33 +1381,33 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.limit": Question(
         "number",
-        "MixUp on 713 photos, ten seeds: the seeds' part of the interval is ±0.9 points, the photos' part ±0.9,"
+        "A technique on 400 photos, ten seeds: the seeds' part of the interval is ±0.5 points, the photos' part ±1.2,"
         " both together ±1.3. You train a thousand more seeds. How many points does ± come down to, about?",
-        answer=0.9,
+        answer=1.2,
         why=(
-            "The seeds' part shrinks to nearly nothing, and the photos' part stays as it is: √(0² + 0.9²) = 0.9. Only"
+            "The seeds' part shrinks to nearly nothing, and the photos' part stays as it is: √(0² + 1.2²) = 1.2. Only"
             " more photos make that smaller."
         ),
         hint="Which of the two parts do more seeds shrink?",
         mistakes=(
             (0, "For these very photos, yes. But other photos would give another difference, and seeds can't tell how different."),
             (1.3, "The seeds' part does shrink."),
-            (0.4, "That is what about forty seeds leave of the seeds' own part. What about the photos?"),
-            (0.64, "That would halve both parts' squares. More seeds shrink only one of them."),
+            (0.5, "That is the seeds' part, the one that shrinks. What about the photos?"),
+            (0.13, "That would shrink both parts. More seeds shrink only one of them."),
         ),
         tolerance=0.04,
     ),
     "01.equal": Question(
         "number",
-        "The baseline trains 10 epochs at 64 pixels. How many whole epochs at 48 pixels cost no more pixels?",
-        answer=17,
-        why="An epoch at 48 pixels has (48/64)² = 0.5625 of the pixels. 10/0.5625 = 17.8, rounded down to whole epochs.",
-        hint="A picture of 48 pixels has 48 · 48 of them, one of 64 has 64 · 64.",
+        "The baseline trains 10 epochs at 64 pixels. How many whole epochs at 40 pixels cost no more pixels?",
+        answer=25,
+        why="An epoch at 40 pixels has (40/64)² = 0.390625 of the pixels. 10/0.390625 = 25.6, rounded down to whole epochs.",
+        hint="A picture of 40 pixels has 40 · 40 of them, one of 64 has 64 · 64.",
         mistakes=(
-            (13, "Pixels go with the square of the side: (48/64)², not 48/64."),
-            (18, "17.8 is rounded down: nobody gets more than the baseline."),
-            (10, "That is the same number of epochs; it costs little more than half of the pixels."),
-            (5, "Smaller pictures are cheaper, so there are more epochs, not fewer."),
+            (16, "Pixels go with the square of the side: (40/64)², not 40/64."),
+            (26, "25.6 is rounded down: nobody gets more than the baseline."),
+            (10, "That is the same number of epochs; it costs less than half of the pixels."),
+            (3, "Smaller pictures are cheaper, so there are more epochs, not fewer."),
         ),
         tolerance=1e-9,
     ),

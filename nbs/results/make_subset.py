@@ -32,7 +32,7 @@ SIZE, BATCH = 32, 64
 FRACTIONS = (0.02, 0.05, 0.10, 0.20, 0.50)
 DRAWS = {"facility_location": 1, "k_center": 1, "herding": 1, "random": 3}
 RANKED = ("facility_location", 0), ("random", 0), ("random", 1)  # method, draw: where all techniques are trained
-WHOLE_SEEDS = 5
+MORE_SEEDS = 5  # of the baseline, and of all trainings on the whole set
 BASE = Settings(size=SIZE, batch_size=BATCH)
 VARIANTS = {  # name -> what is trained, and its recipe: some that differ little from the baseline, some a lot
     "baseline": (TECHNIQUES["baseline"], BASE),
@@ -87,8 +87,9 @@ def main(folder, seeds=3, epochs=5):
     jobs = []
     for method, draw, fraction, picks in subsets(images, features):
         about = {"method": method, "draw": draw, "fraction": fraction, "n": len(picks)}
-        for seed in range(max(seeds, WHOLE_SEEDS) if method == "whole" else seeds):
-            for name in VARIANTS if method == "whole" or (method, draw) in RANKED else ["baseline"]:
+        for seed in range(max(seeds, MORE_SEEDS)):
+            ranked = (method, draw) in RANKED and seed < seeds
+            for name in VARIANTS if method == "whole" or ranked else ["baseline"]:
                 key = f"{method}{draw}-{fraction:g}-{name}-seed{seed}"
                 if key not in finished:
                     jobs.append((picks, name, seed, {"id": key, **about}))

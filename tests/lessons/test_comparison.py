@@ -104,6 +104,14 @@ def test_photos_are_covered_only_where_every_trial_has_its_correctness():
     )  # fmt: skip
     assert summarize(trials, correct=correct).covers[1] == "seeds and photos"
     assert summarize(trials, correct={k: v for k, v in correct.items() if k != "mixup-1"}).covers[1] == "seeds"
+
+
+def test_correctness_of_other_trials_is_refused_and_not_left_out_in_silence():
+    trials, correct = with_photos({"baseline": np.eye(2, 8), "mixup": np.eye(2, 8)})
+    named = {f"{name}-64px": right for name, right in correct.items()}
+    with pytest.raises(ValueError, match="correct knows none of these trials"):
+        summarize(trials, correct=named)
+    assert summarize(trials, correct={}).covers[1] == "seeds"
     assert summarize(trials).covers[1] == "seeds"
 
 

@@ -245,10 +245,10 @@ def test_show_smoothed_labels():
     figure = show_smoothed_labels(torch.tensor([1, 0]), ["ant", "bee", "cat", "dog"], 0.4)
     assert len(figure.axes) == 4 and "0.4" in figure.axes[2].get_title()
     before, after = texts(figure)[::2]
-    assert before == [["0 %", "100 %", "0 %", "0 %"], ["ant", "bee", "cat", "dog"]]  # each class keeps its place
-    assert after == [["10 %", "70 %", "10 %", "10 %"], ["ant", "bee", "cat", "dog"]]
-    ten = show_smoothed_labels([3], [f"class {i}" for i in range(10)])  # 0.1 / 10 in float32 is a bit less than 1 %
-    assert texts(ten)[1][0] == ["1 %"] * 3 + ["91 %"] + ["1 %"] * 6
+    assert before == [["0%", "100%", "0%", "0%"], ["ant", "bee", "cat", "dog"]]  # each class keeps its place
+    assert after == [["10%", "70%", "10%", "10%"], ["ant", "bee", "cat", "dog"]]
+    ten = show_smoothed_labels([3], [f"class {i}" for i in range(10)])  # 0.1 / 10 in float32 is a bit less than 1%
+    assert texts(ten)[1][0] == ["1%"] * 3 + ["91%"] + ["1%"] * 6
     many = texts(show_smoothed_labels([30], [f"class {i}" for i in range(40)]))[1][1]
     assert "class 30" in many and many[-1] == "30 others"
     pictured = show_smoothed_labels(torch.tensor([1, -100]), ["ant", "bee"], images=torch.rand(2, 3, 8, 8))
