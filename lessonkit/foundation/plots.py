@@ -260,10 +260,10 @@ def _draw_bars(ax: Axes, names: list[str], values: list[float], colours: list[st
 def _percent(share: float) -> str:
     """Format a share in percent; only 0 is shown as 0, and only 1 as 100."""
     if 0 < share < 0.01:
-        return "<1 %"
+        return "<1%"
     if 0.99 < share < 1 - 1e-9:
-        return ">99 %"
-    return f"{share:.0%}".replace("%", " %")
+        return ">99%"
+    return f"{share:.0%}"
 
 # %% ../../nbs/foundation/plots.ipynb #ef0f2156
 def show_labels(

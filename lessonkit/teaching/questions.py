@@ -1213,21 +1213,19 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.seats": Question(
         "array",
-        "Three classes of 60, 30 and 10 photos; seven picks. How many does each class get by the rule of this"
+        "Three classes of 70, 25 and 5 photos; six picks. How many does each class get by the rule of this"
         " lesson? Give a row of three numbers.",
-        answer=[4, 2, 1],
+        answer=[4, 1, 1],
         why=(
-            "Each class gets its first pick. Then the claims are 60/√2 = 42, 30/√2 = 21, 10/√2 = 7: the first class is next. Its"
-            " claim falls to 60/√6 = 24.5, still the largest, then to 60/√12 = 17.3. Now the second class is next with 21, and"
-            " the last pick goes to the first class again: 17.3 is more than 30/√6 = 12.2 and than 7."
+            "Each class gets its first pick. Then the claims are 70/√2 = 49.5, 25/√2 = 17.7 and 5/√2 = 3.5: the first class is"
+            " next. Its claim falls to 70/√6 = 28.6 and then to 70/√12 = 20.2, each time still the largest."
         ),
         hint="First one for each. Then s/√(k(k + 1)), where k is what the class has; the largest claim is next.",
         mistakes=(
-            ([4, 3, 0], "The class of 10 is left out, and the network never sees it. First picks come first."),
-            ([5, 1, 1], "With three picks the first class's claim is 60/√12 = 17.3, and the second's is 30/√2 = 21.2."),
-            ([4.2, 2.1, 0.7], "Those are the exact shares. A photo can't be cut in two."),
-            ([3, 3, 1], "With two picks the second class's claim is 30/√6 = 12.2, and the first's is 60/√12 = 17.3."),
-            ([3, 2, 2], "The smallest class has the smallest claim for a second pick."),
+            ([4, 2, 0], "The class of 5 is rounded away, and the network never sees it. First picks come first."),
+            ([3, 2, 1], "With three picks the first class's claim is 70/√12 = 20.2, and the second's is 25/√2 = 17.7."),
+            ([4.2, 1.5, 0.3], "Those are the exact shares. A photo can't be cut in two."),
+            ([2, 2, 2], "That is the same number for each class. Here the shares should follow the sizes."),
         ),
         tolerance=1e-6,
     ),
