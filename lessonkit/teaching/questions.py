@@ -323,7 +323,7 @@ QUESTIONS: dict[str, Question] = {
         choices={
             "a": "The technique helps: the mean is positive.",
             "b": "The technique makes no difference: the interval contains 0.",
-            "c": "We can't tell yet: it may cost half a point, or bring four and a half.",
+            "c": "We can't tell: it may cost 0.5 points, or bring 4.5.",
             "d": "The runs are wrong: do them again until the interval is clear of 0.",
         },
         why=(
