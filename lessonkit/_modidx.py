@@ -186,6 +186,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks.class_weights': ( 'foundation/checks.html#class_weights',
                                                                                             'lessonkit/foundation/checks.py'),
+                                             'lessonkit.foundation.checks.dense': ( 'foundation/checks.html#dense',
+                                                                                    'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks.features': ( 'foundation/checks.html#features',
                                                                                        'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks.floating': ( 'foundation/checks.html#floating',

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['MANY', 'one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'as_numpy', 'may_look',
-           'is_functional', 'tensor', 'images', 'channels_seem_last', 'size_or_sides', 'floating', 'sides',
+__all__ = ['MANY', 'one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'dense', 'as_numpy',
+           'may_look', 'is_functional', 'tensor', 'images', 'channels_seem_last', 'size_or_sides', 'floating', 'sides',
            'class_numbers', 'shares', 'chances', 'rows', 'class_rows', 'class_columns', 'class_weights',
            'several_classes', 'soft_labels', 'labels_like', 'features', 'class_of_each', 'similarities', 'picks']
 
@@ -128,6 +128,17 @@ def plain(x: Tensor) -> Tensor:
     return x.as_subclass(Tensor) if fastai and isinstance(x, fastai.TensorBase) else x
 
 
+def dense(
+    x: Tensor,  # what was given
+    name: str = "Numbers",  # what they are called in a message
+) -> Tensor:  # x itself
+    """Return a tensor that is a plain block of numbers. Raises `TypeError` for a sparse or nested one."""
+    if x.layout != torch.strided or x.is_nested:
+        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.").strip("_")
+        raise TypeError(f"{name} must be an ordinary (dense) tensor, not a {kind} one: pass x.to_dense().")
+    return x
+
+
 def as_numpy(values: Any) -> np.ndarray:
     """Return numbers as a NumPy array; a tensor leaves its graph and its device.
 
@@ -135,9 +146,9 @@ def as_numpy(values: Any) -> np.ndarray:
     plain block of numbers.
     """
     if isinstance(values, Tensor):
-        if values.layout != torch.strided or values.is_nested or values.is_quantized or values.is_meta:
-            raise TypeError("This is a sparse, nested, quantized or meta tensor: pass an ordinary one.")
-        values = plain(values).detach().cpu()
+        if values.is_quantized or values.is_meta:
+            raise TypeError("This is a quantized or meta tensor: pass an ordinary one.")
+        values = dense(plain(values)).detach().cpu()
         if values.dtype == torch.bfloat16 or (values.is_floating_point() and values.dtype.itemsize == 1):
             values = values.float()  # NumPy has none of these
     if np.ma.is_masked(values):
@@ -148,7 +159,7 @@ def as_numpy(values: Any) -> np.ndarray:
 def may_look(*values: Tensor) -> bool:
     """Whether a check may read values: on the CPU, and while nothing is traced."""
     for value in values:
-        if not value.is_cpu:
+        if not value.is_cpu or value.layout != torch.strided:
             return False
     return not (torch.compiler.is_compiling() or torch._C._is_tracing() or is_functional(*values))
 
@@ -174,9 +185,10 @@ def tensor(
 ) -> Tensor:
     """Return numbers as a plain tensor. Raises `TypeError` for anything else."""
     try:
-        return plain(values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu"))
+        x = plain(values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu"))
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must be {wanted}, not {values!r:.60}.") from None
+    return dense(x, name)
 
 # %% ../../nbs/foundation/checks.ipynb #b2df2a36
 def images(
@@ -193,6 +205,7 @@ def images(
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"Images must be a tensor (N, C, H, W), not {type(x).__name__}.")
+    dense(x, "Images")
     if not x.is_floating_point() and not (whole and x.dtype == torch.uint8):
         advice = (
             "convert them first, x.float() / 255"
@@ -245,7 +258,7 @@ def floating(
     """Return a tensor of floating-point numbers of any shape. Raises `TypeError` for anything else."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"{name} must be a tensor of floating-point numbers, not {_kind(x)}: {advice}.")
-    return x
+    return dense(x, name)
 
 
 def sides(
@@ -257,7 +270,7 @@ def sides(
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"Images must be a tensor (N, C, H, W), not {type(x).__name__}.")
-    if x.ndim < 3:
+    if dense(x, "Images").ndim < 3:
         raise ValueError(f"Images must have the shape (N, C, H, W), not {tuple(x.shape)}.")
     return x
 
@@ -454,6 +467,7 @@ def labels_like(
     """
     if not isinstance(target, Tensor):
         raise TypeError(f"target must be a tensor, not {type(target).__name__}.")
+    dense(target, "Labels")
     soft, shape = target.is_floating_point(), tuple(target.shape)
     without = tuple(pred.shape[:axis] + pred.shape[axis + 1 :])
     if soft and shape == without:

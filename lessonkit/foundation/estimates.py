@@ -109,7 +109,7 @@ def _sum_groups(table: np.ndarray, groups: Any) -> np.ndarray:
     if groups.shape != table.shape[1:] or pd.isna(groups).any():
         raise ValueError(f"groups must be one for each of {table.shape[1]} photos, not {groups.shape}.")
     means = table.mean(axis=1, keepdims=True)
-    sums = pd.DataFrame((table - means).T).groupby(groups).sum().to_numpy().T
+    sums = pd.DataFrame((table - means).T).groupby(pd.factorize(groups.astype(object))[0]).sum().to_numpy().T
     return means + sums * sums.shape[1] / table.shape[1]
 
 # %% ../../nbs/foundation/estimates.ipynb #4df8174b

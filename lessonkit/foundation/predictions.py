@@ -97,7 +97,7 @@ def checked_views(
         )
     if not probs.is_floating_point():
         raise TypeError(f"probs must be floating-point probabilities, not {probs.dtype}.")
-    if probs.ndim != 3 or not len(probs):
+    if checks.dense(probs, "probs").ndim != 3 or not len(probs):
         raise ValueError(
             f"probs must have the shape (V, N, C), of one view or more, not {tuple(probs.shape)}."
         )

@@ -63,6 +63,8 @@ def checked_stats(
 def _one_a_channel(values: Any, name: str) -> Tensor:
     """Return numbers as float64, (C, 1, 1) or ()."""
     given = values
+    if isinstance(values, Tensor):
+        checks.dense(values, name)
     try:
         if isinstance(values, Tensor):
             values = checks.plain(values).detach().cpu()  # a device may have no float64

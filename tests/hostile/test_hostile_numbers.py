@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from lessonkit.comparison import crossed_interval
 from lessonkit.foundation.batch_transforms import (
     Augment,
     Crops,
@@ -46,6 +47,7 @@ from lessonkit.progressive_resizing import (
     pixel_share,
     size_schedule,
 )
+from lessonkit.subset_selection import select_subset
 from lessonkit.tta import corner_crops, merge_views, random_views, scales, tta, view_spread
 
 NAN, INF = float("nan"), float("inf")
@@ -229,3 +231,40 @@ def test_names_are_drawn_as_they_are():
     figure.canvas.draw()
     assert "$a_{$" in [label.get_text() for label in axis.get_yticklabels()]
     plt.close("all")
+
+
+# --- tensors that are no plain block of numbers
+
+PHOTOS, CLASSES, LOGITS = torch.rand(4, 3, 6, 6), torch.arange(4) % 3, torch.eye(4, 3)
+LAYOUTS = {"coo": lambda x: x.to_sparse(), "csr": lambda x: x.to_sparse_csr(), "mkldnn": lambda x: x.to_mkldnn()}
+GIVEN = {
+    "mixup": lambda odd: mixup(odd(PHOTOS), 0.3),
+    "cutmix": lambda odd: cutmix(odd(PHOTOS), 0.3),
+    "shares": lambda odd: mixup(PHOTOS, odd(torch.rand(4))),
+    "rows": lambda odd: mix_targets(odd(LOGITS), 0.3),
+    "soft labels": lambda odd: LabelSmoothingCrossEntropy()(LOGITS, odd(LOGITS.softmax(1))),
+    "predictions": lambda odd: LabelSmoothingCrossEntropy()(odd(LOGITS), CLASSES),
+    "mixed loss": lambda odd: mixed_loss(nn.CrossEntropyLoss(), odd(LOGITS), CLASSES, 0.3),
+    "class weights": lambda odd: LabelSmoothingCrossEntropy(weight=odd(torch.ones(3))),
+    "smoothing": lambda odd: smooth_labels(odd(LOGITS)),
+    "normalization": lambda odd: Normalize([0.5] * 3, [0.5] * 3)(odd(PHOTOS)),
+    "mean": lambda odd: Normalize(odd(torch.ones(3)), [0.5] * 3),
+    "statistics": lambda odd: channel_stats(odd(PHOTOS)),
+    "tta": lambda odd: tta(nn.Flatten(), odd(PHOTOS)),
+    "views": lambda odd: merge_views(odd(torch.rand(2, 4, 3))),
+    "resizing": lambda odd: resize_batch(odd(PHOTOS), 3),
+    "scores": lambda odd: score(odd(LOGITS), CLASSES),
+    "differences": lambda odd: crossed_interval(odd(LOGITS)),
+    "features": lambda odd: select_subset(odd(LOGITS), 2),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("what, layout", [
+    (what, layout) for what in GIVEN for layout in LAYOUTS if layout == "coo" or what not in ("shares", "class weights", "mean")
+])  # fmt: skip
+def test_sparse_tensors_are_told_in_one_line(what, layout):
+    """They ended in pages from inside PyTorch, "Could not run 'aten::roll' with arguments from the 'SparseCPU' backend"."""
+    with pytest.raises(TypeError, match="dense") as caught:
+        GIVEN[what](LAYOUTS[layout])
+    assert "\n" not in str(caught.value)

@@ -314,6 +314,8 @@ def test_photos_of_one_group_are_summed_first():
 def test_groups_of_one_photo_change_nothing_and_their_names_and_order_neither(seed, n_seeds, n_photos):
     rng = np.random.default_rng(seed)
     differences = rng.integers(-1, 2, (n_seeds, n_photos))
+    named = [np.arange(n_photos).astype(kind) for kind in ("float16", "bool" if n_photos < 3 else "uint8", "U", object)]
+    assert all(crossed_interval(differences, groups=one) == pytest.approx(crossed_interval(differences)) for one in named)
     assert crossed_interval(differences, groups=np.arange(n_photos)) == pytest.approx(crossed_interval(differences))
     groups, order = rng.integers(0, 3, n_photos), rng.permutation(n_photos)
     shuffled = crossed_interval(differences[:, order], groups=[f"scene {g}" for g in groups[order]])
