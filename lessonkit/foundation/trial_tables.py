@@ -86,7 +86,9 @@ def by_setting(
 ) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame]]]:
     """Give the values of each setting, and the trials of each technique there, by seed."""
     for values, group in trials.groupby(list(setting)) if setting else [((), trials)]:
-        by_seed = {name: part.set_index("seed") for name, part in group.groupby("technique")}
+        by_seed = {
+            name: part.set_index("seed").sort_index() for name, part in group.groupby("technique")
+        }
         yield dict(zip(setting, values)), by_seed
 
 

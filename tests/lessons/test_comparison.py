@@ -515,3 +515,12 @@ def test_numbers_whose_squares_overflow_settle_nothing():
     with np.errstate(all="ignore"):
         found = summarize(pd.DataFrame(rows, columns=["technique", "seed", "size", "epochs", "accuracy"])).iloc[1]
     assert found.verdict == "can't tell" and found.seeds_needed == np.inf
+
+
+def test_the_order_of_rows_changes_no_digit():
+    """Sums of numbers far apart come out otherwise in another order: seeds are sorted first."""
+    pixels = [-1e308, 2.0, 1.0, 1e308, 0.1]
+    rows = [[name, seed, 32, 5, 0.5, pixels[seed]] for name in ("baseline", "mixup") for seed in range(5)]
+    trials = pd.DataFrame(rows, columns=["technique", "seed", "size", "epochs", "accuracy", "pixels"])
+    for seed in range(5):
+        pd.testing.assert_frame_equal(summarize(trials.sample(frac=1, random_state=seed)), summarize(trials))
