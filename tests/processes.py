@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -18,6 +17,8 @@ FORKS = sys.platform == "linux"  # elsewhere libraries that are loaded already m
 def warm_up(monkeypatch) -> None:
     """Let multiprocessing's processes, joblib's and Dask's begin so; the server keeps today's environment."""
     if FORKS:
+        from multiprocessing import forkserver
+
         multiprocessing.set_forkserver_preload(["lessonkit.ablation", "distributed"])
         forkserver.ensure_running()
         monkeypatch.setattr(loky, "_DEFAULT_START_METHOD", "forkserver")

@@ -372,6 +372,7 @@ def begin(found: ImageSet, size: int, stop: str, at: int = 0):
 
 
 @pytest.mark.usefixtures("warm")
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is of other systems")
 def test_a_kill_in_the_middle_never_leaves_a_bad_cache(large_folder):
     photos, found = cache_dir() / "photos", ImageSet.from_folder(large_folder)
     for stop, at in (("fit_photo", 0), ("fit_photo", 20), ("fit_photo", 39), ("os.rename", 0)):
