@@ -19,7 +19,8 @@ def warm_up(monkeypatch) -> None:
     if FORKS:
         from multiprocessing import forkserver
 
-        multiprocessing.set_forkserver_preload(["lessonkit.ablation", "distributed"])
+        # a first training imports torch._dynamo
+        multiprocessing.set_forkserver_preload(["lessonkit.ablation", "torch._dynamo", "distributed"])
         forkserver.ensure_running()
         monkeypatch.setattr(loky, "_DEFAULT_START_METHOD", "forkserver")
         monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD", "forkserver")
