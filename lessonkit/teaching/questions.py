@@ -828,7 +828,7 @@ QUESTIONS: dict[str, Question] = {
     "04.study": Question(
         "choice",
         "The same views on two sets. With 713 validation photos they add 1.2 points (-1.5 to +3.8), with 3,925 others 0.9"
-        " points (+0.3 to +1.6). What do the two rows say?",
+        " points (+0.6 to +1.2). What do the two rows say?",
         answer="b",
         choices={
             "a": "The views help on the second set, and do nothing on the first.",
