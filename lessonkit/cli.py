@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
-import re
 import shlex
 import sys
 import time
@@ -17,256 +17,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
-from fastcore.docments import docments
-
+from .study.arguments import make_parser
 from .study.settings import SEEDS, Settings
 
 # %% auto #0
-__all__ = ['EXAMPLES', 'FIRST_EXAMPLES', 'SUBSET_EXAMPLES', 'METHODS', 'MOST_CLASSES', 'DEMO', 'main']
-
-# %% ../nbs/cli.ipynb #b239f3c7
-EXAMPLES = f"""examples:
-  lessonkit ablate photos
-      every technique, {SEEDS} seeds, into the new folder ablation-photos; first says how long it takes
-  lessonkit ablate photos --techniques normalization --seeds 10 --size 64 --epochs 5 --out study
-      one technique; start it again to go on where it stopped, or with more seeds to be more certain
-  lessonkit ablate photos --size 32 --epochs 2
-      a quick look
-  lessonkit ablate photos --techniques mixup,mixup+tta,mine --techniques-from my.py
-      a combination, and a technique of your own: in my.py a line such as
-      mine = Technique("mine", loss=MyLoss)
-  lessonkit ablate photos --model resnet18 --pretrained --size 96 --epochs 3
-      another network: of torchvision or timm, or a function of yours, --model my.py:make_model
-  lessonkit ablate photos --time-budget 20m
-      plans seeds and epochs into twenty minutes, drops what is settled at planned looks, stops in time
-  lessonkit ablate photos --tune
-      first each technique chooses its learning rate and crops, on training photos that are set aside
-  lessonkit ablate photos --choose
-      which is best? chosen on a part of the training photos, evaluated once on the validation photos
-  lessonkit ablate photos --subset 0.1
-      trains on a tenth of the training photos, chosen to stand for all; into ablation-photos-subset-0.1
-
-FOLDER holds one folder for each class, or train/ and val/ with those in them (as Imagenette does).
-The results are in DIR: report.html, report.md, summary.csv, ablation.png, trials.jsonl.
-my.py is run as it is, and a cluster runs what it is sent: name only what you trust.
-"""
-FIRST_EXAMPLES = """examples:
-  lessonkit ablate photos             which techniques help on these photos?
-  lessonkit subset photos --n 300     300 photos that stand for all
-  lessonkit cache --clear             removes the decoded photos that these commands keep
-  lessonkit demo                      no photos at hand? two minutes on the course's own drawings
-
-Each command shows more of them: lessonkit ablate --help
-"""
-SUBSET_EXAMPLES = """examples:
-  lessonkit subset photos --n 300
-      300 training photos that stand for all, copied with all validation photos into the new folder
-      subset-photos
-  lessonkit subset photos --n 0.1 --out small --how hardlink
-      a tenth of them, with no second copy on the disk
-  lessonkit subset photos --n 300 --features photos.npy
-      keeps what was computed for each photo: goes on after a stop, and another choice takes seconds
-
-DIR becomes a folder as Imagenette has it, with train/, val/ and subset.json, which says how it was made;
-with --how csv it gets the table photos.csv and subset.json, and the photos stay where they are.
-"""
-METHODS = ("facility_location", "k_center", "herding", "random")  # of `subset_selection`, slow to import
-
-
-def _whole_number(text: str, least: int) -> int:
-    """A whole number, for argparse."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least {least}")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
-    return _whole_number(text, 1)
-
-
-def _seed(text: str) -> int:
-    """A whole number of 0 or more, for argparse."""
-    return _whole_number(text, 0)
-
-
-def _amount(text: str) -> int | float:
-    """A whole number of 1 or more, or a share between 0 and 1, for argparse."""
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
-        wanted = "a whole number, at least 1, or a share such as 0.1"
-        raise argparse.ArgumentTypeError(f"{text!r} must be {wanted}")
-    return share
-
-
-def _seconds(text: str) -> float:
-    """A time such as 90s, 20m or 1.5h, for argparse."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|m|min|h)", text)
-    if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a time such as 90s, 20m or 1.5h")
-    return float(found[1]) * {"s": 1, "h": 3600}.get(found[2], 60)
-
-
-def _parser() -> argparse.ArgumentParser:
-    from lessonkit import __version__
-
-    parser = argparse.ArgumentParser(
-        prog="lessonkit",
-        description="Do these techniques help on your photos, and on how few of them can you find out?",
-        epilog=FIRST_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"lessonkit {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_ablate(commands)
-    _add_subset(commands)
-    _add_demo(commands)
-    _add_cache(commands)
-    return parser
-
-
-def _add_command(
-    commands: argparse._SubParsersAction, name: str, help: str, description: str, examples: str
-) -> argparse.ArgumentParser:
-    """A command, with what every one asks about the photos; `_load` reads it."""
-    command = commands.add_parser(
-        name, help=help, description=description, epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    photos = "photos: a folder, a .csv, or the name of a set ('bundled')"
-    command.add_argument("folder", metavar="FOLDER", help=photos)
-    add = command.add_argument_group("how photos are read").add_argument
-    add("--skip-damaged", action="store_true",
-        help="check all photos first, leave out those that can't be read")
-    add("--classes", choices=("top", "leaf"),
-        help="of folders in class folders: the outermost name is the class, or the innermost "
-        "(default: whichever fits; it is told)")
-    add("--no-split-folders", action="store_true",
-        help="folders called train, val, test... are classes, not parts")
-    add("--path-col", metavar="NAME", help="column of paths in a table (default: path, file, image...)")
-    add("--label-col", metavar="NAME",
-        help="column of classes (default: label, class..., or a column of 0 and 1 for each class)")
-    add("--valid-col", metavar="NAME",
-        help="column that marks validation photos: true and false, or a part's name (default: is_valid, split...)")
-    add("--group-col", metavar="NAME", help="column of what belongs together in a table, such as a scene (default: none)")
-    add("--groups", metavar="FILE",
-        help="a table of photos and what they belong to: photos of one group stay on one side of the split")
-    add("--sep", metavar="SIGN", help="what separates columns (default: comma, semicolon, tab or spaces, found out)")
-    return command
-
-
-def _add_settings(command: argparse.ArgumentParser) -> None:
-    """An option for each field of `Settings`, with its type, its default, and the comment behind it."""
-    kinds, comments = get_type_hints(Settings), docments(Settings)
-    typed = {int: (_positive, "N"), float: (float, "X"), str: (str, "NAME")}
-    for field in fields(Settings):
-        name, kind = "--" + field.name.replace("_", "-"), kinds[field.name]
-        if kind is bool:
-            command.add_argument(name, action="store_true", help=comments[field.name])
-            continue
-        option: dict[str, Any] = {"default": field.default, "help": f"{comments[field.name]} (default: {field.default})"}
-        if field.name == "epochs":  # free for a time budget to choose, unless they were typed
-            option["default"] = None
-        if choices := get_args(kind):
-            option["choices"] = choices
-        else:
-            option["type"], option["metavar"] = typed[kind]
-        command.add_argument(name, **option)
-
-
-def _add_ablate(commands: argparse._SubParsersAction) -> None:
-    """What can be typed after `lessonkit ablate`."""
-    one = _add_command(
-        commands,
-        "ablate",
-        "train with and without each technique, several times, and compare",
-        "Train a small network with and without each technique, all else equal, with several seeds, "
-        "and say which technique helps, what it costs, and how certain that is.",
-        EXAMPLES,
-    )
-    add = one.add_argument
-    add("--techniques", metavar="A,B",
-        help="which techniques, and combinations such as mixup+tta (default: all)")
-    add("--techniques-from", metavar="FILE",
-        help="a Python file that defines more techniques, lessonkit.study.techniques.Technique")
-    add("--choose", action="store_true",
-        help="choose the best technique on a part of the training photos, then evaluate that one")
-    add("--tune", action="store_true",
-        help="choose learning rate and crops for each technique first, on a part of the training photos")
-    add("--seeds", type=_positive, metavar="N", help=f"training runs of each (default: {SEEDS})")
-    add("--time-budget", type=_seconds, metavar="TIME",
-        help="90s, 20m, 1.5h: as many seeds and epochs as fit; drops what is settled or hopeless, stops in time")
-    add("--planned", type=_positive, metavar="N",
-        help="look now, add seeds later: the most seeds there may ever be; widens the intervals")
-    add("--out", metavar="DIR", help="where results go (default: ablation-FOLDER, here)")
-    add("--jobs", type=_positive, metavar="N",
-        help="training runs side by side (default: one a core, at most 4; 1 on other devices)")
-    add("--cluster", metavar="ADDRESS",
-        help="a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers see the photos")
-    add("--margin", type=float, default=1.0, metavar="POINTS",
-        help="smallest difference that matters to you, in percentage points; of nll, in hundredths (default: 1)")
-    add("--metric", choices=("accuracy", "balanced_accuracy", "macro_f1", "nll"), default="accuracy",
-        help="what is compared: one interval and one verdict (default: %(default)s)")
-    add("--no-frozen", action="store_true",
-        help="leave out the first row, a pretrained network with logistic regression")
-    add("--subset", type=_amount, metavar="N",
-        help="train on so many training photos only, or on a share such as 0.1, "
-        "chosen to stand for all (default: all)")
-    _add_settings(one)
-    one.set_defaults(run=_ablate, stopped=_stopped, smaller="--width, --size or --batch-size")
-
-
-def _add_subset(commands: argparse._SubParsersAction) -> None:
-    """What can be typed after `lessonkit subset`."""
-    one = _add_command(
-        commands,
-        "subset",
-        "choose a few training photos that stand for all",
-        "Choose training photos that stand for all of them, and write them with all validation photos "
-        "as a set of their own, on which experiments are quick.",
-        SUBSET_EXAMPLES,
-    )
-    add = one.add_argument
-    add("--n", type=_amount, required=True, metavar="N",
-        help="how many training photos, or a share such as 0.1")
-    add("--out", metavar="DIR", help="where the set goes (default: subset-FOLDER, here)")
-    add("--method", choices=METHODS, default=METHODS[0],
-        help="how photos are chosen (default: %(default)s)")
-    add("--balance", choices=("proportional", "equal", "none"), default="proportional",
-        help="how many of each class: as in all photos, equally many, or whatever comes "
-        "(default: %(default)s)")
-    add("--how", choices=("copy", "hardlink", "symlink", "csv"), default="copy",
-        help="copies, links, or only a table of the files (default: %(default)s)")
-    add("--seed", type=_seed, default=0, metavar="N",
-        help="another seed, another choice where chance takes part (default: 0)")
-    add("--network-seed", type=_seed, default=0, metavar="N",
-        help="of the small network that is trained to describe photos where no pretrained one is at hand (default: 0)")
-    add("--size", type=_positive, default=Settings.size, metavar="N",
-        help="side of the images that are compared, in pixels (default: %(default)s)")
-    add("--features", metavar="FILE", help="an .npy file to keep what was computed for each photo")
-    one.set_defaults(run=_subset, stopped=_nothing_written, smaller="--size")
-
-
-def _add_cache(commands: argparse._SubParsersAction) -> None:
-    """What can be typed after `lessonkit cache`."""
-    one = commands.add_parser(
-        "cache", help="say where decoded photos are kept, and how much room they take",
-        description="Photos are decoded once for each size and kept. They are made again when they are needed.",
-    )  # fmt: skip
-    one.add_argument("--clear", action="store_true", help="remove them")
-    one.set_defaults(run=_cache, stopped=_nothing_written, smaller="--size", out=None)
-
-
-MOST_CLASSES = 30  # of which each one is listed with its photos
+__all__ = ['MOST_CLASSES', 'DEMO', 'main']
 
 # %% ../nbs/cli.ipynb #d86f40f6
+MOST_CLASSES = 30  # of which each one is listed with its photos
+_RIVAL_SHARE = 0.25  # of a time budget, at most
+
+
 def _out_folder(
     chosen: str | None,  # what was typed
     photos: Path,  # where the photos are; need not exist, for a named set
@@ -388,37 +151,37 @@ def _saved(choosing: float, training: float, share: float) -> str:
     return f"Warning: {told}, and all photos would have taken {duration(on_all)}: here it is quicker without --subset."
 
 
-def _rival(args: argparse.Namespace, images: Any) -> None:
+def _rival(args: argparse.Namespace, images: Any, most_seconds: float = math.inf) -> None:
     """Score the obvious rival, and say what it reached or how to get it."""
     from lessonkit.study.planner import duration
-    from lessonkit.study.rival import MISSING, run_rival
+    from lessonkit.study.rival import about_rival, run_rival
 
-    row = None if args.no_frozen else run_rival(images, args.out, args.size)
+    row = None if args.no_frozen else run_rival(images, args.out, args.size, most_seconds=most_seconds)
     if row:
         ends = f"{row['accuracy_low']:.1%} to {row['accuracy_high']:.1%}"
         seconds = duration(row["train_seconds"] + row["predict_seconds"])
         print(f"frozen: {row['accuracy']:.1%} ({ends}) in {seconds}: features of {row['network']}.", flush=True)
     elif not args.no_frozen:
-        print(MISSING, flush=True)
+        print(about_rival(args.out), flush=True)
 
 
 def _run_study(args: argparse.Namespace, study: Any, images: Any, begun: float) -> Any:
     """Run the trials, into the time that was asked for if any was; the rival comes first."""
     from lessonkit.study.budget import plan_for, run_in_time
 
-    said = []
+    said, deadline = [], begun + (args.time_budget or math.inf)
 
     def first() -> None:
         said.append(True)
-        _rival(args, images)
+        _rival(args, images, _RIVAL_SHARE * (deadline - time.monotonic()))
 
     if not args.time_budget:
         trials = study.run(first=first)
     else:
         if not study.folder.exists():
             study.network, study.stats  # what can't be had is refused before the folder is made
-        first()  # what it takes is no longer there to be planned with
-        deadline = begun + args.time_budget
+        first()
+        study.pace  # decodes photos; what all this takes is no longer there to be planned with
         plan, study = plan_for(study, deadline - time.monotonic(), **args.typed)
         args.planned, args.seeds = plan.seeds, plan.seeds
         print(f"Planned: {plan.epochs} epochs, up to {plan.seeds} seeds.", flush=True)
@@ -467,7 +230,8 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     flips = [t.variant for t in techniques if t.settings.get("views") == "flip"]
     choose_network(args.out, trials, networks, flips, args.metric)
     title = f"Which techniques help on {Path(args.folder).expanduser().resolve().name or args.folder}?"
-    about = {"techniques": techniques, "command": _command_again(typed), "jobs": how["jobs"]}
+    again = [*typed, *(["--epochs", str(trials["epochs"].iloc[0])] if args.time_budget else [])]
+    about = {"techniques": techniques, "command": _command_again(again), "jobs": how["jobs"]}
     report = ablation_report(
         images, trials, args.out, techniques, margin=args.margin / 100, choice=choice,
         planned=args.planned, metric=args.metric, closing=partial(closing_lines, images, trials, args.out, **about),
@@ -547,16 +311,6 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
 DEMO = ["--techniques", "progressive_resizing,tta,mixup,label_smoothing", "--size", "32", "--epochs", "10"]
 
 
-def _add_demo(commands: argparse._SubParsersAction) -> None:
-    """What can be typed after `lessonkit demo`."""
-    about = "a study on the course's own drawings, for a first look: about two minutes"
-    one = commands.add_parser("demo", help=about, description=f"Run {about}; then open its report in a browser.")
-    add = one.add_argument
-    add("--out", metavar="DIR", default="lessonkit-demo", help="where results go (default: %(default)s, here)")
-    add("--no-open", action="store_true", help="don't open the report")
-    one.set_defaults(run=_demo)
-
-
 def _demo(args: argparse.Namespace, typed: Sequence[str]) -> int:
     """Run `lessonkit demo`; return the exit code."""
     import webbrowser
@@ -573,8 +327,8 @@ def _demo(args: argparse.Namespace, typed: Sequence[str]) -> int:
 # %% ../nbs/cli.ipynb #42d87208
 def _one_line(error: object) -> str:
     """A message in one line; an error of the system with its file, and without its number."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        error = f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        error = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -615,9 +369,7 @@ def _stopped(out: Path | str | None) -> str:
     return f"Stopped. {stored}: the same command goes on from there."
 
 
-def _nothing_written(out: Path | str | None) -> str:
-    """What to say after Ctrl-C while choosing."""
-    return "Stopped. The set isn't written, or not as a whole: start the same command again."
+_NOTHING_WRITTEN = "Stopped. The set isn't written, or not as a whole: start the same command again."
 
 
 def main(
@@ -628,12 +380,14 @@ def main(
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a letter that can't be shown is no reason to stop
-    args = _parser().parse_args(typed)
+    args = make_parser().parse_args(typed)
+    commands = {"ablate": _ablate, "subset": _subset, "demo": _demo, "cache": _cache}
     with _our_warnings():
         try:
-            return args.run(args, typed)
+            return commands[args.run](args, typed)
         except KeyboardInterrupt:
-            print(f"\n{args.stopped(args.out)}", file=sys.stderr)
+            told = _stopped(args.out) if args.run == "ablate" else _NOTHING_WRITTEN
+            print(f"\n{told}", file=sys.stderr)
             return 130
         except BrokenPipeError:  # the reader of our output has gone, as `head` does
             sys.stdout = open(os.devnull, "w")

@@ -127,8 +127,8 @@ class ImageSet:
         | Path,  # a folder for each class, or `train` and `val` (or `valid`, `test`) folders that hold them
         valid_fraction: float = 0.2,  # share of each class set aside where there is no `val` folder
         seed: int = 0,  # decides which photos are set aside
-        classes: str
-        | None = None,  # of nested folders, "top" or "leaf": which folder's name is the class
+        # of nested folders, which one's name is the class: "top", "leaf", or 2 for the second
+        classes: str | int | None = None,
         split_folders: bool = True,  # folders called train, val, test... are parts; False: they are classes
     ) -> ImageSet:
         """List the photos of a folder, the same on every computer; raises what `readers.list_folder` raises."""

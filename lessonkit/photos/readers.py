@@ -23,6 +23,7 @@ from PIL import Image
 
 from ..foundation import checks
 from ..foundation.checks import some_of
+from ..foundation.files import read_json
 
 # %% auto #0
 __all__ = ['NOT_PHOTOS', 'HEIC', 'PATH_COLUMNS', 'LABEL_COLUMNS', 'PART_COLUMNS', 'GROUP_COLUMNS', 'Listing', 'photo_suffixes',
@@ -33,9 +34,7 @@ class Listing(NamedTuple):
     """Photos as they were found."""
 
     root: Path  # the folder that names are relative to
-    rows: list[
-        tuple[str, str, str]
-    ]  # for each photo its class, its part ("train", "valid", "test") and its name
+    rows: list[tuple[str, str, str]]  # of each photo: class, part ("train", "valid" or "test"), and name
     notes: list[str] = []  # how the folder was read, and what was left out: a sentence each
     groups: dict[str, str] = {}  # name of a photo -> what it belongs to; others stand alone
 
@@ -102,14 +101,9 @@ def _describe_left_out(left_out: Counter) -> list[str]:
     """Sentences about the files that are no photos."""
     said = []
     if heic := sum(count for ending, count in left_out.items() if ending in HEIC):
-        said.append(
-            f"{heic:,} HEIC photos are left out, since nothing here reads them: pip install pillow-heif"
-        )
-    others = [
-        f"{count:,} {ending or 'without an ending'}"
-        for ending, count in left_out.most_common()
-        if ending not in HEIC
-    ]
+        said.append(f"HEIC photos left out, since nothing here reads them: {heic:,} (pip install pillow-heif).")
+    kinds = [(ending, count) for ending, count in left_out.most_common() if ending not in HEIC]
+    others = [f"{count:,} {ending or 'without an ending'}" for ending, count in kinds]
     return said + ([f"Left out, as they are no photos: {some_of(others)}."] if others else [])
 
 
@@ -119,9 +113,7 @@ def _refuse_folder(error: OSError) -> None:
     ) from error
 
 # %% ../../nbs/photos/readers.ipynb #9ac9687c
-_AROUND = (
-    r"(?:seg|data|dataset|images?|imgs?)?{}(?:ing)?(?:ion)?(?:set|data|images?|imgs?|folder|part|split)?"
-)
+_AROUND = r"(?:seg|data|dataset|images?|imgs?)?{}(?:ing)?(?:ion)?(?:set|data|images?|imgs?|folder|part|split)?"
 _PARTS = [
     ("train", re.compile(_AROUND.format("train"))),
     ("valid", re.compile(_AROUND.format("(?:val|valid|validat|dev|eval|evaluat)"))),
@@ -139,11 +131,8 @@ def part_of(
 
 def _class_folders(folder: Path) -> list[str]:
     """The folders in a folder, sorted; a link to the folder itself or one above would hold everything twice."""
-    names = sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if is_folder(entry) and not _NO_CLASS.match(entry.name)
-    )
+    entries = [entry for entry in os.scandir(folder) if is_folder(entry)]
+    names = sorted(entry.name for entry in entries if not _NO_CLASS.match(entry.name))
     above = folder.resolve()
     for name in names:
         if (folder / name).resolve() in (above, *above.parents):
@@ -161,8 +150,8 @@ def is_folder(entry: os.DirEntry | Path) -> bool:
 # %% ../../nbs/photos/readers.ipynb #52858de4
 def list_folder(
     path: str | Path,  # holds a folder for each class, or folders such as `train` and `val` that do
-    classes: str
-    | None = None,  # of nested folders, "top": the outermost name the class, "leaf": the innermost; None: see notes
+    # which of nested folders is the class: "top", the outermost; "leaf", the innermost; 2, the second; None: see notes
+    classes: str | int | None = None,
     split_folders: bool = True,  # folders called train, val, test... are parts; False: they are classes
 ) -> Listing:
     """List the photos of a folder, the same on every computer.
@@ -172,10 +161,9 @@ def list_folder(
     """
     root = Path(os.path.expanduser(path))
     if not is_folder(root):
-        raise ValueError(
-            f"{root} is not a folder." if os.path.exists(root) else f"There is no folder {root}."
-        )
-    checks.choice(classes, "classes", ("top", "leaf", None))
+        raise ValueError(f"{root} is not a folder." if os.path.exists(root) else f"There is no folder {root}.")
+    if not isinstance(classes, int):
+        checks.choice(classes, "classes", ("top", "leaf", None))
     left_out: Counter[str] = Counter()
     notes, without = [], []
     parts, said = _parts_of(root) if split_folders else ({"": "train"}, [])
@@ -192,14 +180,11 @@ def list_folder(
             f"{root.name}/cat/1.jpg, or in {root.name}/train/cat/1.jpg and {root.name}/val/cat/2.jpg."
             + "".join(f" {note}" for note in _describe_left_out(left_out))
         )
-    label_of, nested = _how_to_read(
-        [name.removeprefix(place).lstrip("/") for _, place, name in found], classes
-    )
-    rows = [(label_of(name.removeprefix(place).lstrip("/")), part, name) for part, place, name in found]
+    inside = [name.removeprefix(place).lstrip("/") for _, place, name in found]
+    label_of, nested = _how_to_read(inside, classes)
+    rows = [(label_of(below), part, name) for below, (part, _, name) in zip(inside, found)]
     if without:
-        warnings.warn(
-            f"No pictures in {some_of(without)} of {root}: not counted as classes.", stacklevel=3
-        )
+        warnings.warn(f"No pictures in {some_of(without)} of {root}: not counted as classes.", stacklevel=3)
     notes = [*said, *nested, *_describe_left_out(left_out)]
     return Listing(root, rows, notes)
 
@@ -214,22 +199,17 @@ def _parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
     places = {place: part for place, part in places.items() if _class_folders(root / place)}
     if "train" not in places.values():
         return {"": "train"}, []
-    said = [
-        f"{place} is for training."
-        for place, part in places.items()
-        if part == "train" and place != "train"
-    ]
+    words = {"train": "training", "valid": "validation"}
+    usual = ("train", "val", "valid")
+    said = [f"{place} is for {words[part]}." for place, part in places.items() if part in words and place not in usual]
     if "valid" not in places.values():
         tests = [place for place, part in places.items() if part == "test"]
         places |= dict.fromkeys(tests, "valid")
         said += [f"{place} is for validation, since there is no other part for it." for place in tests]
     else:
-        said += [
-            f"{place} isn't used: {other} is for validation."
-            for place, part in places.items()
-            if part == "test"
-            for other in [next(p for p, kind in places.items() if kind == "valid")]
-        ]
+        other = next(place for place, part in places.items() if part == "valid")
+        tests = [place for place, part in places.items() if part == "test"]
+        said += [f"{place} isn't used: {other} is for validation." for place in tests]
     if others := [name for name in names if name not in {place.split("/")[0] for place in places}]:
         said.append(f"Left out, since {some_of(list(places))} hold the classes: {some_of(others)}.")
     return places, said
@@ -243,43 +223,56 @@ def _inner(root: Path, name: str, part: str) -> str:
 # %% ../../nbs/photos/readers.ipynb #821dd9c7
 def _how_to_read(
     names: list[str],  # of photos, from the class folder on: "Fruit/Apple/1.jpg"
-    classes: str | None,  # as for `list_folder`
-) -> tuple[
-    Callable[[str], str], list[str]
-]:  # gives a photo's class; both ways to read nested folders in words
-    """Decide which folder's name is the class.
+    classes: str | int | None,  # as for `list_folder`
+) -> tuple[Callable[[str], str], list[str]]:  # gives a photo's class; all ways to read nested folders in words
+    """Decide which folder's name is the class; where nothing is said, `_deepest_of_classes` does."""
+    deepest = max(name.count("/") for name in names)
+    readings = {depth: _labels(names, depth) for depth in range(1, deepest + 1)}
+    if readings[1] == readings[deepest]:
+        return _label_by(readings[1]), []
+    depths = {"top": 1, "leaf": deepest, None: _deepest_of_classes(names, deepest)}
+    chosen = depths[classes] if classes in depths else min(int(classes), deepest)
 
-    Where nothing is said, the innermost one is if all photos lie in folders whose names occur once and which share
-    an outer folder with others, as in a supermarket's shelves; else the outermost one.
+    def told(depth: int) -> tuple[str, str, str]:
+        count = f"{len(set(readings[depth].values())):,}"
+        if depth in (1, deepest):
+            word = "top" if depth == 1 else "leaf"
+            return count, {"top": "outermost", "leaf": "innermost"}[word], f"classes={word!r}, or --classes {word}"
+        return count, f"{depth}{'nd' if depth == 2 else 'rd' if depth == 3 else 'th'}", f"classes={depth}, or --classes {depth}"
+
+    count, word, _ = told(chosen)
+    note = f"Class folders hold folders: read as {count} classes, called after the {word} folders."
+    for depth in readings:
+        if depth != chosen:
+            note += " After the {1} ones there would be {0}: {2}.".format(*told(depth))
+    return _label_by(readings[chosen]), [note]
+
+
+def _cut(name: str, depth: int) -> str:
+    """The first folders of a photo's name, as many as `depth` at most."""
+    return "/".join(name.split("/")[:-1][:depth])
+
+
+def _deepest_of_classes(names: list[str], deepest: int) -> int:
+    """How deep folders go that look like classes, and not like albums: 1 for the outermost.
+
+    Their names occur once, and each shares an outer folder with others, as in a supermarket's shelves.
     """
-    tops, leaves = _labels(names, "top"), _labels(names, "leaf")
-    if tops == leaves:
-        return _label_by(tops), []
-    places = {(name.split("/")[0], name.rpartition("/")[0]) for name in names}
-    shelves = Counter(top for top, _ in places)
-    fine = all(top != place for top, place in places) and min(shelves.values()) > 1
-    distinct = len({unicode(place.rpartition("/")[2]) for _, place in places}) == len(places)
-    chosen = classes or ("leaf" if fine and distinct else "top")
-    count = {"top": len(set(tops.values())), "leaf": len(set(leaves.values()))}
-    word = {"top": "outermost", "leaf": "innermost"}
-    other = "leaf" if chosen == "top" else "top"
-    note = (
-        f"Class folders hold folders: read as {count[chosen]:,} classes, called after the {word[chosen]} folders. "
-        f"After the {word[other]} ones there would be {count[other]:,}: classes={other!r}, or --classes {other}."
-    )
-    return _label_by(tops if chosen == "top" else leaves), [note]
+    for depth in range(deepest, 1, -1):
+        places = {_cut(name, depth) for name in names}
+        shelves = Counter(place.split("/")[0] for place in places)
+        distinct = len({unicode(place.rpartition("/")[2]) for place in places}) == len(places)
+        if distinct and all("/" in place for place in places) and min(shelves.values()) > 1:
+            return depth
+    return 1
 
 
-def _labels(names: list[str], classes: str) -> dict[str, str]:
-    """The class of each photo, read in one of the two ways; a whole path where two innermost folders share a name."""
-    folders = {name: unicode(name.rpartition("/")[0]) for name in names}
-    if classes == "top":
-        return {name: folder.split("/")[0] for name, folder in folders.items()}
+def _labels(names: list[str], depth: int) -> dict[str, str]:
+    """The class of each photo, after the folders so deep; a whole path where two of them share a name."""
+    folders = {name: unicode(_cut(name, depth)) for name in names}
     last = {folder: folder.rpartition("/")[2] for folder in set(folders.values())}
     shared = Counter(last.values())
-    return {
-        name: folder if shared[last[folder]] > 1 else last[folder] for name, folder in folders.items()
-    }
+    return {name: folder if shared[last[folder]] > 1 else last[folder] for name, folder in folders.items()}
 
 
 def _label_by(labels: dict[str, str]) -> Callable[[str], str]:
@@ -293,9 +286,7 @@ def unicode(
     return unicodedata.normalize("NFC", name)
 
 # %% ../../nbs/photos/readers.ipynb #a771fc3b
-PATH_COLUMNS = (
-    "path file filename file_name filepath file_path image image_path image_name img photo".split()
-)
+PATH_COLUMNS = "path file filename file_name filepath file_path image image_path image_name img photo".split()
 LABEL_COLUMNS = "label class category target class_name label_name species".split()
 PART_COLUMNS = "is_valid split set subset partition part".split()
 GROUP_COLUMNS = "group scene object series".split()
@@ -303,10 +294,10 @@ GROUP_COLUMNS = "group scene object series".split()
 
 def list_table(
     csv: str | Path,  # the table; commas, semicolons, tabs or spaces between its columns
-    root: str | Path | None = None,  # folder that the paths are relative to; None: the table's own
+    root: str | Path | None = None,  # folder that the paths are relative to; None: the table's own, or its record's
     path_col: str | None = None,  # column of paths; None: the first of `PATH_COLUMNS` that is there
-    label_col: str
-    | None = None,  # column of class names; None: the first of `LABEL_COLUMNS`, or a column of 0 and 1 a class
+    # column of class names; None: the first of `LABEL_COLUMNS`, or a column of 0 and 1 for each class
+    label_col: str | None = None,
     # column that marks validation photos (true/false, 1/0 or a part's name); None: one of `PART_COLUMNS` that does
     valid_col: str | None = None,
     encoding: str = "utf-8-sig",  # how the table's text is stored
@@ -318,20 +309,16 @@ def list_table(
     Raises `ValueError`, which names column or rows, for missing columns, empty cells, paths that leave `root`,
     paths that occur twice, and files that aren't there.
     """
-    root = Path(csv).parent if root is None else Path(root).expanduser()
+    root = _root_of(Path(csv)) if root is None else Path(root).expanduser()
     table, notes = _read_table(Path(csv), encoding, sep, root)
-    path_col = _column(csv, table, path_col, PATH_COLUMNS, "paths: path_col=")
+    path_col = _column(csv, table, path_col, PATH_COLUMNS, "paths: path_col=..., or --path-col.")
     labels, said = _read_labels(csv, table, label_col, path_col)
     for column, values in ((path_col, table[path_col]), (labels.name, labels)):
         _refuse_rows(csv, values.str.strip() == "", f"nothing in column {column!r}")
     names = [_relative(name, root) for name in table[path_col]]
     _refuse_rows(csv, [_leaves(name) for name in names], f"a path that leaves {root}")
-    _refuse_rows(
-        csv, pd.Series(map(str, names)).duplicated(), "a path that stands in an earlier row too"
-    )
-    _refuse_rows(
-        csv, [not os.path.isfile(root / name) for name in names], f"a file that isn't in {root}"
-    )
+    _refuse_rows(csv, pd.Series(map(str, names)).duplicated(), "a path that stands in an earlier row too")
+    _refuse_rows(csv, [not os.path.isfile(root / name) for name in names], f"a file that isn't in {root}")
     parts, used = _read_parts(csv, table, valid_col)
     rows = list(zip(map(unicode, labels.str.strip()), parts, map(str, names)))
     groups = {}
@@ -339,6 +326,13 @@ def list_table(
         column = _column(csv, table, group_col, [], "")
         groups = _groups_of(map(str, names), table[column])
     return Listing(root, rows, [*notes, *said, *used], groups)
+
+
+def _root_of(csv: Path) -> Path:
+    """The folder that a table's paths are relative to: its own, except of a chosen subset, whose record names it."""
+    record = read_json(csv.with_name("subset.json")) or {}
+    chosen = record.get("how") == "csv" and csv.name == "photos.csv"
+    return Path(record["root"]) if chosen else csv.parent
 
 
 def read_groups(
@@ -353,7 +347,7 @@ def read_groups(
     table, _ = _read_table(Path(csv), "utf-8-sig", None, listing.root)
     if table.shape[1] < 2:
         raise ValueError(f"{csv} must have two columns: the path of a photo, and its group.")
-    path_col = _column(csv, table, None, [*PATH_COLUMNS, str(table.columns[0]).lower().strip()], "paths: path_col=")
+    path_col = _column(csv, table, None, [*PATH_COLUMNS, str(table.columns[0]).lower().strip()], "paths: path_col=..., or --path-col.")
     others = [name for name in table if name != path_col]
     group_col = next((name for name in others if str(name).lower() in GROUP_COLUMNS), others[0])
     names, there = [str(_relative(name, listing.root)) for name in table[path_col]], {name for _, _, name in listing.rows}
@@ -375,13 +369,7 @@ def _column(csv: str | Path, table: pd.DataFrame, asked: str | None, usual: list
         return found
     missing = f"no column {asked!r}" if asked is not None else f"no column of {what.split(':')[0]}"
     close = difflib.get_close_matches(str(asked).lower(), small, n=1) if asked is not None else []
-    hint = (
-        f" Did you mean {small[close[0]]!r}?"
-        if close
-        else f" Name it, {what.split(': ')[1]}..."
-        if asked is None
-        else ""
-    )
+    hint = f" Did you mean {small[close[0]]!r}?" if close else f" Name it: {what.split(': ')[1]}" if asked is None else ""
     raise ValueError(f"{csv} has {missing}; its columns are {some_of(list(table), 12)}.{hint}")
 
 
@@ -392,18 +380,14 @@ def _read_labels(
     small = {str(name).lower().strip() for name in table}
     if label_col is None and not small & set(LABEL_COLUMNS):
         flags = table.drop(columns=path_col)
-        flags = flags[
-            [name for name in flags if set(flags[name].str.strip()) <= {"0", "1", "0.0", "1.0"}]
-        ].astype(float)
+        binary = [name for name in flags if set(flags[name].str.strip()) <= {"0", "1", "0.0", "1.0"}]
+        flags = flags[binary].astype(float)
         if flags.shape[1] > 1 and (flags.sum(axis=1) == 1).all():
-            return flags.idxmax(axis=1).rename("label"), [
-                f"The columns {some_of(list(flags))} are read as one class each."
-            ]
+            told = f"The columns {some_of(list(flags))} are read as one class each."
+            return flags.idxmax(axis=1).rename("label"), [told]
         if flags.shape[1] > 1 and (flags.sum(axis=1) > 1).any():
-            raise ValueError(
-                f"{csv} marks several classes for a photo, and a classifier here has one for each."
-            )
-    label_col = _column(csv, table, label_col, LABEL_COLUMNS, "classes: label_col=")
+            raise ValueError(f"{csv} marks several classes for a photo, and a classifier here has one for each.")
+    label_col = _column(csv, table, label_col, LABEL_COLUMNS, "classes: label_col=..., or --label-col.")
     return table[label_col], []
 
 
@@ -419,13 +403,8 @@ def _relative(name: str, root: Path) -> PurePosixPath:
 
 def _leaves(name: PurePosixPath) -> bool:
     """Whether a path leads out of the folder that it is relative to."""
-    return (
-        not name.parts
-        or name.is_absolute()
-        or ".." in name.parts
-        or ":" in name.parts[0]
-        or "\0" in str(name)
-    )
+    parts = name.parts
+    return not parts or name.is_absolute() or ".." in parts or ":" in parts[0] or "\0" in str(name)
 
 
 def _read_table(csv: Path, encoding: str, sep: str | None, root: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -457,12 +436,8 @@ def _read_table(csv: Path, encoding: str, sep: str | None, root: Path) -> tuple[
         raise ValueError(f"{csv} has no rows.")
     if not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns
         raise ValueError(f"The rows of {csv} have more values than the header has names.")
-    said = (
-        ["The table has no header: its first column is read as the path, its second as the class."]
-        if headless
-        else []
-    )
-    return table, said
+    told = "The table has no header: its first column is read as the path, its second as the class."
+    return table, [told] if headless else []
 
 
 def _looks_like_a_photo(name: str, root: Path) -> bool:
@@ -484,31 +459,22 @@ def _refuse_rows(
 def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tuple[list[str], list[str]]:
     """The part of each row, and which column said it."""
     small = {str(name).lower().strip(): name for name in table}
-    for column in (
-        [asked] if asked is not None else [small[name] for name in PART_COLUMNS if name in small]
-    ):
+    for column in [small[name] for name in PART_COLUMNS if name in small] if asked is None else [asked]:
         if column not in table:
             _column(csv, table, column, [], "")
         read = [_part_in_table(value) for value in table[column]]
         parts = [part for part in read if part is not None]
         if len(parts) == len(read):
-            said = (
-                []
-                if column == "is_valid"
-                else [f"The column {column!r} says which photos are for validation."]
-            )
+            said = [] if column == "is_valid" else [f"The column {column!r} says which photos are for validation."]
             if "valid" not in parts and "test" in parts:
-                return ["valid" if part == "test" else part for part in parts], [
-                    *said,
-                    "Its test photos are for validation.",
-                ]
+                parts = ["valid" if part == "test" else part for part in parts]
+                said.append("Its test photos are for validation.")
+            elif "test" in parts:
+                said.append("Its test photos aren't used.")
             return parts, said
         if asked is not None or column == "is_valid":
-            _refuse_rows(
-                csv,
-                [part is None for part in read],
-                f"something else than true/false or a part in {column!r}",
-            )
+            what = f"something else than true/false or a part in {column!r}"
+            _refuse_rows(csv, [part is None for part in read], what)
     return ["train"] * len(table), []
 
 

@@ -104,7 +104,7 @@ def about_plan(
     plan = read_json(Path(out) / "plan.json")
     if plan is None:
         return []
-    told = f"Planned for {duration(60 * plan['minutes'])}: {plan['epochs']} epochs and up to {plan['seeds']} seeds."
+    told = f"Planned for {duration(60 * plan['minutes'])} of training: {plan['epochs']} epochs and up to {plan['seeds']} seeds."
     if plan["looks"]:
         told += (
             f" Looks were planned after {', '.join(map(str, plan['looks']))} seeds: a technique is dropped where an "

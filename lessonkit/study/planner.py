@@ -5,7 +5,6 @@
 # %% ../../nbs/study/planner.ipynb #9a040003
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..comparison import FIRST_LOOK, look_confidence
-from ..foundation.files import write_atomic
+from ..foundation.files import read_json, write_json
 
 # %% auto #0
 __all__ = ['LENGTHS', 'CLAIM', 'MOST', 'SHORT', 'duration', 'usable_cores', 'Forecast', 'Plan', 'plan_study', 'note_look',
-           'undecided', 'minutes_of']
+           'next_confidence', 'undecided', 'minutes_of']
 
 # %% ../../nbs/study/planner.ipynb #9a040006
 def duration(
@@ -123,23 +122,39 @@ def plan_study(
 def note_look(
     out: Path,  # the folder of the study
     seeds: int,  # that were looked at
-    planned: int | None,  # the most seeds that there may ever be; None: this is the only look
+    planned: int | None,  # the most seeds that there may ever be; None: as many as now
 ) -> float:  # the confidence of this look
     """Note that the results were looked at, and say how strict this look has to be.
 
-    Raises `ValueError` for another plan.
+    Each look with more seeds than planned may err half as often as the one before. Raises `ValueError`
+    for another plan.
     """
     path = out / "looks.json"
-    noted: Any = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"planned": planned}
-    if noted["planned"] is None:
-        return 0.95
+    noted: Any = read_json(path) or {"planned": planned or seeds, "looks": []}
     if planned not in (None, noted["planned"]):
         told = f"{path} says that {noted['planned']} seeds were planned before the first look, now {planned}."
         raise ValueError(f"{told} A plan that is changed after looking promises nothing.")
-    looks = sorted({*noted.get("looks", []), seeds})
-    confidence = look_confidence(looks[: looks.index(seeds) + 1], noted["planned"])[-1]
-    write_atomic(path, json.dumps(noted | {"looks": looks}))
-    return confidence
+    if planned is None and seeds < FIRST_LOOK and not noted["looks"]:
+        return 0.95  # no verdict
+    looks = sorted({*noted["looks"], seeds})
+    write_json(path, noted | {"looks": looks})
+    return _confidence([look for look in looks if look <= seeds], noted["planned"])
+
+
+def _confidence(looks: list[int], planned: int) -> float:
+    """The confidence of the last of some looks."""
+    beyond = sum(seeds > planned for seeds in looks)
+    return 1 - 0.05 / 2**beyond if beyond else look_confidence(looks, planned)[-1]
+
+
+def next_confidence(
+    out: Path,  # the folder of the study
+) -> float | None:  # None where the seeds that come are planned, or give the first verdict
+    """The confidence of a further look, for which seeds are added that weren't planned."""
+    noted: Any = read_json(out / "looks.json")
+    if noted is None or noted["looks"][-1] < noted["planned"]:
+        return None
+    return _confidence([*noted["looks"], noted["looks"][-1] + 1], noted["planned"])
 
 
 def undecided(

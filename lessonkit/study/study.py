@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -290,19 +291,19 @@ class _Display:
 
     def __init__(self, study: Study):
         self.pairs, self.variants = comparisons(study.techniques), set(study.variants)
-        self.wanted, self.seeds, self.view = len(study.seeds), 0, None
+        self.wanted, self.seeds, self.view = len(study.seeds), math.inf, None
 
     def __call__(self, trials: pd.DataFrame) -> None:
         complete = int((trials.groupby("seed")["technique"].nunique() == len(self.variants)).sum())
         shell = sys.modules.get("IPython")
         if shell is not None and shell.get_ipython() is not None:  # a notebook
             self.in_place(trials)
-        elif self.seeds < complete < self.wanted:
+        elif self.seeds < complete < self.wanted:  # not those that were stored before
             from tqdm import tqdm
 
             of = "1 seed" if complete == 1 else f"{complete} seeds"
             table = format_so_far(summarize(trials, BASELINE, pairs=self.pairs))
-            tqdm.write(f"\nAfter {of} of {self.wanted}:\n{table}\n")
+            tqdm.write(f"\nAfter {of} of {self.wanted}, accuracy:\n{table}\n")
         self.seeds = complete
 
     def in_place(self, trials: pd.DataFrame) -> None:

@@ -209,7 +209,7 @@ def format_so_far(summary: pd.DataFrame) -> str:
 
 def explain_interval(summary: pd.DataFrame) -> str:
     """Say what the intervals of a summary cover, and what they don't."""
-    covers = set(summary["covers"].dropna())
+    covers = set(summary.loc[summary["seeds"] > 0, "covers"].dropna())
     if covers == {"seeds and photos"}:
         told = "The interval covers chance in the seeds and in the validation photos"
     elif covers == {"seeds"}:

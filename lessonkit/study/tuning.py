@@ -90,7 +90,10 @@ def tune_techniques(
 
     def measure(rates: Sequence[float], areas: Sequence[float]) -> pd.DataFrame:
         tables = []
-        for lr, area in ((lr, area) for lr in rates for area in areas):
+        for number, (lr, area) in enumerate((lr, area) for lr in rates for area in areas):
+            if progress:
+                told = f"Tuning, setting {number + 1} of {len(rates) * len(areas)}: learning rate {lr:g}, crops {area:g}."
+                print(told, flush=True)
             folder = Path(out) / "tuning" / f"lr-{lr:g}-crops-{area:g}"
             now = replace(short, lr=lr, crops=area)
             study = Study(inner, list(arms.values()), folder, now, seeds=1, **how)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 import sys
 import time
@@ -286,13 +288,16 @@ def _store_all(
     """Store each outcome as it comes, and show what there is so far."""
     failed = {}
     for number, (technique, seed, row, correct, error) in enumerate(outcomes, 1):
+        full = _disk_full(row)  # to go on training would throw every further result away
         try:
-            line = study.store(technique, seed, row, correct)
-        except OSError as full:  # to go on training would throw every further result away
+            line = {} if full else study.store(technique, seed, row, correct)
+        except OSError as found:
+            full, error = found.strerror, found
+        if full:
             raise OSError(
-                f"Trial {technique}, seed {seed} can't be stored in {study.folder} ({full.strerror}). "
+                f"Trial {technique}, seed {seed} can't be stored in {study.folder} ({full}). "
                 f"Make room there and start again: {len(finished)} finished trials are kept."
-            ) from full
+            ) from error
         if error is None:
             finished[technique, seed] = line
         else:
@@ -305,6 +310,12 @@ def _store_all(
         if each and finished:
             each = _shown(each, _table(finished, wanted))
     return failed
+
+
+def _disk_full(row: Mapping[str, Any]) -> str:
+    """What the system said where a trial failed since it could write nothing, perhaps in another process."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return next((os.strerror(code) for code in codes if f"[Errno {code}]" in row.get("error", "")), "")
 
 
 def _shown(each: Callable, table: pd.DataFrame) -> Callable | None:
@@ -326,10 +337,10 @@ def _tell_failures(
     technique, seed = min(failed, key=wanted.index)
     words, error = failed[technique, seed]
     told = f"{len(failed)} of {len(wanted)} trials failed, first {technique} with seed {seed}: {words}"
-    told = told.rstrip(".")
+    told = told if told[-1] in "?!" else told.rstrip(".")
     if table.empty:
         raise TrialsFailed(told) from error
-    warnings.warn(f"{told}. The others are stored; start again to repeat only these.", stacklevel=3)
+    warnings.warn(f"{told}{'' if told[-1] in '?!' else '.'} The others are stored; start again to repeat only these.", stacklevel=3)
 
 
 def _table(finished: Mapping[tuple[str, int], dict], wanted: Sequence[tuple[str, int]]) -> pd.DataFrame:

@@ -116,6 +116,14 @@ def test_albums_within_classes_are_not_classes(tmp_path):
     assert parts(list_folder(tmp_path, classes="leaf"))["train"] == {"cat/2021", "cat/2022", "dog/2021", "dog/2022"}
 
 
+def test_albums_within_classes_within_shelves(tmp_path):
+    albums = [f"{place}/{year}" for place in ("Animals/cat", "Animals/dog", "Machines/bus", "Machines/car") for year in (2021, 2022)]
+    (note,) = (found := list_folder(photos(tmp_path, *albums))).notes
+    assert parts(found)["train"] == {"cat", "dog", "bus", "car"} and "read as 4 classes, called after the 2nd folders" in note
+    assert "there would be 2: classes='top'" in note and "there would be 8: classes='leaf'" in note
+    assert [len(parts(list_folder(tmp_path, classes=depth))["train"]) for depth in (1, 2, 3, 9)] == [2, 4, 8, 8]
+
+
 def test_photos_at_both_depths_belong_to_the_outer_folder(tmp_path):
     assert parts(list_folder(photos(tmp_path, "cat", "cat/more", "dog")))["train"] == {"cat", "dog"}
 
@@ -140,7 +148,7 @@ def test_heic_is_named_with_what_to_install(tmp_path, monkeypatch):
     photos(tmp_path, "cat", "dog")
     (tmp_path / "cat" / "IMG_1.HEIC").write_bytes(b"no photo")
     monkeypatch.setattr("lessonkit.photos.readers.photo_suffixes", lambda: frozenset({".png"}))
-    assert any("1 HEIC photos" in note and "pip install pillow-heif" in note for note in list_folder(tmp_path).notes)
+    assert any("HEIC photos left out" in note and ": 1 (" in note and "pip install pillow-heif" in note for note in list_folder(tmp_path).notes)
 
 
 @pytest.mark.parametrize("ending", [".tga", ".webp", ".jp2", ".BMP", ".tiff", ".avif"])

@@ -38,6 +38,21 @@ def test_the_rival_comes_first_where_it_is_beyond_what_was_trained(tmp_path):
     assert bottom_line(with_rival(summary, tmp_path)) == "On these photos: mixup (+5.0) helps."
 
 
+@pytest.mark.parametrize("metric, ends, first", [
+    ("balanced_accuracy", (0.9, 0.86, 0.93), True), ("balanced_accuracy", (0.76, 0.74, 0.8), False),
+    ("nll", (0.4, 0.3, 0.5), True), ("nll", (0.9, 0.86, 0.93), False), ("nll", (0.7, 0.6, 0.8), False),
+])  # fmt: skip
+def test_the_rival_comes_first_by_the_metric_that_is_compared(tmp_path, metric, ends, first):
+    row = dict(zip((metric, f"{metric}_low", f"{metric}_high"), ends)) | {"train_seconds": 42.0, "predict_seconds": 1.0, "pixels": 10}
+    (tmp_path / "frozen.json").write_text(json.dumps(row))
+    luck = np.linspace(-0.004, 0.004, 6)
+    trials = table({"baseline": dict(enumerate(0.7 + luck)), "mixup": dict(enumerate(0.75 + luck))})
+    summary = with_rival(summarize(trials.assign(**{metric: trials["accuracy"]}), metric=metric), tmp_path, metric)
+    summary.attrs["metric"] = metric
+    assert bottom_line(summary).startswith("Start from a pretrained network") == first
+    assert summary["low"].iloc[0] == ends[1]
+
+
 def test_with_another_metric_all_speaks_of_it():
     summary = studied({"baseline": 0, "mixup": -0.05}, metric="nll")  # a lower nll is better
     assert bottom_line(summary) == "On these photos: mixup (−0.050) helps."

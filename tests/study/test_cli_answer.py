@@ -82,9 +82,11 @@ def test_a_time_becomes_a_plan_with_looks(folder, tmp_path, here):
     (tmp_path / "my.py").write_text(NOTHING)
     typed = ["--techniques", "nothing", "--techniques-from", "my.py", "--time-budget", "3h", "--seeds", "8", "--out", "study"]
     code, printed, _ = here("ablate", folder, *QUICK, *typed)
-    assert code == 0 and "Planned: 1 epochs, up to 8 seeds." in printed and "Planned for 3.0 h: 1 epochs" in printed
+    assert code == 0 and "Planned: 1 epochs, up to 8 seeds." in printed and "Planned for 3.0 h of training: 1 epochs" in printed
     assert json.loads((tmp_path / "study" / "looks.json").read_text())["looks"][0] == 5
     assert "Looks were planned after 5 seeds" in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
+    if advice := re.search(r"^Next: .*: (lessonkit .*)", printed, re.M):  # goes on with the planned epochs
+        assert "--epochs 1 " in advice[1] and "--time-budget" not in advice[1]
     trials = read_trials(tmp_path / "study")
     assert trials["seed"].max() == 7 or "Dropped: nothing" in printed
     assert not re.search(r"nothing \([^)]*\) helps", printed)  # a technique that does nothing

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typed import QUICK
 
-from lessonkit.cli import METHODS
+from lessonkit.study.arguments import METHODS
 from lessonkit.images import ImageSet
 
 
@@ -220,3 +220,10 @@ def test_a_class_whose_name_is_no_text(photos, tmp_path, here):
     assert ImageSet.from_folder(tmp_path / "few").classes == ["d\udcff", "plain $x_1$"]
     code, _, errors = here("subset", tmp_path / "photos", *small, tmp_path / "table", "--how", "csv")
     assert code == 2 and "use how='copy'" in errors
+
+
+def test_a_study_reads_the_table_of_a_chosen_set(photos, tmp_path, here):
+    assert here("subset", photos, "--n", "8", "--size", "16", "--out", "few", "--how", "csv")[0] == 0
+    code, printed, errors = here("ablate", "few/photos.csv", *QUICK, "--seeds", "1", "--techniques", "tta", "--no-frozen")
+    assert code == 0, errors
+    assert "(8 train, 8 valid)" in printed and (tmp_path / "ablation-photos" / "report.html").exists()

@@ -9,7 +9,8 @@ from made_up_trials import with_photos
 from scipy import stats
 
 from lessonkit.comparison import FIRST_LOOK, look_confidence, summarize
-from lessonkit.study.planner import Forecast, Plan, note_look, plan_study, undecided, usable_cores
+from lessonkit.study.answer import next_step
+from lessonkit.study.planner import Forecast, Plan, next_confidence, note_look, plan_study, undecided, usable_cores
 
 
 # --- how long the rest takes
@@ -109,6 +110,21 @@ def test_looks_are_noted_and_a_plan_stays(tmp_path):
         note_look(tmp_path, 10, 20)
 
 
+def test_seeds_that_are_added_after_a_look_cost_half_of_what_the_look_before_might_err(tmp_path):
+    assert note_look(tmp_path, 3, None) == 0.95 and next_confidence(tmp_path) is None  # gives no verdict
+    assert note_look(tmp_path, 5, None) == pytest.approx(0.95) and next_confidence(tmp_path) == 0.975
+    assert note_look(tmp_path, 9, None) == 0.975 and note_look(tmp_path, 12, None) == 0.9875
+    assert note_look(tmp_path, 9, None) == 0.975 and note_look(tmp_path, 5, None) == pytest.approx(0.95)  # seen already
+    with pytest.raises(ValueError, match="5 seeds were planned before the first look, now 20"):
+        note_look(tmp_path, 13, 20)
+
+
+def test_after_the_last_planned_look_it_is_the_same(tmp_path):
+    assert note_look(tmp_path, 5, 10) > 0.99 and next_confidence(tmp_path) is None
+    note_look(tmp_path, 10, 10)
+    assert next_confidence(tmp_path) == 0.975 == note_look(tmp_path, 11, None)
+
+
 def null_study(rng: np.random.Generator, arms: int, seeds: int, photos: int) -> dict[str, np.ndarray]:
     """Right answers of arms that differ from the baseline by nothing but luck: hard photos, and lucky trainings."""
     difficulty = rng.normal(0.9, 1.5, photos)
@@ -154,4 +170,45 @@ def test_techniques_that_do_nothing_are_rarely_called_a_help(plan, studies=60):
 @pytest.mark.parametrize("plan", [Plan(5, 5, ()), Plan(5, 10, (5,)), Plan(5, 20, (5, 10, 15))])
 def test_the_error_of_a_whole_study_is_7_percent_at_most(plan, studies=1500):
     helped, erred = share_of_studies(plan, studies)
+    assert helped / studies <= 0.05 and erred / studies <= 0.07
+
+
+# --- the advice: "7 more seeds for mixup"
+
+
+def verdicts_as_advised(right: dict[str, np.ndarray], folder) -> list[set[str]]:
+    """What somebody is told at each look who adds seeds as long as the report advises it."""
+    seeds, most, told = FIRST_LOOK, len(right["baseline"]), []
+    while seeds <= most:
+        trials, correct = with_photos({name: rows[:seeds] for name, rows in right.items()})
+        found = summarize(trials, correct=correct, confidence=note_look(folder, seeds, None))
+        later = summarize(trials, correct=correct, confidence=next_confidence(folder))
+        told.append(set(found["verdict"]))
+        advice = next_step(found.assign(seeds_needed=later["seeds_needed"]), 1.0, "{seeds}")
+        if ", about " not in advice:
+            break
+        seeds = int(advice.rpartition(" ")[2])
+    return told
+
+
+def share_as_advised(folder, studies: int, arms: int, photos: int) -> tuple[int, int, int]:
+    """In how many null studies something was ever called a help; a help or a harm; and how many looks there were."""
+    rng, found = np.random.default_rng(2), []
+    for number in range(studies):
+        (place := folder / str(number)).mkdir()
+        found.append(verdicts_as_advised(null_study(rng, arms, 40, photos), place))
+    erred = [set().union(*told) & {"helps", "hurts"} for told in found]
+    return sum("helps" in one for one in erred), sum(map(bool, erred)), sum(map(len, found))
+
+
+def test_who_adds_seeds_as_advised_is_rarely_misled(tmp_path, studies=40):
+    helped, erred, looks = share_as_advised(tmp_path, studies, 6, 300)
+    assert looks > studies  # the advice was given
+    assert helped <= stats.binom.ppf(0.999, studies, 0.05) and erred <= stats.binom.ppf(0.999, studies, 0.07)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arms, photos", [(6, 300), (6, 1500), (1, 1500)])
+def test_the_error_with_added_seeds_is_7_percent_at_most(tmp_path, arms, photos, studies=1000):
+    helped, erred, _ = share_as_advised(tmp_path, studies, arms, photos)
     assert helped / studies <= 0.05 and erred / studies <= 0.07

@@ -63,6 +63,16 @@ def test_the_rival_is_scored_once_and_found_again(images, tmp_path, monkeypatch)
     assert run_rival(images.take(range(39)), tmp_path, 16)["train_photos"] < 33  # of other photos it is another one
 
 
+def test_the_rival_learns_from_the_photos_that_there_is_time_for(images, tmp_path, monkeypatch):
+    """Here a photo takes a second, and the fit half as long as looking at all of them; 8 photos validate."""
+    monkeypatch.setattr(rival, "frozen_features", lambda images, *args: (np.eye(len(images), 3), 1.0, 1.0))
+    assert run_rival(images, tmp_path / "a", 16, most_seconds=1.5 * (8 + 25))["train_photos"] == 25
+    assert run_rival(images, tmp_path / "b", 16, most_seconds=1e4)["train_photos"] == 32
+    assert run_rival(images, tmp_path / "c", 16, most_seconds=20) is None  # fewer than ten of a class
+    assert about_rival(tmp_path / "c") == "The row `frozen` is left out: it would take 42 s at least. --time-budget has less for it."
+    assert run_rival(images, tmp_path / "c", 16)["train_photos"] == 32  # with more time it is made up for
+
+
 def test_the_rival_is_the_first_row_and_is_compared_with_nothing(images, tmp_path):
     from made_up_trials import table
 

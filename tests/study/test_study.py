@@ -228,7 +228,7 @@ def test_the_time_told_knows_cheap_trainings_and_dear_predictions(images, tmp_pa
 def test_a_running_study_shows_no_interval_and_no_verdict(images, tmp_path, capsys):
     run_ablation(images, [Technique("idle")], out=tmp_path, **QUICK | {"seeds": 2, "progress": True})
     shown = "".join(capsys.readouterr())
-    assert "After 1 seed of 2:" in shown and "adds (points)" in shown
+    assert "After 1 seed of 2, accuracy:" in shown and "adds (points)" in shown
     assert not any(word in shown for word in ("interval", "verdict", "can't tell", "no difference"))
 
 

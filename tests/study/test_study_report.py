@@ -6,7 +6,8 @@ from tiny_photos import QUICK
 
 from lessonkit.ablation import run_ablation, Technique
 from lessonkit.comparison import summarize
-from lessonkit.study.report import ablation_report, markdown_report, plot_ablation, plot_costs
+from lessonkit.study.plots import plot_ablation, plot_costs
+from lessonkit.study.report import ablation_report, markdown_report
 from lessonkit.study.tables import fold_name, format_table
 from lessonkit.study.techniques import comparisons
 

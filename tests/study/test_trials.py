@@ -208,6 +208,21 @@ def test_a_full_disk_stops_the_study_and_spoils_nothing(tmp_path, monkeypatch):
     assert study(tmp_path, "ab", 2)[1] == [("a", 1), ("b", 1)]
 
 
+def test_a_trial_that_finds_the_disk_full_stops_the_study_too(tmp_path):
+    """Its weights and answers are written before its row; every later trial would fail in the same way."""
+    begun = []
+
+    def run(technique, seed, tick):
+        begun.append(seed)
+        if seed:
+            raise OSError(28, "No space left on device")
+        return {"accuracy": 0.5}, None
+
+    with pytest.raises(OSError, match="a, seed 1 can't be stored.*No space left on device.*1 finished trials are kept"):
+        run_trials({"a": {}}, 9, run, tmp_path, IDENTITY, progress=False)
+    assert begun == [0, 1]
+
+
 def test_a_study_with_no_finished_trial_takes_new_settings(tmp_path):
     with open_study(tmp_path, IDENTITY):
         pass
