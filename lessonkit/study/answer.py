@@ -54,9 +54,11 @@ def bottom_line(
 def _rival_first(summary: pd.DataFrame, told: str) -> str:
     """Begin with the rival where it is beyond everything that was trained."""
     frozen, trained = summary[summary["technique"] == FROZEN], summary[summary["technique"] != FROZEN]
+    if frozen.empty:
+        return told
     means, lower = trained[["mean", "mean_control"]].stack(), metric_of(summary) == "nll"
     best = means.min() if lower else means.max()
-    if frozen.empty or not (frozen["high"].iloc[0] < best if lower else frozen["low"].iloc[0] > best):
+    if not (frozen["high"].iloc[0] < best if lower else frozen["low"].iloc[0] > best):
         return told
     seconds = f" in {duration(frozen['train_seconds'].iloc[0])}" if "train_seconds" in frozen else ""
     reached, most = (amount(value, metric_of(summary)) for value in (frozen["mean"].iloc[0], best))
