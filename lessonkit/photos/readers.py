@@ -413,7 +413,7 @@ def _read_table(csv: Path, encoding: str, sep: str | None, root: Path) -> tuple[
 
     def read(sep: str, **more) -> pd.DataFrame:
         engine = {"engine": "python"} if len(sep) > 1 else {}
-        return pd.read_csv(csv, sep=sep, **options, **engine, **more)
+        return pd.read_csv(csv, sep=sep, **options, **engine, **more).fillna("")  # of rows cut short
 
     try:
         if sep is None:

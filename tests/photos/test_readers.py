@@ -236,3 +236,18 @@ def test_a_photo_has_the_same_part_in_any_folder_and_form(tmp_path):
     one = photos(tmp_path / "one", unicodedata.normalize("NFC", "Café"), "dog", n=20)
     other = photos(tmp_path / "other", unicodedata.normalize("NFD", "Café"), "dog", n=20)
     assert ImageSet.from_folder(one).split.tolist() == ImageSet.from_folder(other).split.tolist()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", " ", "  "])
+def test_a_row_that_is_cut_short_is_named(tmp_path, separator):
+    """In tables that columns of blanks separate it ended in an AttributeError."""
+    photos(tmp_path, "a", n=3)
+    rows = [["path", "label", "more"], ["a/0.png", "cat", "x"], ["a/1.png", "owl", "y"], ["a/2.png"]]
+    (tmp_path / "table.csv").write_text("\n".join(separator.join(row) for row in rows), encoding="utf-8")
+    with pytest.raises(ValueError, match="nothing in column 'label'") as caught:
+        ImageSet.from_csv(tmp_path / "table.csv")
+    assert "\n" not in str(caught.value)
+    rows[0], rows[3] = ["label", "more", "path"], ["cat"]
+    (tmp_path / "table.csv").write_text("\n".join(separator.join(row) for row in rows), encoding="utf-8")
+    with pytest.raises(ValueError):
+        ImageSet.from_csv(tmp_path / "table.csv")
