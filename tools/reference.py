@@ -1,6 +1,7 @@
 """The site's reference: a page for each module, and a table of the public names. Both are made from the package and its tests."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 from notebooks import ROOT, repository
@@ -42,6 +43,7 @@ def public_modules() -> list[str]:
     return [name for name in names if name in PUBLIC_TOO or "." not in name and name != "cli"]
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -52,6 +54,7 @@ def exported(code: ast.Module) -> list[str]:
     return ast.literal_eval(next(lists, ast.List([])))
 
 
+@cache
 def homes() -> dict[str, str]:
     """Each public name, and the module on whose page it is documented: where a lesson hands a function or class on, that
     lesson's; data, whose comment Sphinx reads where it is defined, there."""
