@@ -131,15 +131,13 @@ def cache_dir() -> Path:  # made if it isn't there, readable by its owner alone
     Raises `OSError`, which says what to do, where it can't be made.
     """
     chosen = os.environ.get("LESSONKIT_CACHE")
-    folder = (
-        Path(chosen).expanduser()
-        if chosen
-        else platformdirs.user_cache_path("lessonkit", appauthor=False)
-    )
-    if not folder.is_absolute() and not chosen:  # there is no home folder
-        raise OSError(
-            "There is no home folder to keep decoded photos in: set LESSONKIT_CACHE to a folder of your own."
-        )
+    missing = "There is no home folder to keep decoded photos in: set LESSONKIT_CACHE to a folder of your own."
+    try:
+        folder = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("lessonkit", appauthor=False)
+    except RuntimeError as error:  # no HOME, and a user that the system doesn't know
+        raise OSError(missing) from error
+    if not folder.is_absolute() and not chosen:  # what older releases of platformdirs answer then
+        raise OSError(missing)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

@@ -248,3 +248,21 @@ def test_where_facts_prove_nothing_every_file_is_read(paths, monkeypatch):
     first = digests(paths)
     paths[1].write_bytes(paths[0].read_bytes())
     assert digests(paths) == [first[0], first[0], *first[2:]]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no users without a home folder")
+@pytest.mark.parametrize("chosen", [None, "~/cache"])
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch, chosen):
+    """As in a container that runs under a number that no user has."""
+    import pwd
+
+    def unknown(*_):
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "LESSONKIT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    if chosen:
+        monkeypatch.setenv("LESSONKIT_CACHE", chosen)
+    with pytest.raises(OSError, match="no home folder.*set LESSONKIT_CACHE"):
+        cache_dir()
