@@ -204,7 +204,7 @@ def test_rows_that_cannot_be_used_are_named(folder, row, message):
 
 
 def test_tables_that_cannot_be_read(folder):
-    with pytest.raises(ValueError, match="no column of classes; its columns are path, kind. Name it, label_col="):
+    with pytest.raises(ValueError, match="no column of classes; its columns are path, kind. Name it: label_col="):
         ImageSet.from_csv(write_table(folder, "path,kind", "cat/0.png,cat"))
     with pytest.raises(ValueError, match="no rows"):
         ImageSet.from_csv(write_table(folder, "path,label"))
