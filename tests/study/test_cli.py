@@ -231,7 +231,7 @@ def test_a_quick_failure_side_by_side_costs_itself_only(folder, tmp_path, here):
         "--jobs",
         "2",
         "--out",
-        "study",
+        str(tmp_path / "study"),  # other processes work in another folder
     ]
     code, _, errors = here("ablate", folder, *SETTINGS, *typed)
     assert code == 1 and "Traceback" not in errors
