@@ -231,7 +231,7 @@ def _how_to_read(
     if readings[1] == readings[deepest]:
         return _label_by(readings[1]), []
     depths = {"top": 1, "leaf": deepest, None: _deepest_of_classes(names, deepest)}
-    chosen = depths[classes] if classes in depths else min(int(classes), deepest)
+    chosen = depths[classes] if classes in depths else min(int(str(classes)), deepest)
 
     def told(depth: int) -> tuple[str, str, str]:
         count = f"{len(set(readings[depth].values())):,}"

@@ -93,7 +93,8 @@ def _draw_map(
         )
     for number, row in enumerate(indices[:numbered], 1):
         box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "black"}
-        axis.text(*flat[row], str(number), ha="center", va="center", fontsize=8, fontweight="bold", bbox=box)
+        across, up = flat[row]
+        axis.text(across, up, str(number), ha="center", va="center", fontsize=8, weight="bold", bbox=box)
     title = f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}"
     axis.set(xticks=[], yticks=[], title=title)
     if few:

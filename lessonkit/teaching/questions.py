@@ -310,7 +310,7 @@ QUESTIONS: dict[str, Question] = {
                 0.01,
                 (
                     "That is the standard deviation of the differences. What is it for their mean, and how"
-                    " many of these make 95 %?"
+                    " many of these make 95%?"
                 ),
             ),
         ),
