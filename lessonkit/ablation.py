@@ -72,8 +72,7 @@ def choose_best(
     fraction: float = 0.2,  # of the training photos, set aside to compare on
     **kwargs: Any,  # as for `run_ablation`
 ) -> tuple[list[Technique], str]:  # the baseline and the winner, for `run_ablation`; the choice in words
-    """
-    Choose the technique with the highest mean accuracy without looking at the validation photos.
+    """Choose the technique with the highest mean accuracy without looking at the validation photos.
 
     The baseline may win. A technique that the baseline has wins when it does better without.
     """
@@ -109,8 +108,7 @@ def best_recipe(
     bfloat16: bool | None = None,  # compute in bfloat16; None: if it is quicker on this device
     progress: bool = True,  # show a bar
 ) -> BestRecipe:  # learn, probs, scores
-    """
-    Train the course's network by its best recipe, and score it on the validation photos.
+    """Train the course's network by its best recipe, and score it on the validation photos.
 
     The settings were chosen on training photos that were set aside (lesson 8). Raises `TypeError` or
     `ValueError` for bad settings and what `load_images` raises.

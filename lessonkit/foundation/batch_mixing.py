@@ -118,13 +118,13 @@ def only_input(
 ) -> Tensor:  # the photos
     """Return photos that boxes can be pasted into.
 
-    Raises `ValueError` for several inputs, and for labels that lie on the photo and would have to move with the boxes.
+    Raises `ValueError` for several inputs, and for labels that lie on the photo and would have to move
+    with the boxes.
     """
     if len(inputs) != 1 or y.ndim > 2 or isinstance(y, TensorPoint | TensorBBox):
-        raise ValueError(
-            f"CutMix takes one input and labels about the whole photo, not {len(inputs)} inputs with labels of the"
-            f" shape {tuple(y.shape)} ({type(y).__name__}). Paste masks with cutmix itself."
-        )
+        raise ValueError(f"CutMix takes one input and labels about the whole photo, not {len(inputs)} "
+                         f"inputs with labels of the shape {tuple(y.shape)} ({type(y).__name__}). "
+                         "Paste masks with cutmix itself.")
     return inputs[0]
 
 # %% ../../nbs/foundation/batch_mixing.ipynb #04b3485b
@@ -160,7 +160,8 @@ class BatchMixing(Callback):
 
     def before_fit(self):
         if any(isinstance(callback, MixHandler) for callback in self.learn.cbs):
-            raise ValueError("fastai's MixUp or CutMix is there, too: labels would be mixed twice. Remove one.")
+            raise ValueError("fastai's MixUp or CutMix is there, too: labels would be mixed twice. "
+                             "Remove one.")
         if getattr(getattr(self.learn, "recorder", None), "train_metrics", False):
             warnings.warn(
                 "Metrics on training batches compare mixed photos with one of their labels: read those of the"
@@ -224,7 +225,8 @@ class RandomMix(BatchMixing):
     ):
         mixers = list(mixers)
         if not mixers or not all(isinstance(mixer, BatchMixing) for mixer in mixers):
-            raise TypeError(f"RandomMix takes callbacks such as MixUp() and CutMix(), not {mixers!r:.60}.")
+            raise TypeError("RandomMix takes callbacks such as MixUp() and CutMix(), "
+                            f"not {mixers!r:.60}.")
         self.mixers, self.chances = mixers, checks.chances(chances, len(mixers))
         super().__init__(mixers[0].draw, mixers[0].mix, mixers[0].mixed_loss, seed)
 
@@ -270,16 +272,17 @@ class MixingCollate:
     def _places(self, batch: Any) -> tuple[Any, Any]:
         """Where photos and labels are."""
         if not isinstance(batch, Mapping | tuple | list):
-            raise ValueError(f"Samples must be pairs (photo, label); these make a {type(batch).__name__}.")
+            raise ValueError("Samples must be pairs (photo, label); "
+                             f"these make a {type(batch).__name__}.")
         keys = list(batch) if isinstance(batch, Mapping) else range(len(batch))
         if self.where is None and (len(batch) != 2 or isinstance(batch, Mapping)):
-            raise ValueError(
-                f"Batches must be pairs (photos, labels), and this one has the parts {checks.some_of(keys)}: say"
-                " which are photos and labels, where=(..., ...)."
-            )
+            raise ValueError("Batches must be pairs (photos, labels), and this one has the parts "
+                             f"{checks.some_of(keys)}: say which are photos and labels, "
+                             "where=(..., ...).")
         photos, labels = (0, 1) if self.where is None else self.where
         if missing := [key for key in (photos, labels) if key not in keys]:
-            raise ValueError(f"where={self.where}: a batch has no {missing[0]!r}, but {checks.some_of(keys)}.")
+            raise ValueError(f"where={self.where}: a batch has no {missing[0]!r}, "
+                             f"but {checks.some_of(keys)}.")
         return photos, labels
 
 
@@ -304,7 +307,8 @@ class RandomMixCollate:
         collates: Sequence[Callable],  # such as MixUpCollate(10) and CutMixCollate(10)
         chances: Sequence[float] | None = None,  # of each, which sum to 1; None: all the same
     ):
-        self.collates = [checks.function(one, "collates", "functions such as MixUpCollate(10)") for one in collates]
+        self.collates = [checks.function(one, "collates", "functions such as MixUpCollate(10)")
+                         for one in collates]
         if not self.collates:
             raise ValueError("RandomMixCollate takes at least one collate, such as MixUpCollate(10).")
         self.chances = checks.chances(chances, len(self.collates))

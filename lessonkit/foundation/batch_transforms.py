@@ -37,7 +37,8 @@ def resize_batch(
     if isinstance(size, tuple):
         return _interpolate(x, list(size))
     scale = size / min(sides)
-    return _interpolate(x, [size if side == min(sides) else max(size, round(side * scale)) for side in sides])
+    return _interpolate(x, [size if side == min(sides) else max(size, round(side * scale))
+                            for side in sides])
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #6f03675a
 def _interpolate(x: Tensor, size: list[int]) -> Tensor:
@@ -89,9 +90,8 @@ def check_augment(
 ) -> None:
     """Raise `TypeError` or `ValueError` for settings that can't be meant."""
     if not isinstance(augment, Augment):
-        raise TypeError(
-            f"augment={augment!r:.80} must be an Augment(min_area=..., max_ratio=..., flip=...)."
-        )
+        raise TypeError(f"augment={augment!r:.80} must be an Augment(min_area=..., max_ratio=..., "
+                        "flip=...).")
     checks.number(augment.min_area, "augment's min_area", above=0, at_most=1, hint="up to 1")
     checks.number(augment.max_ratio, "augment's max_ratio", at_least=1)
     checks.number(augment.flip, "augment's flip", at_least=0, at_most=1)
@@ -136,16 +136,17 @@ def _draw(n: int, augment: Augment, generator: torch.Generator) -> tuple[Tensor,
     """Areas and shapes to try, (n, TRIES); places from top and left, and the coin, (n, 3)."""
     log_ratio = math.log(augment.max_ratio)  # all on the CPU, whatever the default device is
     area = torch.empty(n, TRIES, device="cpu").uniform_(augment.min_area, 1, generator=generator)
-    ratio = torch.empty(n, TRIES, device="cpu").uniform_(-log_ratio, log_ratio, generator=generator).exp()
+    ratio = (
+        torch.empty(n, TRIES, device="cpu").uniform_(-log_ratio, log_ratio, generator=generator).exp()
+    )
     return area, ratio, torch.rand(3, n, generator=generator, device="cpu").T
 
 
 def _fit(proportions: Tensor, area: Tensor, ratio: Tensor, place: Tensor, augment: Augment) -> Crops:
     """The first try of each photo that lies inside of it."""
     if not ((proportions > 0) & proportions.isfinite()).all():
-        raise ValueError(
-            f"Width over height must be above 0 for each photo, not {proportions.min():.3g}."
-        )
+        raise ValueError("Width over height must be above 0 for each photo, "
+                         f"not {proportions.min():.3g}.")
     photo = proportions.float()[:, None]  # in units of its height, a photo is `photo` wide and 1 high
     height, width = (area * photo / ratio).sqrt(), (area * ratio / photo).sqrt()
     fits = (height <= 1) & (width <= 1)
@@ -175,14 +176,11 @@ def random_resized_crop(
     rows = _whole_pixels(crops.top, crops.height, x.shape[-2])
     columns = _whole_pixels(crops.left, crops.width, x.shape[-1])
     if x.dtype == torch.uint8 and x.device.type == "cpu":
-        return torch.cat(
-            [_cut(*one, sides) for one in zip(x.split(1), rows, columns, crops.flipped.tolist())]
-        )
+        return torch.cat([_cut(*one, sides)
+                          for one in zip(x.split(1), rows, columns, crops.flipped.tolist())])
     spans = (torch.tensor(part, device="cpu").T for part in (rows, columns))
-    rows, columns = (
-        resize_weights(start, length, old, new).to(x.device)
-        for (start, length), old, new in zip(spans, x.shape[-2:], sides)
-    )
+    rows, columns = (resize_weights(start, length, old, new).to(x.device)
+                     for (start, length), old, new in zip(spans, x.shape[-2:], sides))
     pixels = x if x.dtype.is_floating_point else x.float()
     out = rows.to(pixels.dtype)[:, None] @ pixels @ columns.to(pixels.dtype)[:, None].transpose(-1, -2)
     return flip_batch(out if x.dtype.is_floating_point else out.round().to(x.dtype), crops.flipped)
@@ -197,9 +195,8 @@ def _whole_pixels(starts: Tensor, lengths: Tensor, side: int) -> list[tuple[int,
     return spans
 
 
-def _cut(
-    photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped: bool, sides: Sequence[int]
-) -> Tensor:
+def _cut(photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped: bool,
+         sides: Sequence[int]) -> Tensor:
     (top, height), (left, width) = rows, columns
     part = _interpolate(photo[:, :, top : top + height, left : left + width], list(sides))
     return part.flip(-1) if flipped else part

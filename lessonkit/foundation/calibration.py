@@ -23,25 +23,27 @@ def check_predictions(
 ) -> tuple[np.ndarray, np.ndarray]:  # probabilities as float64, targets as int64
     """Return predictions and targets as NumPy arrays.
 
-    Raises `TypeError` for other types of numbers, `ValueError` for shapes and values that can't be meant.
+    Raises `TypeError` for other types of numbers, `ValueError` for shapes and values that can't be
+    meant.
     """
     probs, targets = checks.as_numpy(probs), checks.as_numpy(targets)
     if probs.dtype.kind != "f":
         raise TypeError(f"probs must be floating-point probabilities, not {probs.dtype}.")
     if probs.ndim != 2 or probs.shape[1] < 2:
-        raise ValueError(f"probs must have the shape (N, C) with two classes or more, not {probs.shape}.")
+        raise ValueError("probs must have the shape (N, C) with two classes or more, "
+                         f"not {probs.shape}.")
     if len(probs) == 0:
         raise ValueError("probs is empty: there is nothing to score.")
     if targets.dtype.kind not in "iu":
         raise TypeError(f"targets must be integers, the number of each true class, not {targets.dtype}.")
     if targets.shape != probs.shape[:1]:
-        raise ValueError(f"targets must be one class for each row of probs, ({len(probs)},), not {targets.shape}.")
+        raise ValueError(f"targets must be one class for each row of probs, ({len(probs)},), "
+                         f"not {targets.shape}.")
     probs = probs.astype(np.float64)
     _check_rows(probs)
     if targets.min() < 0 or targets.max() >= probs.shape[1]:
-        raise ValueError(
-            f"targets must lie in 0..{probs.shape[1] - 1}, but go from {targets.min()} to {targets.max()}."
-        )
+        raise ValueError(f"targets must lie in 0..{probs.shape[1] - 1}, but go from {targets.min()} to "
+                         f"{targets.max()}.")
     return probs, targets.astype(np.int64)
 
 
@@ -49,20 +51,16 @@ def _check_rows(probs: np.ndarray) -> None:
     """Raise `ValueError`, with the first row that is wrong, unless each row is finite and sums to 1."""
     finite = np.isfinite(probs).all(axis=1)
     if not finite.all():
-        raise ValueError(
-            f"probs has NaN or infinite values in {(~finite).sum()} of {len(probs)} rows, first in row"
-            f" {finite.argmin()}. Did training diverge?"
-        )
+        raise ValueError(f"probs has NaN or infinite values in {(~finite).sum()} of {len(probs)} rows, "
+                         f"first in row {finite.argmin()}. Did training diverge?")
     with np.errstate(over="ignore"):  # a sum that overflows is not 1 either
         sums = probs.sum(axis=1)
     bad = (probs < 0).any(axis=1) | (np.abs(sums - 1) > 1e-2)
     if bad.any():
         row = bad.argmax()
-        raise ValueError(
-            f"Each row of probs must be probabilities that sum to 1. Row {row} has values from"
-            f" {probs[row].min():.3g} to {probs[row].max():.3g} and sums to {sums[row]:.4g}. For logits, call"
-            " softmax first."
-        )
+        raise ValueError("Each row of probs must be probabilities that sum to 1. "
+                         f"Row {row} has values from {probs[row].min():.3g} to {probs[row].max():.3g} "
+                         f"and sums to {sums[row]:.4g}. For logits, call softmax first.")
 
 # %% ../../nbs/foundation/calibration.ipynb #0becd7b0
 @dataclass(frozen=True)
@@ -81,7 +79,8 @@ class CalibrationBins:
         index = np.searchsorted(edges[1:-1], confidence, side="left")
         count = np.bincount(index, minlength=n_bins)
         with np.errstate(invalid="ignore"):
-            means = [np.bincount(index, weights=w, minlength=n_bins) / count for w in (confidence, right)]
+            means = [np.bincount(index, weights=w, minlength=n_bins) / count
+                     for w in (confidence, right)]
         return cls(edges, count, *means)
 
     @property
@@ -113,17 +112,18 @@ def expected_calibration_error(
 ) -> float:  # 0 (confidence and accuracy agree) to 1
     """Gap between confidence and accuracy over bins of confidence.
 
-    It is biased upwards when there are few photos: compare sets of equal size. `norm="max"` is the maximum
-    calibration error. With `classwise`, each class's probabilities are compared with how often the class is
-    the true one, and the classes' errors are averaged. Source: Naeini et al. 2015, Obtaining Well Calibrated
-    Probabilities Using Bayesian Binning; Guo et al. 2017, On Calibration of Modern Neural Networks; classwise:
-    Kull et al. 2019, Beyond Temperature Scaling.
+    It is biased upwards when there are few photos: compare sets of equal size. `norm="max"` is the
+    maximum calibration error. With `classwise`, each class's probabilities are compared with how often
+    the class is the true one, and the classes' errors are averaged. Source: Naeini et al. 2015,
+    Obtaining Well Calibrated Probabilities Using Bayesian Binning; Guo et al. 2017, On Calibration of
+    Modern Neural Networks; classwise: Kull et al. 2019, Beyond Temperature Scaling.
     """
     checks.choice(norm, "norm", NORMS)
     if classwise:
         n_bins = checks.whole_number(n_bins, "n_bins")
         probs, targets = check_predictions(probs, targets)
-        every = [CalibrationBins.of(of_class, targets == c, n_bins) for c, of_class in enumerate(probs.T)]
+        every = [CalibrationBins.of(of_class, targets == c, n_bins)
+                 for c, of_class in enumerate(probs.T)]
     else:
         every = [calibration_bins(probs, targets, n_bins)]
     errors = [b.gaps.max() if norm == "max" else np.average(b.gaps, weights=b.count) for b in every]
@@ -151,10 +151,8 @@ def score(
     right = probs.argmax(axis=1) == targets
     n_of_class = np.bincount(targets)
     recall = np.bincount(targets, weights=right)[n_of_class > 0] / n_of_class[n_of_class > 0]
-    hits, seen = (
-        np.bincount(rows, minlength=probs.shape[1])
-        for rows in (targets[right], np.concatenate([targets, probs.argmax(axis=1)]))
-    )
+    hits, seen = (np.bincount(rows, minlength=probs.shape[1])
+                  for rows in (targets[right], np.concatenate([targets, probs.argmax(axis=1)])))
     of_truth = probs[np.arange(len(targets)), targets]
     return {
         "accuracy": float(right.mean()),
@@ -185,7 +183,8 @@ def reliability_diagram(
     gap = bins.confidence - bins.accuracy
     style = {"align": "edge", "color": "#f6c58f", "label": "overconfident by"}
     ax.bar(left[full], gap[full].clip(min=0), width, bins.accuracy[full], **style)
-    style = {"align": "edge", "color": "#4878a8", "edgecolor": "#cfe0f1", "hatch": "///", "linewidth": 0, "label": "underconfident by"}
+    style = {"align": "edge", "color": "#4878a8", "edgecolor": "#cfe0f1", "hatch": "///", "linewidth": 0,
+             "label": "underconfident by"}
     ax.bar(left[full], -gap[full].clip(max=0), width, bins.confidence[full], **style)
     style = {"align": "edge", "color": "#444444", "alpha": 0.55, "label": "photos (own scale)"}
     ax.bar(left, 0.2 * bins.count / bins.count.max(), width, **style)
@@ -193,6 +192,7 @@ def reliability_diagram(
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set(xlabel="confidence (largest probability)", ylabel="share of right answers")
     error = expected_calibration_error(probs, targets, n_bins)
-    ax.set_title(f"{title}{': ' if title else ''}ECE {error:.3f}, {bins.count.sum()} photos", fontsize=10)
+    ax.set_title(f"{title}{': ' if title else ''}ECE {error:.3f}, {bins.count.sum()} photos",
+                 fontsize=10)
     ax.legend(loc="upper left", fontsize=8, frameon=False)
     return ax

@@ -52,7 +52,8 @@ def whole_number(
 ) -> int:
     """Return a whole number within its range.
 
-    Raises `TypeError` for anything that isn't a whole number, booleans included, `ValueError` out of range.
+    Raises `TypeError` for anything that isn't a whole number, booleans included, `ValueError` out of
+    range.
     """
     is_whole = isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
     whole = int(value) if is_whole else 0
@@ -75,14 +76,13 @@ def number(
 ) -> float:
     """Return a finite number within its range.
 
-    Raises `TypeError` for anything that isn't a real number, booleans included, `ValueError` out of range
-    and for NaN and infinity.
+    Raises `TypeError` for anything that isn't a real number, booleans included, `ValueError` out of
+    range and for NaN and infinity.
     """
     if type(value) is float and at_least <= value <= at_most and above < value < below:  # most often
         return value
-    limits = " and".join(
-        f" {word} {end:g}" for word, end in (("above", above), ("below", below)) if math.isfinite(end)
-    )
+    limits = " and".join(f" {word} {end:g}"
+                         for word, end in (("above", above), ("below", below)) if math.isfinite(end))
     wanted = "a number" + (limits or _range(at_least, at_most)) + (hint and f", {hint}")
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r:.60} must be {wanted}.")
@@ -135,15 +135,16 @@ def dense(
     """Return a tensor that is a plain block of numbers. Raises `TypeError` for a sparse or nested one."""
     if x.layout != torch.strided or x.is_nested:
         kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.").strip("_")
-        raise TypeError(f"{name} must be an ordinary (dense) tensor, not a {kind} one: pass x.to_dense().")
+        raise TypeError(f"{name} must be an ordinary (dense) tensor, not a {kind} one: "
+                        "pass x.to_dense().")
     return x
 
 
 def as_numpy(values: Any) -> np.ndarray:
     """Return numbers as a NumPy array; a tensor leaves its graph and its device.
 
-    Raises `ValueError` for masked values, whose mask NumPy would drop, `TypeError` for a tensor that isn't a
-    plain block of numbers.
+    Raises `ValueError` for masked values, whose mask NumPy would drop, `TypeError` for a tensor that
+    isn't a plain block of numbers.
     """
     if isinstance(values, Tensor):
         if values.is_quantized or values.is_meta:
@@ -222,7 +223,8 @@ def images(
     if channels is not None and x.shape[-3] != channels:
         last = channels_seem_last(x, channels)
         advice = "the channels seem to come last, x.movedim(-1, -3)" if last else "convert the images, or count statistics on such ones"
-        raise ValueError(f"Images of the shape {tuple(x.shape)} have {x.shape[-3]} channel(s), not {channels}: {advice}.")
+        raise ValueError(f"Images of the shape {tuple(x.shape)} have {x.shape[-3]} channel(s), "
+                         f"not {channels}: {advice}.")
     return x
 
 
@@ -245,7 +247,8 @@ def size_or_sides(
     if not isinstance(size, tuple | list):
         return whole_number(size, name, unit="pixels")
     if len(size) != 2:
-        raise ValueError(f"{name}={size!r:.60} must be one whole number of pixels, or two: (height, width).")
+        raise ValueError(f"{name}={size!r:.60} must be one whole number of pixels, or two: "
+                         "(height, width).")
     height, width = (whole_number(side, name, unit="pixels") for side in size)
     return height, width
 
@@ -287,9 +290,8 @@ def class_numbers(
     """
     y = tensor(y, name, "a tensor of class numbers")
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise TypeError(
-            f"{name} must be class numbers of an integer type, not {_kind(y)}. If they are, pass y.long()."
-        )
+        raise TypeError(f"{name} must be class numbers of an integer type, not {_kind(y)}. "
+                        "If they are, pass y.long().")
     y = y.long()
     if n_classes is None or not y.numel() or not may_look(y):
         return y
@@ -302,10 +304,9 @@ def class_numbers(
         allowed = f"0 to {n_classes - 1}" + (
             f" or be ignore_index={ignore_index}" if ignore_index is not None else ""
         )
-        raise ValueError(
-            f"With {n_classes} classes, {name.lower()} must lie in {allowed}; found {some_of(y[strange].unique().tolist(), 3)}. "
-            "Do they start from 1, or are there more classes?"
-        )
+        raise ValueError(f"With {n_classes} classes, {name.lower()} must lie in {allowed}; "
+                         f"found {some_of(y[strange].unique().tolist(), 3)}. Do they start from 1, "
+                         "or are there more classes?")
     return y
 
 
@@ -323,9 +324,8 @@ def shares(
         raise TypeError("lam must be real numbers from 0 to 1, not complex ones.")
     lam = lam if lam.dtype in (torch.float32, torch.float64) else lam.float()
     if lam.ndim > 1 or (lam.ndim == 1 and len(lam) != n):
-        raise ValueError(
-            f"lam has the shape {tuple(lam.shape)}: give one number, or one for each of the {n} items."
-        )
+        raise ValueError(f"lam has the shape {tuple(lam.shape)}: give one number, or one for each of "
+                         f"the {n} items.")
     if lam.numel() and may_look(lam):
         low, high = lam.min().item(), lam.max().item()
         if not (low >= 0 and high <= 1):  # false for NaN as well
@@ -339,7 +339,8 @@ def chances(
 ) -> tuple[float, ...] | None:  # None stays None
     """Return the chance of each of several things.
 
-    Raises `TypeError` for what isn't numbers, `ValueError` for another count, below 0 and for another sum than 1.
+    Raises `TypeError` for what isn't numbers, `ValueError` for another count, below 0 and for another
+    sum than 1.
     """
     if values is None:
         return None
@@ -358,7 +359,8 @@ def rows(
 ) -> Tensor | None:  # (n,), int64; None stays None
     """Return the row number of each item's partner.
 
-    Raises `TypeError` for what isn't whole numbers, `ValueError` for another count and for rows that aren't there.
+    Raises `TypeError` for what isn't whole numbers, `ValueError` for another count and for rows that
+    aren't there.
     """
     if partner is None:
         return None
@@ -366,9 +368,8 @@ def rows(
     if partner.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         raise TypeError(f"partner must hold row numbers (torch.int64), not {_kind(partner)}.")
     if partner.shape != (n,):
-        raise ValueError(
-            f"partner has the shape {tuple(partner.shape)}, but there are {n} items: one partner each."
-        )
+        raise ValueError(f"partner has the shape {tuple(partner.shape)}, but there are {n} items: "
+                         "one partner each.")
     if n and may_look(partner):
         low, high = partner.min().item(), partner.max().item()
         if low < 0 or high >= n:
@@ -391,11 +392,11 @@ def class_rows(
         rows = torch.zeros(len(y), n_classes, dtype=torch.float32, device=y.device)
         return rows.scatter(1, y[:, None], 1)
     if y.ndim != 2:
-        raise ValueError(f"Class numbers must have the shape (N,), not {tuple(y.shape)}; mix the loss instead: mixed_loss.")
+        raise ValueError(f"Class numbers must have the shape (N,), not {tuple(y.shape)}; "
+                         "mix the loss instead: mixed_loss.")
     if n_classes not in (None, y.shape[1]) or (may_look(y) and not ((y == 0) | (y == 1)).all()):
-        raise ValueError(
-            f"Labels of the shape {tuple(y.shape)} must be rows of 0 and 1 with a column for each class (n_classes={n_classes})."
-        )
+        raise ValueError(f"Labels of the shape {tuple(y.shape)} must be rows of 0 and 1 with a column "
+                         f"for each class (n_classes={n_classes}).")
     return y.float()
 
 
@@ -407,10 +408,9 @@ def class_columns(
     """Return rows with a column for each class. Raises `ValueError` where there are more or fewer."""
     fits = n_classes is None or ((more or rows.ndim == 2) and rows.shape[-1:] == (n_classes,))
     if not fits:
-        raise ValueError(
-            f"Labels of the shape {tuple(rows.shape)} aren't rows of {n_classes} classes. Class numbers"
-            " must be whole: y.long(). For measured values, leave out n_classes."
-        )
+        raise ValueError(f"Labels of the shape {tuple(rows.shape)} aren't rows of {n_classes} classes. "
+                         "Class numbers must be whole: y.long(). For measured values, "
+                         "leave out n_classes.")
     return rows
 
 
@@ -421,7 +421,8 @@ def class_weights(
     weight = tensor(weight, "weight", "numbers, one for each class").detach().clone()
     weight = weight if weight.is_floating_point() else weight.float()
     if weight.ndim != 1 or not len(weight):
-        raise ValueError(f"weight must be one number for each class, not of shape {tuple(weight.shape)}.")
+        raise ValueError("weight must be one number for each class, not of shape "
+                         f"{tuple(weight.shape)}.")
     if may_look(weight) and not (weight.isfinite() & (weight >= 0)).all():
         raise ValueError(f"weight must hold finite numbers, 0 or more, not {weight.tolist()}.")
     return weight
@@ -437,7 +438,8 @@ def several_classes(
     """Return predictions for more than one class. Raises `ValueError` for one: its softmax is 1, whatever the network says."""
     axis = 0 if x.ndim == 1 else axis
     if -x.ndim <= axis < x.ndim and x.shape[axis] == 1:
-        raise ValueError("A single logit an item is no choice among classes: for yes or no, use nn.BCEWithLogitsLoss.")
+        raise ValueError("A single logit an item is no choice among classes: "
+                         "for yes or no, use nn.BCEWithLogitsLoss.")
     return x
 
 
@@ -449,10 +451,9 @@ def soft_labels(
     if may_look(several_classes(labels, axis)) and labels.numel():
         sums, least = labels.detach().sum(axis, dtype=torch.promote_types(labels.dtype, torch.float32)), labels.min().item()
         if least < 0 or not sums.isfinite().all() or (((sums - 1).abs() > 1e-2) & (sums != 0)).any():
-            raise ValueError(
-                "Soft labels must be 0 or more and sum to 1 over the classes (or all be 0: ignored); smallest value "
-                f"{least:.4g}, sums from {sums.min():.4g} to {sums.max():.4g}. {MANY}"
-            )
+            raise ValueError("Soft labels must be 0 or more and sum to 1 over the classes "
+                             f"(or all be 0: ignored); smallest value {least:.4g}, "
+                             f"sums from {sums.min():.4g} to {sums.max():.4g}. {MANY}")
     return labels
 
 
@@ -463,7 +464,8 @@ def labels_like(
 ) -> Tensor:  # target itself
     """Return labels that fit predictions: of their shape, or without the classes.
 
-    Raises `TypeError` for what is no tensor and for class numbers in floating point, `ValueError` for other shapes.
+    Raises `TypeError` for what is no tensor and for class numbers in floating point, `ValueError` for
+    other shapes.
     """
     if not isinstance(target, Tensor):
         raise TypeError(f"target must be a tensor, not {type(target).__name__}.")
@@ -473,16 +475,14 @@ def labels_like(
     if soft and shape == without:
         return class_numbers(target)  # which says what to do
     if soft and target.shape != pred.shape:
-        raise ValueError(f"Soft labels must have the predictions' shape {tuple(pred.shape)}, not {shape}.")
+        raise ValueError(f"Soft labels must have the predictions' shape {tuple(pred.shape)}, "
+                         f"not {shape}.")
     if not soft and target.shape == pred.shape:
-        raise ValueError(
-            "The labels are whole numbers in the predictions' shape. One class an item: pass its number, or rows that "
-            f"sum to 1 as floats. {MANY}"
-        )
+        raise ValueError("The labels are whole numbers in the predictions' shape. One class an item: "
+                         f"pass its number, or rows that sum to 1 as floats. {MANY}")
     if not soft and shape != without:
-        raise ValueError(
-            f"Predictions of shape {tuple(pred.shape)} with classes along axis={axis} need labels of shape {without}, not {shape}."
-        )
+        raise ValueError(f"Predictions of shape {tuple(pred.shape)} with classes along axis={axis} need "
+                         f"labels of shape {without}, not {shape}.")
     return target
 
 # %% ../../nbs/foundation/checks.ipynb #3c015c6b
@@ -491,13 +491,12 @@ def features(
 ) -> np.ndarray:  # (N, D), float32 or float64
     """Return a row of numbers for each item.
 
-    Raises `TypeError` for what isn't numbers, `ValueError` for another shape and, with the rows, for NaN, infinity and
-    numbers so large that all others vanish beside them.
+    Raises `TypeError` for what isn't numbers, `ValueError` for another shape and, with the rows, for
+    NaN, infinity and numbers so large that all others vanish beside them.
     """
     if hasattr(x, "toarray") or isinstance(x, Tensor) and x.layout != torch.strided:  # of SciPy, of PyTorch
-        raise TypeError(
-            "features must be a dense array, not a sparse one: pass features.toarray(), or to_dense() of a tensor."
-        )
+        raise TypeError("features must be a dense array, not a sparse one: pass features.toarray(), "
+                        "or to_dense() of a tensor.")
     x = as_numpy(x)
     if x.dtype.kind not in "fiub":
         raise TypeError(f"features must be numbers, not {x.dtype}.")
@@ -510,17 +509,16 @@ def features(
         largest[start : start + 2**16] = np.abs(x[start : start + 2**16]).max(axis=1)
     bad = np.flatnonzero(~np.isfinite(largest))
     if len(bad):
-        raise ValueError(f"features hold NaN or infinite numbers, in row {some_of(bad)}: fix or leave out these rows.")
+        raise ValueError(f"features hold NaN or infinite numbers, in row {some_of(bad)}: "
+                         "fix or leave out these rows.")
     if largest.max(initial=0) > 1e15 and len(bad := _far_rows(x)):
-        raise ValueError(
-            f"features hold numbers beside which all others vanish, up to {largest[bad].max():.2g}, in row {some_of(bad)}: "
-            "do they stand for missing values? Fix or leave out these rows."
-        )
+        raise ValueError("features hold numbers beside which all others vanish, "
+                         f"up to {largest[bad].max():.2g}, in row {some_of(bad)}: "
+                         "do they stand for missing values? Fix or leave out these rows.")
     if largest.max(initial=0) > 1e150:
-        raise ValueError(
-            f"features hold numbers beyond 1e150, in row {some_of(np.flatnonzero(largest > 1e150))}: their squares overflow. "
-            "Divide all of them by the same number."
-        )
+        raise ValueError("features hold numbers beyond 1e150, "
+                         f"in row {some_of(np.flatnonzero(largest > 1e150))}: their squares overflow. "
+                         "Divide all of them by the same number.")
     return x
 
 
@@ -537,7 +535,8 @@ def class_of_each(
 ) -> np.ndarray:  # (n,), class numbers from 0 on, in the order of the labels
     """Return the class of each row, from numbers or names.
 
-    Raises `ValueError` for another count and for missing labels, `TypeError` for numbers mixed with names.
+    Raises `ValueError` for another count and for missing labels, `TypeError` for numbers mixed with
+    names.
     """
     import pandas as pd
 
@@ -546,9 +545,8 @@ def class_of_each(
         raise ValueError(f"labels must be one for each of the {n} rows, not of shape {labels.shape}.")
     missing = np.flatnonzero(pd.isna(labels))
     if len(missing):
-        raise ValueError(
-            f"{len(missing)} labels are missing, in row {some_of(missing)}: give each row a class, or leave it out."
-        )
+        raise ValueError(f"{len(missing)} labels are missing, in row {some_of(missing)}: "
+                         "give each row a class, or leave it out.")
     try:
         return np.unique(labels, return_inverse=True)[1]
     except TypeError:
@@ -583,9 +581,8 @@ def picks(
     if indices.dtype.kind not in "iu":
         raise TypeError(f"indices must be row numbers, not {indices.dtype}.")
     if indices.min() < 0 or indices.max() >= n:
-        raise ValueError(
-            f"indices must lie between 0 and {n - 1}; found {indices.min()} to {indices.max()}."
-        )
+        raise ValueError(f"indices must lie between 0 and {n - 1}; "
+                         f"found {indices.min()} to {indices.max()}.")
     if len(np.unique(indices)) < len(indices):
         raise ValueError("indices hold a row twice.")
     return indices.astype(np.int64)

@@ -14,13 +14,7 @@ from scipy.special import ndtri, stdtrit
 
 from . import checks
 from lessonkit.foundation.trial_tables import (
-    by_setting,
-    check_trials,
-    COSTS,
-    exact_number,
-    pair_up,
-    photos_known,
-    photos_right,
+    by_setting, check_trials, COSTS, exact_number, pair_up, photos_known, photos_right,
 )
 
 # %% auto #0
@@ -62,7 +56,9 @@ class Estimate(NamedTuple):
             return np.inf
         if not one_seed:
             return 2
-        by_normal = ndtri((1 - confidence) / 2) ** 2 * one_seed / (half_width * half_width - of_photos * of_photos)
+        by_normal = ndtri((1 - confidence) / 2) ** 2 * one_seed / (
+            half_width * half_width - of_photos * of_photos
+        )
         if not by_normal < 1e9:
             return np.inf
         seeds = max(2, int(np.ceil(by_normal)))  # to which Student's t adds a few

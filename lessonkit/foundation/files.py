@@ -131,9 +131,12 @@ def cache_dir() -> Path:  # made if it isn't there, readable by its owner alone
     Raises `OSError`, which says what to do, where it can't be made.
     """
     chosen = os.environ.get("LESSONKIT_CACHE")
-    missing = "There is no home folder to keep decoded photos in: set LESSONKIT_CACHE to a folder of your own."
+    missing = ("There is no home folder to keep decoded photos in: set LESSONKIT_CACHE to a folder of "
+               "your own.")
     try:
-        folder = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("lessonkit", appauthor=False)
+        folder = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path(
+            "lessonkit", appauthor=False
+        )
     except RuntimeError as error:  # no HOME, and a user that the system doesn't know
         raise OSError(missing) from error
     if not folder.is_absolute() and not chosen:  # what older releases of platformdirs answer then
@@ -141,9 +144,8 @@ def cache_dir() -> Path:  # made if it isn't there, readable by its owner alone
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise OSError(
-            f"{folder} can't be the cache ({error.strerror}): set LESSONKIT_CACHE to a folder of your own."
-        ) from error
+        raise OSError(f"{folder} can't be the cache ({error.strerror}): set LESSONKIT_CACHE to a folder "
+                      "of your own.") from error
     return folder
 
 
@@ -171,11 +173,8 @@ def run_file(
         sys.modules[name] = module  # some decorators look their module up
         spec.loader.exec_module(module)
     except Exception as error:
-        lines = [
-            part.lineno
-            for part in traceback.extract_tb(error.__traceback__)
-            if part.filename == str(path)
-        ]
+        lines = [part.lineno
+                 for part in traceback.extract_tb(error.__traceback__) if part.filename == str(path)]
         where = lines[-1] if lines else getattr(error, "lineno", None)
         raise ValueError(f"{path}, line {where or '?'}: {type(error).__name__}: {error}") from error
     finally:

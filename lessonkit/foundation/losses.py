@@ -220,7 +220,8 @@ def loss_of_shares(
 ) -> Tensor:  # a number, or a value for each item where `loss_func` doesn't reduce
     """The loss of items with several labels each: Σ share·value / Σ share·weight for a mean.
 
-    Raises `TypeError` for shares that differ between items and a loss whose way of averaging can't be seen.
+    Raises `TypeError` for shares that differ between items and a loss whose way of averaging can't be
+    seen.
     """
     labels, shares = torch.stack(tuple(labels)), torch.stack(tuple(shares))
     eps = plain_smoothing(loss_func)
@@ -253,8 +254,7 @@ def _of_the_whole_batch(loss_func: Callable, pred: Tensor, labels: Tensor, share
         return loss_func(pred, labels[0])
     if shares.shape[1] > 1 and not (shares == shares[:, :1]).all():
         name = getattr(loss_func, "__name__", type(loss_func).__name__)
-        raise TypeError(
-            f"Can't see how {name} averages over items, so it can't be mixed with shares for each. Use one"
-            " share for the batch (per_item=False), or a loss with a `reduction` that takes 'none'."
-        )
+        raise TypeError(f"Can't see how {name} averages over items, so it can't be mixed with shares "
+                        "for each. Use one share for the batch (per_item=False), or a loss with a "
+                        "`reduction` that takes 'none'.")
     return sum(share * loss_func(pred, y) for share, y in zip(shares[:, 0], labels))

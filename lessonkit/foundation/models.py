@@ -31,23 +31,20 @@ class ResidualBlock(nn.Module):
         norm: bool = True,  # batch normalization after each convolution
     ):
         super().__init__()
-        self.change = nn.Sequential(
-            *_convolution(channels_in, channels_out, norm, stride=2),
-            nn.ReLU(),
-            *_convolution(channels_out, channels_out, norm),
-        )
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(2, ceil_mode=True),
-            *_convolution(channels_in, channels_out, norm, kernel=1),
-        )
+        self.change = nn.Sequential(*_convolution(channels_in, channels_out, norm, stride=2), nn.ReLU(),
+                                    *_convolution(channels_out, channels_out, norm))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True),
+                                      *_convolution(channels_in, channels_out, norm, kernel=1))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.change(x) + self.shortcut(x))
 
 # %% ../../nbs/foundation/models.ipynb #1fb17c23
-def _convolution(channels_in: int, channels_out: int, norm: bool, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+def _convolution(channels_in: int, channels_out: int, norm: bool, kernel: int = 3,
+                 stride: int = 1) -> list[nn.Module]:
     """Return a convolution and, if wanted, batch normalization, which brings its own bias."""
-    convolution = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=not norm)
+    convolution = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2,
+                            bias=not norm)
     return [convolution, nn.BatchNorm2d(channels_out)] if norm else [convolution]
 
 # %% ../../nbs/foundation/models.ipynb #f28c105d
@@ -73,14 +70,8 @@ def small_resnet(
     n_classes, width = checks.whole_number(n_classes, "n_classes"), checks.whole_number(width, "width")
     widths = [width, width, 2 * width, 4 * width, 4 * width]
     blocks = [ResidualBlock(narrow, wide, norm) for narrow, wide in zip(widths, widths[1:])]
-    return SmallResNet(
-        *_convolution(3, width, norm, stride=2),
-        nn.ReLU(),
-        *blocks,
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(widths[-1], n_classes),
-    )
+    return SmallResNet(*_convolution(3, width, norm, stride=2), nn.ReLU(), *blocks,
+                       nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], n_classes))
 
 # %% ../../nbs/foundation/models.ipynb #a170b338
 def own_function(
@@ -105,14 +96,14 @@ def make_model(
         return _made_by(*own, n_classes)
     if name == "small_resnet":
         if pretrained:
-            raise ValueError("small_resnet has no pretrained weights. Name a torchvision or timm network.")
+            raise ValueError("small_resnet has no pretrained weights. "
+                             "Name a torchvision or timm network.")
         return small_resnet(n_classes, width)
     try:
         return _made_by_library(name, n_classes, pretrained)
     except OSError as error:  # no connection, or no such file on the server
-        raise ValueError(
-            f"The pretrained weights of {name} can't be had ({error}). Without them it can be trained from scratch."
-        ) from None
+        raise ValueError(f"The pretrained weights of {name} can't be had ({error}). "
+                         "Without them it can be trained from scratch.") from None
 
 
 def _made_by(file: str, function: str, n_classes: int) -> nn.Module:
@@ -123,9 +114,11 @@ def _made_by(file: str, function: str, n_classes: int) -> nn.Module:
     try:
         model = names[function](n_classes)
     except Exception as error:
-        raise ValueError(f"{file}: {function}({n_classes}) failed: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{file}: {function}({n_classes}) failed: {type(error).__name__}: "
+                         f"{error}") from error
     if not isinstance(model, nn.Module):
-        raise ValueError(f"{file}: {function}({n_classes}) gave a {type(model).__name__}, not a network (torch.nn.Module).")
+        raise ValueError(f"{file}: {function}({n_classes}) gave a {type(model).__name__}, not a network "
+                         "(torch.nn.Module).")
     return model
 
 
@@ -142,7 +135,8 @@ def _made_by_library(name: str, n_classes: int, pretrained: bool) -> nn.Module:
     try:
         import timm
     except ImportError:
-        raise ValueError(f"torchvision has no network {name!r}; for timm's: pip install 'lessonkit[pretrained]'.") from None
+        raise ValueError(f"torchvision has no network {name!r}; for timm's: "
+                         "pip install 'lessonkit[pretrained]'.") from None
     if pretrained and name == IN_A_WHEEL and (model := _from_wheel()):
         model.reset_classifier(n_classes)
         return model
@@ -158,9 +152,12 @@ def _made_by_library(name: str, n_classes: int, pretrained: bool) -> nn.Module:
 
 def _replace_last_layer(model: nn.Module, n_classes: int) -> nn.Module:
     """Give a classifier a new, untrained last layer."""
-    name, old = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
+    name, old = (
+        [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
+    )
     parent = model.get_submodule(name.rpartition(".")[0])
-    setattr(parent, name.rpartition(".")[2], nn.Linear(old.in_features, n_classes, bias=old.bias is not None))
+    setattr(parent, name.rpartition(".")[2],
+            nn.Linear(old.in_features, n_classes, bias=old.bias is not None))
     return model
 
 # %% ../../nbs/foundation/models.ipynb #5a7e11d1
@@ -190,9 +187,13 @@ def pretrained_at_hand() -> tuple[str, nn.Module] | None:  # its name, and the n
 
     if (model := _from_wheel()) is not None:
         return IN_A_WHEEL, model
-    cache, names = Path(torch.hub.get_dir()) / "checkpoints", of_torchvision.list_models(module=of_torchvision)
-    known = {Path(one.url).name: (name, one) for name in names for one in of_torchvision.get_model_weights(name)}
-    there = [file for file in cache.glob("*.pth") if file.name in known and "squeezenet" not in file.name]
+    cache, names = Path(torch.hub.get_dir()) / "checkpoints", of_torchvision.list_models(
+        module=of_torchvision
+    )
+    known = {Path(one.url).name: (name, one)
+             for name in names for one in of_torchvision.get_model_weights(name)}
+    there = [file
+             for file in cache.glob("*.pth") if file.name in known and "squeezenet" not in file.name]
     if there:
         name, weights = known[min(there, key=lambda file: file.stat().st_size).name]
         model = of_torchvision.get_model(name, weights=weights)
@@ -212,7 +213,8 @@ def _from_timms_cache() -> tuple[str, nn.Module] | None:
     for file in sorted(found, key=lambda file: file.stat().st_size):
         name = file.parts[-4].removeprefix("models--timm--")
         if timm.is_model(name.partition(".")[0]):
-            return name, timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+            return name, timm.create_model(name, pretrained=True,
+                                           pretrained_cfg_overlay={"file": str(file)})
     return None
 
 # %% ../../nbs/foundation/models.ipynb #fb146bfd
@@ -239,8 +241,9 @@ def refresh_batch_norm(
 ) -> None:
     """Count batch norm's mean and variance again, with the network as it is; all batches count the same.
 
-    All other layers predict meanwhile (no dropout), and every layer's mode comes back as it was. After an
-    error the old statistics are there again. Raises `ValueError` when there are layers but no batches.
+    All other layers predict meanwhile (no dropout), and every layer's mode comes back as it was. After
+    an error the old statistics are there again. Raises `ValueError` when there are layers but no
+    batches.
     Source: Izmailov et al. 2018, Averaging Weights Leads to Wider Optima, section 3.2;
     `torch.optim.swa_utils.update_bn`.
     """

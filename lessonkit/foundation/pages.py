@@ -21,7 +21,8 @@ __all__ = ['render_page', 'Shown', 'data_uri']
 @cache
 def _environment() -> jinja2.Environment:
     """jinja2 with the package's templates."""
-    rules: Any = dict(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    rules: Any = dict(autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                      undefined=jinja2.StrictUndefined)
     return jinja2.Environment(loader=jinja2.PackageLoader("lessonkit", ""), **rules)
 
 

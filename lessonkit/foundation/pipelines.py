@@ -63,10 +63,9 @@ def refuse_second(
     """Raise `ValueError` when there is more than one."""
     names = [tfm.name.split(" -- ")[0] for tfm in found]
     if len(names) > 1:
-        raise ValueError(
-            f"This pipeline normalizes {len(names)} times: {', '.join(names)}. Keep one of them. For a"
-            " loader, take the other out of its after_batch; after add_tfms, make the loaders anew."
-        )
+        raise ValueError(f"This pipeline normalizes {len(names)} times: {', '.join(names)}. "
+                         "Keep one of them. For a loader, take the other out of its after_batch; "
+                         "after add_tfms, make the loaders anew.")
 
 # %% ../../nbs/foundation/pipelines.ipynb #b326557a
 class ImageTransform(nn.Module, FastaiNormalize):
@@ -100,11 +99,9 @@ class ImageTransform(nn.Module, FastaiNormalize):
         if not found:
             several = isinstance(batch, tuple | list)
             kinds = ", ".join(type(item).__name__ for item in batch) if several else ""
-            raise TypeError(
-                f"Found no images in this {type(batch).__name__} ({kinds}). Pass a tensor of images, or"
-                " a tuple that begins with one; for a dictionary or a nested batch, change its images"
-                " one by one."
-            )
+            raise TypeError(f"Found no images in this {type(batch).__name__} ({kinds}). "
+                            "Pass a tensor of images, or a tuple that begins with one; "
+                            "for a dictionary or a nested batch, change its images one by one.")
         return changed
 
     def decode(

@@ -38,8 +38,9 @@ def as_pictures(
 ) -> list[np.ndarray]:  # each (H, W, 3), uint8, or (H, W), uint8, for one channel
     """Return images as a list of uint8 arrays; the input is not changed.
 
-    Takes tensors, arrays and Pillow images, uint8 0 to 255, bool, or float 0 to 1. What is transparent becomes
-    white. Raises `ValueError` for other shapes and for values out of range, `TypeError` for other number types.
+    Takes tensors, arrays and Pillow images, uint8 0 to 255, bool, or float 0 to 1. What is transparent
+    becomes white. Raises `ValueError` for other shapes and for values out of range, `TypeError` for
+    other number types.
     """
     if isinstance(images, (list, tuple)):
         return [picture for image in images for picture in as_pictures(image)]
@@ -49,10 +50,8 @@ def as_pictures(
         return [np.asarray(images if images.mode == "L" else to_rgb(images))]
     array = checks.as_numpy(images)
     if array.ndim not in (2, 3, 4):
-        raise ValueError(
-            f"These are no images: the shape is {array.shape}, not (N, C, H, W), (N, H, W, C), or one image of"
-            " these."
-        )
+        raise ValueError(f"These are no images: the shape is {array.shape}, not (N, C, H, W), "
+                         "(N, H, W, C), or one image of these.")
     return [_one_picture(image) for image in (array if array.ndim == 4 else [array])]
 
 
@@ -63,10 +62,8 @@ def _one_picture(array: np.ndarray) -> np.ndarray:
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[-1] not in (3, 4):
         array = array.transpose(1, 2, 0)
     if array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
-        raise ValueError(
-            "An image has 1, 3 or 4 channels, in the first or the last place; this one has the shape"
-            f" {array.shape}."
-        )
+        raise ValueError("An image has 1, 3 or 4 channels, in the first or the last place; "
+                         f"this one has the shape {array.shape}.")
     array = _as_bytes(array)
     if array.ndim == 3 and array.shape[-1] == 4:
         cover = array[..., 3:] / 255
@@ -83,13 +80,12 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     low, high = float(array.min()), float(array.max())
     if array.dtype.kind != "f":
         if low < 0 or high > 255:
-            raise ValueError(f"Whole-number pixels must lie between 0 and 255, not {low:g} and {high:g}.")
+            raise ValueError(f"Whole-number pixels must lie between 0 and 255, not {low:g} and "
+                             f"{high:g}.")
         return array.astype(np.uint8)
     if not (low >= -0.01 and high <= 1.01):  # false for NaN as well
-        raise ValueError(
-            f"Decimal pixels must lie between 0 and 1, not {low:.3g} and {high:.3g}: undo the"
-            " normalization, or divide by 255."
-        )
+        raise ValueError(f"Decimal pixels must lie between 0 and 1, not {low:.3g} and {high:.3g}: "
+                         "undo the normalization, or divide by 255.")
     precise = array.astype(np.promote_types(array.dtype, np.float32))
     return np.round(precise.clip(0, 1) * 255).astype(np.uint8)
 
@@ -104,9 +100,8 @@ def to_rgb(
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     if picture.mode == "F":
-        raise ValueError(
-            "its pixels are floating-point numbers of unknown range; convert it to 8 or 16 bits first"
-        )
+        raise ValueError("its pixels are floating-point numbers of unknown range; "
+                         "convert it to 8 or 16 bits first")
     if picture.mode.startswith("I"):  # one channel of 16 bits, or of 32 that hold 16
         levels = np.asarray(picture).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
@@ -125,10 +120,8 @@ def shorten(
     letters: int,  # the most letters a line may have, at least 1
 ) -> str:
     """Cut lines that are too long, and end them with an ellipsis."""
-    return "\n".join(
-        line if len(line) <= letters else line[: max(0, letters - 1)].rstrip() + "…"
-        for line in str(text).split("\n")
-    )
+    return "\n".join(line if len(line) <= letters else line[: max(0, letters - 1)].rstrip() + "…"
+                     for line in str(text).split("\n"))
 
 # %% ../../nbs/foundation/plots.ipynb #4ef8aa38
 def show_images(
@@ -156,9 +149,8 @@ def show_images(
     lines = max((str(title).count("\n") + 1 for title in titles), default=0) if titles is not None else 0
     height = rows * (scale + 0.17 * lines) + (0.35 if suptitle else 0)
     close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(columns * scale, height), squeeze=False, layout=close
-    )
+    figure, grid = plt.subplots(rows, columns, figsize=(columns * scale, height), squeeze=False,
+                                layout=close)
     for axis in grid.flat[len(pictures) :]:
         axis.remove()
     for number, (picture, axis) in enumerate(zip(pictures, grid.flat)):
@@ -200,12 +192,11 @@ def label_bars(
     """
     shares = checks.as_numpy(probabilities).astype(float)
     if shares.shape != (len(classes),) or not len(classes):
-        raise ValueError(f"probabilities has the shape {shares.shape}, but there are {len(classes)} classes.")
+        raise ValueError(f"probabilities has the shape {shares.shape}, but there are {len(classes)} "
+                         "classes.")
     if not (shares.min() >= -1e-6 and shares.max() <= 1 + 1e-4):  # false for NaN as well
-        raise ValueError(
-            f"Probabilities must lie between 0 and 1, not {shares.min():.3g} and {shares.max():.3g}: call"
-            " softmax first?"
-        )
+        raise ValueError(f"Probabilities must lie between 0 and 1, not {shares.min():.3g} and "
+                         f"{shares.max():.3g}: call softmax first?")
     marked = _class_number(highlight, classes)
     top = max(1, top)
     shown = _classes_to_show(shares, marked, top, in_order)
@@ -229,9 +220,8 @@ def _class_number(highlight: int | str | None, classes: Sequence[str]) -> int | 
             raise ValueError(f"There is no class {highlight!r} to mark: the classes are {known}.")
         return list(classes).index(highlight)
     if highlight is not None and not 0 <= highlight < len(classes):
-        raise ValueError(
-            f"highlight={highlight} must be a class number from 0 to {len(classes) - 1}, or a name."
-        )
+        raise ValueError(f"highlight={highlight} must be a class number from 0 to {len(classes) - 1}, "
+                         "or a name.")
     return None if highlight is None else int(highlight)
 
 
@@ -288,9 +278,8 @@ def show_labels(
     bars = min(len(classes), options.get("top", 4) + 1)
     heights = [scale] * (pictures is not None) + [0.35 + 0.13 * bars] * len(labels)
     size = scale * columns, sum(heights)
-    figure, grid = plt.subplots(
-        len(heights), columns, figsize=size, layout="constrained", height_ratios=heights, squeeze=False
-    )
+    figure, grid = plt.subplots(len(heights), columns, figsize=size, layout="constrained",
+                                height_ratios=heights, squeeze=False)
     for number, column in enumerate(grid.T):
         if pictures is not None:
             column[0].imshow(pictures[number], cmap="gray", vmin=0, vmax=255)
@@ -323,9 +312,8 @@ def show_normalized(
         raise ValueError("There are no images to draw.")
     if before.shape[1] not in (1, 3):
         raise ValueError(f"Images with 1 or 3 channels can be drawn; these have {before.shape[1]}.")
-    figure, axes = plt.subplots(
-        len(before), 4, figsize=(11, 2.3 * len(before)), squeeze=False, layout="constrained", width_ratios=[1, 1.5, 1.5, 1]
-    )
+    figure, axes = plt.subplots(len(before), 4, figsize=(11, 2.3 * len(before)), squeeze=False,
+                                layout="constrained", width_ratios=[1, 1.5, 1.5, 1])
     for ax, title in zip(axes[0], ("image", "values before", "values after", "drawn without undoing")):
         ax.set_title(title)
     for column in (1, 2):
@@ -371,9 +359,8 @@ def with_slider(
     from IPython.display import display
 
     if not low <= start <= high or low == high or steps < 1:
-        raise ValueError(
-            f"start={start} must lie between low={low} and high={high}, with steps={steps} at least 1."
-        )
+        raise ValueError(f"start={start} must lie between low={low} and high={high}, with steps={steps} "
+                         "at least 1.")
     still = _png(draw(start))
     words = f"a picture for {label or 'the value'} = {start:g}, and a slider"
     output = {"image/png": still, "text/plain": words}

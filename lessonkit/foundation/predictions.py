@@ -18,11 +18,7 @@ from fastai.learner import Learner
 from fastai.torch_core import TensorImage
 from torch import nn, Tensor
 from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    RandomSampler,
-    SequentialSampler,
-    SubsetRandomSampler,
+    BatchSampler, DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler,
     WeightedRandomSampler,
 )
 from torch.utils.data.distributed import DistributedSampler
@@ -41,9 +37,8 @@ def network_of(
     """Return the network of a Learner, or the network itself. Raises `TypeError` for anything else."""
     network = model.model if isinstance(model, Learner) else model
     if not isinstance(network, nn.Module):
-        raise TypeError(
-            f"model must be a torch.nn.Module or a fastai Learner, not a {type(network).__name__}."
-        )
+        raise TypeError("model must be a torch.nn.Module or a fastai Learner, "
+                        f"not a {type(network).__name__}.")
     return network
 
 
@@ -56,10 +51,9 @@ def activation_of(
 
 def _softmax(out: Tensor) -> Tensor:
     if out.shape[1] < 2:
-        raise ValueError(
-            "The network gives one number for each photo, of which softmax would always make 1: pass "
-            "activation=torch.sigmoid, or what turns the number into a probability."
-        )
+        raise ValueError("The network gives one number for each photo, of which softmax would always "
+                         "make 1: pass activation=torch.sigmoid, or what turns the number into a "
+                         "probability.")
     return out.softmax(1)
 
 
@@ -76,9 +70,8 @@ def probabilities(
     out = network(x.to(like.device, like.dtype))
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
         got = f"the shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        raise ValueError(
-            f"The network must give a row of classes for each photo, ({len(x)}, C), not {got}."
-        )
+        raise ValueError(f"The network must give a row of classes for each photo, ({len(x)}, C), "
+                         f"not {got}.")
     out = checks.plain(out)
     return activation(out.float() if out.dtype.itemsize < 4 else out)
 
@@ -92,15 +85,13 @@ def checked_views(
     shape.
     """
     if not isinstance(probs, Tensor):
-        raise TypeError(
-            f"probs must be a tensor (V, N, C), not a {type(probs).__name__}: torch.stack(probs)."
-        )
+        raise TypeError(f"probs must be a tensor (V, N, C), not a {type(probs).__name__}: "
+                        "torch.stack(probs).")
     if not probs.is_floating_point():
         raise TypeError(f"probs must be floating-point probabilities, not {probs.dtype}.")
     if checks.dense(probs, "probs").ndim != 3 or not len(probs):
-        raise ValueError(
-            f"probs must have the shape (V, N, C), of one view or more, not {tuple(probs.shape)}."
-        )
+        raise ValueError("probs must have the shape (V, N, C), of one view or more, "
+                         f"not {tuple(probs.shape)}.")
     return probs.float() if probs.dtype.itemsize < 4 else probs
 
 
@@ -114,10 +105,8 @@ def above_zero(
     """
     sums = probs.sum(-1)
     if checks.may_look(probs) and (((sums - 1).abs() > 1e-2).any() or (probs < 0).any()):
-        raise ValueError(
-            f"merge={merge!r} needs probabilities that sum to 1 for each photo: softmax of logits;"
-            " for several labels a photo or measured values use merge='mean'."
-        )
+        raise ValueError(f"merge={merge!r} needs probabilities that sum to 1 for each photo: softmax of "
+                         "logits; for several labels a photo or measured values use merge='mean'.")
     return probs.clamp(min=torch.finfo(probs.dtype).tiny)
 
 # %% ../../nbs/foundation/predictions.ipynb #c34894fd
@@ -138,9 +127,8 @@ def batches_in_order(
             checks.whole_number(batch_size, "batch_size")
         )
     elif not isinstance(data, Iterable):
-        raise TypeError(
-            f"data must be a tensor of photos or a loader of batches, not a {type(data).__name__}."
-        )
+        raise TypeError("data must be a tensor of photos or a loader of batches, "
+                        f"not a {type(data).__name__}.")
     network = network_of(model)
     like = next(itertools.chain(network.parameters(), network.buffers()), None)
     loader = in_order(data)
@@ -153,9 +141,8 @@ def batches_in_order(
 
 def _validation_loader(model: nn.Module | Learner) -> Iterable:
     if not isinstance(model, Learner):
-        raise ValueError(
-            "With a plain module say what to predict: data=, a tensor of photos or a loader."
-        )
+        raise ValueError("With a plain module say what to predict: data=, a tensor of photos or a "
+                         "loader.")
     if len(model.dls.loaders) < 2:
         raise ValueError("The Learner has no validation loader: say what to predict, data=...")
     return model.dls.valid
@@ -172,18 +159,15 @@ def _as_validation(loader: Any) -> Iterator[None]:
 def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
     parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     if len(parts) not in (1, 2):
-        raise ValueError(
-            f"A batch must be photos, or photos and labels; this one has {len(parts)} parts."
-        )
+        raise ValueError(f"A batch must be photos, or photos and labels; this one has {len(parts)} "
+                         "parts.")
     x = checks.plain(checks.images(parts[0], ndim=4, empty=False))
     if len(parts) == 1:
         return x, None
     labels = checks.plain(torch.as_tensor(parts[1], device="cpu")).detach()
     if labels.shape[:1] != x.shape[:1]:
-        raise ValueError(
-            f"A batch has {len(x)} photos and labels of the shape {tuple(labels.shape)}: there must be"
-            " one for each."
-        )
+        raise ValueError(f"A batch has {len(x)} photos and labels of the shape {tuple(labels.shape)}: "
+                         "there must be one for each.")
     return x, labels
 
 # %% ../../nbs/foundation/predictions.ipynb #8ee1b193
@@ -213,10 +197,9 @@ def _refuse_shares(loader: Any) -> None:
         own = getattr(given, "__dict__", {})  # fastai's loaders pass unknown names on to their data
         processes = max((own[name] for name in SHARES if isinstance(own.get(name), int)), default=1)
         if processes > 1:
-            raise ValueError(
-                f"{type(given).__name__} gives one of {processes} processes its share of photos. Give"
-                " a loader without it, or, to predict that share alone, a list of batches."
-            )
+            raise ValueError(f"{type(given).__name__} gives one of {processes} processes its share of "
+                             "photos. Give a loader without it, or, to predict that share alone, "
+                             "a list of batches.")
         found += [own[name] for name in ("batch_sampler", "sampler") if own.get(name) is not None]
 
 
@@ -226,19 +209,16 @@ def _torch_loader_in_order(loader: Any) -> DataLoader:
     sampler: Any = getattr(rule, "sampler", None)
     drop_last = getattr(rule, "drop_last", False)
     if isinstance(sampler, SubsetRandomSampler):
-        raise ValueError(
-            "The loader's SubsetRandomSampler gives some of its photos in random order. Give a loader of"
-            " torch.utils.data.Subset(dataset, indices) instead."
-        )
+        raise ValueError("The loader's SubsetRandomSampler gives some of its photos in random order. "
+                         "Give a loader of torch.utils.data.Subset(dataset, indices) instead.")
     shuffles = isinstance(sampler, RANDOM)
     if not shuffles and not drop_last:
         return loader
     sampler = SequentialSampler(loader.dataset) if shuffles else sampler
     changed = {"sampler": sampler, "drop_last": False, "_iterator": None}  # the last: of lasting workers
     if loader.batch_sampler is not None:
-        changed["batch_sampler"] = BatchSampler(
-            sampler, getattr(rule, "batch_size", 64), drop_last=False
-        )
+        changed["batch_sampler"] = BatchSampler(sampler, getattr(rule, "batch_size", 64),
+                                                drop_last=False)
     twin = copy.copy(loader)
     for name, value in changed.items():
         object.__setattr__(twin, name, value)  # PyTorch refuses a plain assignment

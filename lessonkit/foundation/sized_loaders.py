@@ -99,9 +99,8 @@ def refuse_masks(
 ) -> None:
     """Raise `ValueError` for labels that are images, and would no longer fit."""
     if any(isinstance(y, Tensor) and y.ndim > 2 for y in labels):
-        raise ValueError(
-            "The labels are images as well (masks?), and would no longer fit: this is for classes."
-        )
+        raise ValueError("The labels are images as well (masks?), and would no longer fit: "
+                         "this is for classes.")
 
 # %% ../../nbs/foundation/sized_loaders.ipynb #e864b74c
 class PlannedSizes(Callback):
@@ -155,10 +154,9 @@ class PlannedSizes(Callback):
         if self.full is None:  # a loader without a size: now we know what it gives
             self.full = shorter_side(self.learn.xb)
             if (self.largest or 0) > self.full:
-                raise ValueError(
-                    f"end={self.largest} is more than the {self.full} pixels of the training batches, and"
-                    " this loader can't be asked for larger ones: choose a smaller end."
-                )
+                raise ValueError(f"end={self.largest} is more than the {self.full} pixels of the "
+                                 "training batches, and this loader can't be asked for larger ones: "
+                                 "choose a smaller end.")
         sizes = self.of_epoch(self.learn.n_iter)
         self.learn.xb = shrink_inputs(self.learn.xb, sizes[min(self.learn.iter, len(sizes) - 1)])
 
@@ -205,9 +203,8 @@ class ResizeTo(Callback):
         refuse_masks(self.learn.yb)
         given = shorter_side(self.learn.xb)
         if given < self.size:
-            raise ValueError(
-                f"A stage of {self.size} pixels needs loaders that give as many, not {given}."
-            )
+            raise ValueError(f"A stage of {self.size} pixels needs loaders that give as many, "
+                             f"not {given}.")
         self.learn.xb = shrink_inputs(self.learn.xb, self.size)
 
 # %% ../../nbs/foundation/sized_loaders.ipynb #2508b5f6
@@ -226,9 +223,8 @@ def check_stages(
     except (TypeError, ValueError):
         pairs = []
     if not pairs:
-        raise ValueError(
-            f"stages={stages!r:.60} must be pairs (size, epochs), for example [(128, 4), (224, 5)]."
-        )
+        raise ValueError(f"stages={stages!r:.60} must be pairs (size, epochs), "
+                         "for example [(128, 4), (224, 5)].")
     whole = checks.whole_number
     return [(whole(size, "size", unit="pixels"), whole(epochs, "epochs")) for size, epochs in pairs]
 
@@ -252,8 +248,8 @@ def settable_size(
 ) -> Iterator[Callable[[int], list[Callback]]]:  # a function: set a size, get the callbacks it needs
     """Give all loaders of a Learner a size; after an error, the one they had.
 
-    Where it can't be set, batches are resized. Raises `ValueError` if that can't give the last size, and if
-    a callback changes sizes as well.
+    Where it can't be set, batches are resized. Raises `ValueError` if that can't give the last size, and
+    if a callback changes sizes as well.
     """
     if any(isinstance(callback, PlannedSizes) for callback in [*learn.cbs, *callbacks]):
         raise ValueError("ProgressiveResize would change the size as well: use one of the two.")
@@ -286,10 +282,9 @@ def _check_last_size(
     for loader in loaders:
         given = shorter_side(loader.one_batch() if hasattr(loader, "one_batch") else next(iter(loader)))
         if given != last:
-            raise ValueError(
-                f"The last stage has {last} pixels, but the loaders give {given} and can't be asked for"
-                " others: later predictions would be at another size than the last stage."
-            )
+            raise ValueError(f"The last stage has {last} pixels, but the loaders give {given} and can't "
+                             "be asked for others: later predictions would be at another size than the "
+                             "last stage.")
 
 
 def renew_optimizer(

@@ -86,8 +86,9 @@ def orthogonal(
 ) -> Tensor:  # same shape and singular vectors; singular values between about 0.7 and 1.2
     """Make all directions of a matrix about equally long.
 
-    Works on the smaller of the two Gram matrices, which gives the same numbers with fewer multiplications. Source:
-    Jordan et al. 2024, *Muon: An optimizer for hidden layers in neural networks*; the constants are theirs.
+    Works on the smaller of the two Gram matrices, which gives the same numbers with fewer
+    multiplications. Source: Jordan et al. 2024, *Muon: An optimizer for hidden layers in neural
+    networks*; the constants are theirs.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
@@ -123,8 +124,10 @@ class Muon(torch.optim.Optimizer):
         times: float = 1.0,  # by which lr is multiplied, for a schedule that was made for another optimizer
     ):
         if not (lr >= 0 and 0 <= momentum < 1 and weight_decay >= 0 and times > 0):
-            raise ValueError(f"{lr=}, {momentum=}, {weight_decay=}, {times=}: 0 or more, momentum below 1.")
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "times": times})
+            raise ValueError(f"{lr=}, {momentum=}, {weight_decay=}, {times=}: "
+                             "0 or more, momentum below 1.")
+        super().__init__(params,
+                         {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "times": times})
 
     @torch.no_grad()
     def step(
@@ -140,7 +143,9 @@ class Muon(torch.optim.Optimizer):
             for weights in group["params"]:
                 if weights.grad is not None:
                     is_matrix = weights.ndim == 4 and weights.shape[1] > 3
-                    (self._muon if is_matrix else self._adam)(weights, weights.grad, group, self.state[weights])
+                    (self._muon if is_matrix else self._adam)(
+                        weights, weights.grad, group, self.state[weights]
+                    )
         return loss
 
     def _muon(self, weights: Tensor, grad: Tensor, group: dict, state: dict) -> None:

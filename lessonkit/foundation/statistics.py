@@ -45,15 +45,13 @@ def checked_stats(
     """
     if std is None:
         if isinstance(mean, Tensor | np.ndarray) or not (hasattr(mean, "mean") and hasattr(mean, "std")):
-            raise ValueError(
-                "The standard deviation is missing: pass mean and std, or channel_stats(images)."
-            )
+            raise ValueError("The standard deviation is missing: pass mean and std, "
+                             "or channel_stats(images).")
         mean, std = mean.mean, mean.std
     mean, std = _one_a_channel(mean, "mean"), _one_a_channel(std, "std")
     if mean.ndim and std.ndim and len(mean) != len(std):
-        raise ValueError(
-            f"mean has {len(mean)} channel(s) and std has {len(std)}: give one of each a channel."
-        )
+        raise ValueError(f"mean has {len(mean)} channel(s) and std has {len(std)}: "
+                         "give one of each a channel.")
     mean, std = torch.broadcast_tensors(mean, std)
     if checks.may_look(std):
         _check_spread(mean, std)
@@ -95,10 +93,9 @@ def _check_spread(mean: Tensor, std: Tensor) -> None:
     # float32 can't hold a smaller spread beside the mean
     flat = (std <= 1e-7 * mean.abs()).flatten().nonzero().flatten().tolist()
     if flat:
-        raise ValueError(
-            f"Channel(s) {flat} have no spread (std={numbers}): all their pixels are the same, so there"
-            " is nothing to divide by. Leave such a channel out, or give it a std of 1."
-        )
+        raise ValueError(f"Channel(s) {flat} have no spread (std={numbers}): "
+                         "all their pixels are the same, so there is nothing to divide by. "
+                         "Leave such a channel out, or give it a std of 1.")
 
 # %% ../../nbs/foundation/statistics.ipynb #9781d779
 def float64_pieces(
@@ -229,10 +226,8 @@ class ChannelStats(_Summary):
         if not self.count or not other.count:
             return ChannelStats(self._sums or other._sums)
         if self.n_channels != other.n_channels:
-            raise ValueError(
-                f"Images of {self.n_channels} and of {other.n_channels} channels can't be counted"
-                " together: convert them to one mode first, for example RGB."
-            )
+            raise ValueError(f"Images of {self.n_channels} and of {other.n_channels} channels can't be "
+                             "counted together: convert them to one mode first, for example RGB.")
         return ChannelStats(self._counted() + other._counted())
 
     def __radd__(self, other: Any) -> ChannelStats:
@@ -281,20 +276,17 @@ def pretrained_stats(
     parts = list(model.modules()) if isinstance(model, nn.Module) else [model]
     name = _name_of(model)
     if own := next((_name_of(part) for part in parts if _normalizes_inside(part)), None):
-        raise ValueError(
-            f"{name} normalizes by itself (in {own}): feed it images from 0 to 1, without Normalize."
-        )
+        raise ValueError(f"{name} normalizes by itself (in {own}): feed it images from 0 to 1, "
+                         "without Normalize.")
     stated = {stats for part in parts if (stats := _stated_by(part))}
     if not stated:
         advice = _what_to_pass(model)
         raise ValueError(f"{name} doesn't say what statistics it was trained with. {advice}")
     if len(stated) > 1:
-        several = " and ".join(
-            f"mean {show_numbers(stats.mean)}, std {show_numbers(stats.std)}" for stats in sorted(stated)
-        )
-        raise ValueError(
-            f"Parts of {name} state different statistics: {several}. Pass the part that gets the images."
-        )
+        several = " and ".join(f"mean {show_numbers(stats.mean)}, std {show_numbers(stats.std)}"
+                               for stats in sorted(stated))
+        raise ValueError(f"Parts of {name} state different statistics: {several}. "
+                         "Pass the part that gets the images.")
     return stated.pop()
 
 
@@ -308,22 +300,16 @@ def _what_to_pass(model: Any) -> str:
     if callable(getattr(model, "transforms", None)):
         return "Use its own transforms(): they prepare images for this model."
     if type(model).__module__.startswith("torchvision.models"):
-        return (
-            "torchvision's models don't remember their weights. Pass those you loaded, for example "
-            "pretrained_stats(ResNet18_Weights.IMAGENET1K_V1)."
-        )
-    return (
-        "Look into its model card or training code, and pass the numbers: Normalize(mean, std). For a"
-        " model that you train from scratch, count your own: Normalize(channel_stats(images))."
-    )
+        return ("torchvision's models don't remember their weights. Pass those you loaded, "
+                "for example pretrained_stats(ResNet18_Weights.IMAGENET1K_V1).")
+    return ("Look into its model card or training code, and pass the numbers: Normalize(mean, std). "
+            "For a model that you train from scratch, count your own: Normalize(channel_stats(images)).")
 
 
 def _normalizes_inside(part: Any) -> bool:
     """Whether this part of a model is a layer that normalizes images."""
-    statistics = [
-        getattr(part, mean, None) is not None and getattr(part, std, None) is not None
-        for mean, std in (("mean", "std"), ("image_mean", "image_std"))
-    ]
+    statistics = [getattr(part, mean, None) is not None and getattr(part, std, None) is not None
+                  for mean, std in (("mean", "std"), ("image_mean", "image_std"))]
     return (
         isinstance(part, nn.Module)
         and _name_of(part) in ("Normalize", "GeneralizedRCNNTransform")
@@ -361,10 +347,8 @@ def _stated_directly(thing: Any) -> Stats | None:
         return None
     factor = _read(thing, "rescale_factor")
     if _read(thing, "do_rescale") and factor and not math.isclose(factor, 1 / 255, rel_tol=1e-3):
-        raise ValueError(
-            f"{_name_of(thing)} multiplies 0 to 255 by {factor:.4g} and not by 1/255: its statistics"
-            " aren't for images from 0 to 1. Use it as it is, without Normalize."
-        )
+        raise ValueError(f"{_name_of(thing)} multiplies 0 to 255 by {factor:.4g} and not by 1/255: its "
+                         "statistics aren't for images from 0 to 1. Use it as it is, without Normalize.")
     return _plain_stats(mean, std)
 
 

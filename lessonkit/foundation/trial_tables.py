@@ -26,8 +26,7 @@ def check_trials(
     metric: str,  # column to compare
     setting: Sequence[str],  # columns that tell trials of one technique and seed apart
 ) -> pd.DataFrame:  # the trials that have a value
-    """
-    Check a table of trials, and drop those without a value.
+    """Check a table of trials, and drop those without a value.
 
     Raises `ValueError` for missing columns and for trials that occur twice, since copies would look like
     certainty, and `TypeError` for text in place of numbers.
@@ -49,8 +48,7 @@ def check_trials(
 
 
 def photos_known(sides: Sequence[pd.DataFrame], correct: Mapping[str, Any] | None) -> bool:
-    """
-    Whether it is known for every trial which photos it got right; not if a table is empty.
+    """Whether it is known for every trial which photos it got right; not if a table is empty.
 
     Raises `ValueError` where `correct` knows none of the trials: then it names them differently.
     """
@@ -86,9 +84,8 @@ def by_setting(
 ) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame]]]:
     """Give the values of each setting, and the trials of each technique there, by seed."""
     for values, group in trials.groupby(list(setting)) if setting else [((), trials)]:
-        by_seed = {
-            name: part.set_index("seed").sort_index() for name, part in group.groupby("technique")
-        }
+        by_seed = {name: part.set_index("seed").sort_index()
+                   for name, part in group.groupby("technique")}
         yield dict(zip(setting, values)), by_seed
 
 

@@ -16,11 +16,7 @@ from torch import Tensor
 
 from . import checks
 from lessonkit.foundation.batch_transforms import (
-    Augment,
-    check_augment,
-    corner_crop,
-    crop_photos,
-    resize_batch,
+    Augment, check_augment, corner_crop, crop_photos, resize_batch,
 )
 
 # %% auto #0
@@ -63,7 +59,8 @@ def _turned(x: Tensor, turns: int) -> Tensor:
 #: The photo upside down, as the only view.
 vertical_flip = (View("upside down", _upside_down),)
 #: The photo turned by 90, 180 and 270 degrees.
-quarter_turns = tuple(View(f"turned {90 * turns}°", partial(_turned, turns=turns)) for turns in (1, 2, 3))
+quarter_turns = tuple(View(f"turned {90 * turns}°", partial(_turned, turns=turns))
+                      for turns in (1, 2, 3))
 
 # %% ../../nbs/foundation/views.ipynb #3a121052
 def corner_crops(
@@ -150,9 +147,8 @@ def all_views(
     if isinstance(views, tuple | list):
         return tuple(itertools.chain.from_iterable(map(all_views, views)))
     if not isinstance(views, View):
-        raise TypeError(
-            f"views must be Views, as View('upside down', lambda x: x.flip(-2)), not {views!r:.60}."
-        )
+        raise TypeError("views must be Views, as View('upside down', lambda x: x.flip(-2)), "
+                        f"not {views!r:.60}.")
     return (views,)
 
 

@@ -85,9 +85,8 @@ def backdrop(
         draw.rectangle([0, 0, width, height], fill=joint)
         for row, y in enumerate(range(0, height, step)):
             for x in range(-shift * (row % 2) - step, width, 2 * step):
-                draw.rectangle(
-                    [x, y, x + 2 * step - 3, y + step - 3], fill=blend(one, two, rng.uniform(0, 0.25))
-                )
+                draw.rectangle([x, y, x + 2 * step - 3, y + step - 3],
+                               fill=blend(one, two, rng.uniform(0, 0.25)))
     elif kind == 4:  # cloth: checks or dots
         pale = blend(two, CHALK, 0.4)
         for x in range(0, width, step):
@@ -99,10 +98,8 @@ def backdrop(
     elif kind == 5:  # lights out of focus
         for _ in range(22):
             x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.04, 0.16) * height
-            draw.ellipse(
-                [x - r, y - r, x + r, y + r],
-                fill=blend(blend(one, two, rng.random()), CHALK, rng.uniform(0, 0.4)),
-            )
+            draw.ellipse([x - r, y - r, x + r, y + r],
+                         fill=blend(blend(one, two, rng.random()), CHALK, rng.uniform(0, 0.4)))
         softness = rng.uniform(1.5, 4.0)
     elif kind == 6:  # grass or straw
         bases = rng.uniform(0, 1, (130, 2)) * (width, height)
@@ -110,5 +107,7 @@ def backdrop(
         for base, tip in zip(bases.tolist(), tips.tolist()):
             draw.line([*base, *tip], fill=blend(one, blend(two, SOOT, 0.3), rng.random()), width=2)
     photo = np.asarray(picture.filter(ImageFilter.BoxBlur(softness * height / 160)), dtype=np.float32)
-    texture = clouds(rng, height, width, height / 5) * 9 + clouds(rng, height, width, height / 50) * grain
+    texture = (
+        clouds(rng, height, width, height / 5) * 9 + clouds(rng, height, width, height / 50) * grain
+    )
     return photo + texture[..., None]

@@ -57,7 +57,8 @@ def plan_set(
         if row["split"] == "train" and row["number"] in wrong:
             row.update(given_label=wrong[row["number"]], is_wrong=1)
         row["path"] = f"{row['split']}/{row['given_label']}/{row['number']:05d}.jpg"
-    sources = _choose_copies(n_train, near_duplicates, np.random.default_rng(picture_seed(seed, "copies", 0)))
+    sources = _choose_copies(n_train, near_duplicates,
+                             np.random.default_rng(picture_seed(seed, "copies", 0)))
     for number, source in sources.items():
         rows[number].update(copy_of=rows[source]["path"], seed=rows[source]["seed"])
     return rows
@@ -66,10 +67,8 @@ def plan_set(
 def _choose_wrong(n_train: int, share: float, rng: Generator) -> dict[int, str]:
     """Return picture number -> wrong label, any of the other nine."""
     chosen = rng.permutation(n_train)[: round(share * n_train)].tolist()
-    return {
-        number: one_of(rng, [name for name in CLASSES if name != CLASSES[number % len(CLASSES)]])
-        for number in chosen
-    }
+    return {number: one_of(rng, [name for name in CLASSES if name != CLASSES[number % len(CLASSES)]])
+            for number in chosen}
 
 
 def _choose_copies(n_train: int, share: float, rng: Generator) -> dict[int, int]:
@@ -92,11 +91,8 @@ def near_copy(
     rng = np.random.default_rng(seed)
     left, top, right, bottom = rng.uniform(0.005, 0.04, 4)
     width, height = picture.size
-    copy = picture.resize(
-        picture.size,
-        Image.Resampling.BICUBIC,
-        (left * width, top * height, (1 - right) * width, (1 - bottom) * height),
-    )
+    copy = picture.resize(picture.size, Image.Resampling.BICUBIC,
+                          (left * width, top * height, (1 - right) * width, (1 - bottom) * height))
     factor = 1 + one_of(rng, [-1, 1]) * rng.uniform(0.02, 0.08)
     return copy.point(lambda value: value * factor)
 
@@ -117,13 +113,14 @@ def make_bundled(
 ) -> Path:  # the folder: train/<class>/*.jpg, val/<class>/*.jpg, truth.csv, made_by.json
     """Draw the bundled pictures as JPEG files in the layout of Imagenette, or find them already drawn.
 
-    `truth.csv` holds for each file its path, true class, given label, whether that is wrong, the path of what it
-    is a near-duplicate of, and the seed of the drawing. The folder appears complete or not at all, also when two
-    processes make it at once. The same options give the same pictures; the bytes of the files may differ between
-    versions of Pillow and NumPy, whose compression, drawing or random numbers may change.
+    `truth.csv` holds for each file its path, true class, given label, whether that is wrong, the path of
+    what it is a near-duplicate of, and the seed of the drawing. The folder appears complete or not at
+    all, also when two processes make it at once. The same options give the same pictures; the bytes of
+    the files may differ between versions of Pillow and NumPy, whose compression, drawing or random
+    numbers may change.
 
-    Raises `ValueError` for options that make no sense, for a folder that holds something else, for one that holds
-    a set made with other options, and for a set from which files have gone.
+    Raises `ValueError` for options that make no sense, for a folder that holds something else, for one
+    that holds a set made with other options, and for a set from which files have gone.
     """
     made_by = _checked_options(n_train, n_valid, size, label_noise, near_duplicates, seed)
     if folder is None:
@@ -140,21 +137,20 @@ def make_bundled(
     return target
 
 # %% ../../nbs/photos/bundled.ipynb #14f4733f
-def _checked_options(
-    n_train: int, n_valid: int, size: int, label_noise: float, near_duplicates: float, seed: int
-) -> dict:
+def _checked_options(n_train: int, n_valid: int, size: int, label_noise: float, near_duplicates: float,
+                     seed: int) -> dict:
     """Return the options as plain numbers; raise `ValueError` where one makes no sense."""
     options: dict[str, float] = {"version": DRAWINGS_VERSION}
-    for name, value, least in (("n_train", n_train, len(CLASSES)), ("n_valid", n_valid, len(CLASSES)), ("size", size, 16)):
+    for name, value, least in (("n_train", n_train, len(CLASSES)), ("n_valid", n_valid, len(CLASSES)),
+                               ("size", size, 16)):
         options[name] = checks.whole_number(value, name, least)
     options["seed"] = checks.whole_number(seed, "seed", 0)
-    for name, value, most in (("label_noise", label_noise, 1), ("near_duplicates", near_duplicates, 0.5)):
+    for name, value, most in (("label_noise", label_noise, 1),
+                              ("near_duplicates", near_duplicates, 0.5)):
         options[name] = checks.number(value, name, 0, most, hint="a share of the training pictures")
     if round(near_duplicates * n_train) > n_train - len(CLASSES):
-        raise ValueError(
-            f"near_duplicates={near_duplicates} of n_train={n_train} pictures leaves a class without an"
-            " original: use more pictures or fewer copies."
-        )
+        raise ValueError(f"near_duplicates={near_duplicates} of n_train={n_train} pictures leaves a "
+                         "class without an original: use more pictures or fewer copies.")
     return options
 
 
@@ -167,23 +163,17 @@ def _is_finished(target: Path, made_by: dict, rows: Sequence[dict]) -> bool:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or "n_train" not in found:
-        raise ValueError(
-            f"{target} exists and holds no bundled pictures: choose a folder that doesn't exist yet."
-        )
+        raise ValueError(f"{target} exists and holds no bundled pictures: "
+                         "choose a folder that doesn't exist yet.")
     if found != made_by:
-        other = ", ".join(
-            f"{name}={found.get(name)!r}" for name in made_by if found.get(name) != made_by[name]
-        )
-        raise ValueError(
-            f"{target} holds bundled pictures made with other options ({other}): choose another folder, or"
-            " remove it."
-        )
+        other = ", ".join(f"{name}={found.get(name)!r}"
+                          for name in made_by if found.get(name) != made_by[name])
+        raise ValueError(f"{target} holds bundled pictures made with other options ({other}): "
+                         "choose another folder, or remove it.")
     there = {path.relative_to(target).as_posix() for path in target.glob("*/*/*.jpg")}
     if missing := [row["path"] for row in rows if row["path"] not in there]:
-        raise ValueError(
-            f"{len(missing)} of {len(rows)} pictures are missing from {target}, first {missing[0]}: remove"
-            " the folder, and the set will be made again."
-        )
+        raise ValueError(f"{len(missing)} of {len(rows)} pictures are missing from {target}, "
+                         f"first {missing[0]}: remove the folder, and the set will be made again.")
     return True
 
 
@@ -199,15 +189,8 @@ def _write_set(folder: Path, rows: Sequence[dict], size: int, made_by: dict, pro
             picture = near_copy(picture, picture_seed(row["seed"], "copy", row["number"]))
         picture.save(folder / row["path"], "JPEG", quality=75 if row["copy_of"] else 88)
 
-    for _ in tqdm(
-        map_in_order(write_one, rows),
-        "drawing pictures",
-        len(rows),
-        unit="picture",
-        leave=False,
-        delay=2,
-        disable=not progress,
-    ):
+    for _ in tqdm(map_in_order(write_one, rows), "drawing pictures", len(rows), unit="picture",
+                  leave=False, delay=2, disable=not progress):
         pass
     with open(folder / "truth.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")

@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
-from .backdrops import any_colour, backdrop, blend, CHALK, clouds, Colour, hsv, one_of, SOOT
+from lessonkit.photos.backdrops import (
+    any_colour, backdrop, blend, CHALK, clouds, Colour, hsv, one_of, SOOT,
+)
 
 # %% auto #0
 __all__ = ['CLASSES', 'LOOK_ALIKES', 'REACH', 'FINER', 'CIRCLE', 'DRAW', 'Pen', 'rotation', 'arc', 'draw_head', 'draw_cat',
@@ -22,7 +24,9 @@ __all__ = ['CLASSES', 'LOOK_ALIKES', 'REACH', 'FINER', 'CIRCLE', 'DRAW', 'Pen', 
            'draw']
 
 # %% ../../nbs/photos/drawings.ipynb #34b9b5df
-CLASSES = ("beetle", "cactus", "cat", "clock", "compass", "fish", "ladybird", "mushroom", "owl", "umbrella")
+CLASSES = (
+    "beetle", "cactus", "cat", "clock", "compass", "fish", "ladybird", "mushroom", "owl", "umbrella"
+)
 # Pairs that fine details alone tell apart.
 LOOK_ALIKES = (("cat", "owl"), ("clock", "compass"), ("ladybird", "beetle"))
 
@@ -45,9 +49,8 @@ class Pen:
         self.draw = ImageDraw.Draw(tile)
         self.pixels = math.sqrt(abs(np.linalg.det(matrix)))  # of one unit
 
-    def at(
-        self, x: float = 0.0, y: float = 0.0, scale: float = 1.0, turn: float = 0.0, mirror: bool = False
-    ) -> Pen:
+    def at(self, x: float = 0.0, y: float = 0.0, scale: float = 1.0, turn: float = 0.0,
+           mirror: bool = False) -> Pen:
         """Return a pen for a part of the thing: moved, scaled, turned (radians), left and right swapped."""
         matrix = self.matrix @ rotation(turn) @ np.diag([-scale if mirror else scale, scale])
         return Pen(self.tile, matrix, self.origin + self.matrix @ np.array([x, y]))
@@ -66,9 +69,8 @@ class Pen:
 
     def line(self, points: ArrayLike, width: float, colour: Colour) -> None:
         """Draw a line with bends through the points."""
-        self.draw.line(
-            self.place(points), fill=colour, width=max(1, round(width * self.pixels)), joint="curve"
-        )
+        self.draw.line(self.place(points), fill=colour, width=max(1, round(width * self.pixels)),
+                       joint="curve")
 
 
 def rotation(angle: float) -> np.ndarray:
@@ -94,9 +96,8 @@ def draw_head(pen: Pen, rng: Generator) -> tuple[Pen, Colour, float, float]:
 
     Return a pen for the face, the coat, and how far apart and how large the eyes are.
     """
-    hue, saturation, value = one_of(
-        rng, [(0.08, 0.6, 0.75), (0.07, 0.5, 0.5), (0.1, 0.25, 0.85), (0.6, 0.08, 0.55), (0.6, 0.1, 0.25)]
-    )
+    hue, saturation, value = one_of(rng, [(0.08, 0.6, 0.75), (0.07, 0.5, 0.5), (0.1, 0.25, 0.85),
+                                          (0.6, 0.08, 0.55), (0.6, 0.1, 0.25)])
     coat = hsv(hue + rng.normal(0, 0.015), saturation + rng.normal(0, 0.08), value + rng.normal(0, 0.07))
     if rng.random() < 0.4:  # the whole animal, with the head at its top
         width = rng.uniform(0.42, 0.55)
@@ -108,10 +109,8 @@ def draw_head(pen: Pen, rng: Generator) -> tuple[Pen, Colour, float, float]:
     tall, wide = rng.uniform(0.85, 1.1), rng.uniform(0.5, 0.68)
     for side in (-1, 1):
         pen.shape([(side * 0.72, 0.0), (side * wide, -0.95 * tall), (side * 0.12, -0.5)], coat)
-        pen.shape(
-            [(side * 0.6, -0.25), (side * (wide - 0.03), -0.78 * tall), (side * 0.28, -0.45)],
-            blend(coat, (235, 160, 150), 0.45),
-        )
+        pen.shape([(side * 0.6, -0.25), (side * (wide - 0.03), -0.78 * tall), (side * 0.28, -0.45)],
+                  blend(coat, (235, 160, 150), 0.45))
     pen.oval(0, 0.1, 0.78, 0.7, coat)
     pen.oval(0, 0.42, 0.42, 0.33, blend(coat, CHALK, rng.uniform(0.1, 0.5)))
     apart, large = rng.uniform(0.28, 0.36), rng.uniform(0.16, 0.2)
@@ -129,9 +128,8 @@ def draw_cat(pen: Pen, rng: Generator) -> None:
         pen.oval(side * apart, 0.0, large * 0.28, large * 0.9, SOOT)
         for slope in (-0.12, 0.03, 0.18):
             start = (side * 0.2, 0.4 + slope / 3)
-            pen.line(
-                [start, (side * rng.uniform(0.85, 1.0), 0.36 + slope * 1.5)], 0.03, blend(CHALK, coat, 0.15)
-            )
+            pen.line([start, (side * rng.uniform(0.85, 1.0), 0.36 + slope * 1.5)], 0.03,
+                     blend(CHALK, coat, 0.15))
         pen.line(arc(side * 0.1, 0.45, 0.1, 0.1, 0, 180), 0.03, SOOT)
     pen.shape([(-0.1, 0.26), (0.1, 0.26), (0, 0.38)], blend((225, 130, 130), SOOT, rng.uniform(0, 0.4)))
     pen.line([(0, 0.36), (0, 0.46)], 0.03, SOOT)
@@ -157,10 +155,10 @@ def draw_owl(pen: Pen, rng: Generator) -> None:
 # %% ../../nbs/photos/drawings.ipynb #6d76b07e
 def draw_dial(pen: Pen, rng: Generator) -> tuple[Colour, Colour]:
     """Draw what clocks and compasses have in common, and return the colours of ink and accent."""
-    rim = one_of(
-        rng, [hsv(0.12, 0.6, 0.75), hsv(0.6, 0.05, 0.8), (40, 40, 45), any_colour(rng), any_colour(rng)]
-    )
-    face = one_of(rng, [(245, 242, 230), (228, 214, 180), blend(any_colour(rng), CHALK, 0.6), (45, 48, 60)])
+    rim = one_of(rng, [hsv(0.12, 0.6, 0.75), hsv(0.6, 0.05, 0.8), (40, 40, 45), any_colour(rng),
+                       any_colour(rng)])
+    face = one_of(rng,
+                  [(245, 242, 230), (228, 214, 180), blend(any_colour(rng), CHALK, 0.6), (45, 48, 60)])
     ink = blend(face, CHALK if sum(face) < 300 else SOOT, 0.85)
     if rng.random() < 0.4:  # a pocket clock or compass
         pen.oval(0, -1.02, 0.2, 0.2, rim)
@@ -205,11 +203,8 @@ def draw_compass(pen: Pen, rng: Generator) -> None:
 # %% ../../nbs/photos/drawings.ipynb #c6f87718
 def draw_insect(pen: Pen, rng: Generator) -> tuple[Colour, float, float]:
     """Draw what ladybirds and beetles have in common; return the dark colour and the shell's half axes."""
-    shell = hsv(
-        one_of(rng, [0.0, 0.02, 0.06, 0.12, 0.14, 0.3, 0.55]) + rng.normal(0, 0.015),
-        rng.uniform(0.6, 0.95),
-        rng.uniform(0.6, 0.95),
-    )
+    shell = hsv(one_of(rng, [0.0, 0.02, 0.06, 0.12, 0.14, 0.3, 0.55]) + rng.normal(0, 0.015),
+                rng.uniform(0.6, 0.95), rng.uniform(0.6, 0.95))
     dark = blend(hsv(rng.random(), 0.4, 0.15), SOOT, 0.5)
     wide, long = rng.uniform(0.52, 0.68), rng.uniform(0.66, 0.76)
     for side in (-1, 1):
@@ -231,7 +226,8 @@ def draw_insect(pen: Pen, rng: Generator) -> tuple[Colour, float, float]:
 def draw_ladybird(pen: Pen, rng: Generator) -> None:
     """Draw a ladybird: dots on the shell."""
     dark, wide, long = draw_insect(pen, rng)
-    dots = [(0.3, -0.6), (0.68, -0.2), (0.28, 0.0), (0.62, 0.36), (0.25, 0.55), (0.5, -0.42), (0.5, 0.12)]
+    dots = [(0.3, -0.6), (0.68, -0.2), (0.28, 0.0), (0.62, 0.36), (0.25, 0.55), (0.5, -0.42),
+            (0.5, 0.12)]
     radius = rng.uniform(0.07, 0.11)
     for x, y in dots[: rng.integers(4, 8)]:
         for side in (-1, 1):
@@ -257,13 +253,8 @@ def draw_umbrella(pen: Pen, rng: Generator) -> None:
     pen.line(arc(one_of(rng, [-1, 1]) * 0.14, 0.78, 0.14, 0.16, 0, 180), 0.1, metal)
     edges = np.cos(np.linspace(math.pi, 0, panels + 1)) * 0.95
     for number, (left, right) in enumerate(zip(edges[:-1], edges[1:])):
-        panel = np.concatenate(
-            [
-                arc(0, 0, left, flat, 0, -90),
-                arc(0, 0, right, flat, -90, 0),
-                arc((left + right) / 2, 0, (right - left) / 2, 0.1, 0, -180),
-            ]
-        )
+        panel = np.concatenate([arc(0, 0, left, flat, 0, -90), arc(0, 0, right, flat, -90, 0),
+                                arc((left + right) / 2, 0, (right - left) / 2, 0.1, 0, -180)])
         pen.shape(panel, second if number % 2 else colour)
         if number:
             pen.line(panel[:17], 0.025, blend(colour, SOOT, 0.5))
@@ -332,11 +323,13 @@ def draw_cactus(pen: Pen, rng: Generator) -> None:
     for x in (-0.55, 0.0, 0.55):
         pen.line([(x * wide, -0.85 + 0.2 * abs(x)), (x * wide, 0.9)], 0.03, rib)
         for y in np.arange(-0.6, 0.8, 0.2):
-            pen.line([(x * wide - 0.05, y - 0.04), (x * wide, y), (x * wide + 0.05, y - 0.04)], 0.022, spine)
+            pen.line([(x * wide - 0.05, y - 0.04), (x * wide, y), (x * wide + 0.05, y - 0.04)], 0.022,
+                     spine)
     if rng.random() < 0.4:
         petal = hsv(rng.uniform(0.85, 1.15), 0.7, 0.95)
         for turn in range(5):
-            pen.oval(0.11 * math.cos(turn * 1.257), -0.95 + 0.11 * math.sin(turn * 1.257), 0.09, 0.09, petal)
+            pen.oval(0.11 * math.cos(turn * 1.257), -0.95 + 0.11 * math.sin(turn * 1.257), 0.09, 0.09,
+                     petal)
         pen.oval(0, -0.95, 0.06, 0.06, (245, 215, 80))
     if rng.random() < 0.6:
         pot = one_of(rng, [(190, 100, 65), any_colour(rng), (225, 220, 210)])
@@ -354,7 +347,8 @@ def tile_for(
 ) -> Pen:
     """Return a pen on an empty tile, turned, leaning and stretched at random."""
     side = 2 * math.ceil(radius * REACH)
-    lean = np.array([[rng.uniform(0.86, 1.14), rng.uniform(-0.14, 0.14)], [rng.uniform(-0.08, 0.08), 1.0]])
+    lean = np.array([[rng.uniform(0.86, 1.14), rng.uniform(-0.14, 0.14)],
+                     [rng.uniform(-0.08, 0.08), 1.0]])
     matrix = rotation(rng.uniform(-tilt, tilt)) @ lean * radius * FINER
     return Pen(Image.new("RGBA", (side * FINER, side * FINER)), matrix, np.full(2, side * FINER / 2))
 
@@ -372,7 +366,9 @@ def lay(
     # colours multiplied by how much they cover, so that edges mix rightly
     tile = tile.convert("RGBa").reduce(FINER)
     side = tile.width
-    soft = np.asarray(tile.getchannel("a").filter(ImageFilter.BoxBlur(side * 0.05)), dtype=np.float32) / 255
+    soft = np.asarray(tile.getchannel(
+        "a"
+    ).filter(ImageFilter.BoxBlur(side * 0.05)), dtype=np.float32) / 255
     left, top = round(x - side / 2), round(y - side / 2)
     height, width = photo.shape[:2]
     rows = slice(max(0, -top), min(side, height - top))
@@ -398,14 +394,11 @@ def draw_clutter(pen: Pen, rng: Generator) -> None:
     """Draw something that doesn't matter: a pebble, a leaf, a ball, a twig or a box."""
     colour, kind = any_colour(rng), int(rng.integers(5))
     if kind == 0:
-        pen.shape(
-            CIRCLE * rng.uniform(0.7, 1.0, (len(CIRCLE), 1)) * (1, 0.7), blend(colour, (128, 128, 128), 0.6)
-        )
+        pen.shape(CIRCLE * rng.uniform(0.7, 1.0, (len(CIRCLE), 1)) * (1, 0.7),
+                  blend(colour, (128, 128, 128), 0.6))
     elif kind == 1:
-        pen.shape(
-            np.concatenate([arc(0, 0.5, 1, 1, 210, 330), arc(0, -0.5, 1, 1, 30, 150)]),
-            hsv(rng.uniform(0.05, 0.4), 0.7, 0.6),
-        )
+        pen.shape(np.concatenate([arc(0, 0.5, 1, 1, 210, 330), arc(0, -0.5, 1, 1, 30, 150)]),
+                  hsv(rng.uniform(0.05, 0.4), 0.7, 0.6))
         pen.line([(-0.8, 0), (1.1, 0)], 0.06, blend(colour, SOOT, 0.5))
     elif kind == 2:
         pen.oval(0, 0, 0.8, 0.8, colour)
@@ -427,7 +420,9 @@ def develop(
     height, width = photo.shape[:2]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    shine = 1 + rng.uniform(0, 0.3) * (x * light[0] + y * light[1]) - rng.uniform(0, 0.18) * (x * x + y * y)
+    shine = (
+        1 + rng.uniform(0, 0.3) * (x * light[0] + y * light[1]) - rng.uniform(0, 0.18) * (x * x + y * y)
+    )
     tint = (rng.normal(1, 0.05, 3) * rng.uniform(0.7, 1.15)).astype(np.float32)
     haze = rng.uniform(0, 0.2)
     noise = rng.standard_normal((height, width), dtype=np.float32) * rng.uniform(
@@ -466,7 +461,9 @@ def draw(
     DRAW[name](pen, rng)
     lay(photo, pen.tile, x, y, light, texture, rng)
     if rng.random() < 0.35:  # something in front, over the rim
-        small, around = tile_for(rng, size * rng.uniform(0.08, 0.15), math.pi), rng.uniform(0, 2 * math.pi)
+        small, around = (
+            tile_for(rng, size * rng.uniform(0.08, 0.15), math.pi), rng.uniform(0, 2 * math.pi)
+        )
         draw_clutter(small, rng)
         x, y = x + radius * math.cos(around), y + radius * math.sin(around)
         lay(photo, small.tile, x, y, light, texture, rng)

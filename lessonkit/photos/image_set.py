@@ -49,8 +49,12 @@ def split_rows(
     lottery = np.array([_scrambled(name, seed) for name in groups])
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        wanted, there = min(max(1, round(len(rows) * fraction)), len(rows) - 1), (split[rows] == "valid").sum()
-        for group in dict.fromkeys(groups[rows[np.argsort(lottery[rows])]][split[rows[np.argsort(lottery[rows])]] == ""]):
+        wanted, there = (
+            min(max(1, round(len(rows) * fraction)), len(rows) - 1), (split[rows] == "valid").sum()
+        )
+        for group in dict.fromkeys(
+            groups[rows[np.argsort(lottery[rows])]][split[rows[np.argsort(lottery[rows])]] == ""]
+        ):
             members = groups == group
             fits = there < wanted and there + members[rows].sum() < len(rows)
             split[members] = "valid" if fits else "train"
@@ -89,29 +93,26 @@ class ImageSet:
 
     def __post_init__(self):
         if unknown := {str(part) for part in self.split} - set(SPLITS):
-            raise ValueError(
-                f"split holds {sorted(unknown)}; only 'train', 'valid' and 'test' are known."
-            )
+            raise ValueError(f"split holds {sorted(unknown)}; only 'train', 'valid' and 'test' are "
+                             "known.")
         object.__setattr__(self, "paths", [Path(path) for path in self.paths])
         object.__setattr__(self, "labels", _whole_numbers(self.labels, "labels"))
         object.__setattr__(self, "split", np.asarray(self.split, dtype="<U5"))
         if not len(self.paths) == len(self.labels) == len(self.split):
-            raise ValueError(
-                f"{len(self.paths)} paths, {len(self.labels)} labels and {len(self.split)} split entries: "
-                "there must be one of each for every photo."
-            )
+            raise ValueError(f"{len(self.paths)} paths, {len(self.labels)} labels and {len(self.split)} "
+                             "split entries: there must be one of each for every photo.")
         if self.groups is not None:
             object.__setattr__(self, "groups", np.asarray(self.groups, dtype=str))
             if self.groups.shape != self.labels.shape:
-                raise ValueError(f"There must be one group for each of {len(self)} photos, not {self.groups.shape}.")
+                raise ValueError(f"There must be one group for each of {len(self)} photos, "
+                                 f"not {self.groups.shape}.")
         if len(set(self.classes)) < len(self.classes):
             doubled = [name for i, name in enumerate(self.classes) if name in self.classes[:i]]
             raise ValueError(f"Two classes have the same name: {some_of(doubled)}.")
         if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
-            raise ValueError(
-                f"Labels must lie between 0 and {len(self.classes) - 1}, one for each of the "
-                f"{len(self.classes)} classes; found {self.labels.min()} to {self.labels.max()}."
-            )
+            raise ValueError(f"Labels must lie between 0 and {len(self.classes) - 1}, one for each of "
+                             f"the {len(self.classes)} classes; found {self.labels.min()} to "
+                             f"{self.labels.max()}.")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -181,10 +182,11 @@ class ImageSet:
             else _whole_numbers(rows, "rows")
         )
         if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
-            raise IndexError(
-                f"Rows go from 0 to {len(self) - 1}, not from {rows.min()} to {rows.max()}."
-            )
-        paths, groups = [self.paths[row] for row in rows], None if self.groups is None else self.groups[rows]
+            raise IndexError(f"Rows go from 0 to {len(self) - 1}, not from {rows.min()} to "
+                             f"{rows.max()}.")
+        paths, groups = (
+            [self.paths[row] for row in rows], None if self.groups is None else self.groups[rows]
+        )
         return ImageSet(paths, self.labels[rows], self.classes, self.split[rows], groups)
 
     def counts(self) -> pd.DataFrame:  # a row a class, a column a part
@@ -235,9 +237,8 @@ def _whole_numbers(values: Sequence | np.ndarray, what: str) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # NaN becomes some number, which is not equal to it
         whole = numbers.dtype != bool and np.array_equal(numbers, numbers.astype(np.int64))
     if numbers.size and not whole:
-        raise ValueError(
-            f"{what} must be whole numbers, not such as {numbers.ravel()[0]!r} ({numbers.dtype})."
-        )
+        raise ValueError(f"{what} must be whole numbers, not such as {numbers.ravel()[0]!r} "
+                         f"({numbers.dtype}).")
     return numbers.astype(np.int64)
 
 # %% ../../nbs/photos/image_set.ipynb #715bd51e
@@ -246,10 +247,8 @@ def _from_listing(listing: Listing, valid_fraction: float, seed: int) -> ImageSe
     root, rows = listing.root, listing.rows
     classes = sorted({label for label, part, _ in rows if part == "train"})
     if strangers := sorted({label for label, _, _ in rows} - set(classes)):
-        raise ValueError(
-            f"Nothing to train on for {len(strangers)} of the classes in {root}: {some_of(strangers)} have "
-            "no training photos."
-        )
+        raise ValueError(f"Nothing to train on for {len(strangers)} of the classes in {root}: "
+                         f"{some_of(strangers)} have no training photos.")
     if len(classes) < 2:
         raise ValueError(f"Only one class, {classes[0]!r}, in {root}: a classifier needs at least two.")
     number = {label: i for i, label in enumerate(classes)}
@@ -260,11 +259,11 @@ def _from_listing(listing: Listing, valid_fraction: float, seed: int) -> ImageSe
     if "valid" not in split:
         train = np.flatnonzero(split == "train")
         together = None if groups is None else groups[train]
-        split[train] = split_rows([unicode(names[row]) for row in train], labels[train], valid_fraction, seed, together)
+        split[train] = split_rows([unicode(names[row]) for row in train], labels[train], valid_fraction,
+                                  seed, together)
         if "valid" not in split:
-            raise ValueError(
-                f"Every class in {root} has a single photo: none can be set aside for validation."
-            )
+            raise ValueError(f"Every class in {root} has a single photo: "
+                             "none can be set aside for validation.")
     words = [WORDNET.get(label, label) for label in classes]
     if len(set(words)) < len(words):  # a folder n01440764 and a folder tench
         words = classes
@@ -281,10 +280,8 @@ def check_images(
     progress: bool = True,  # show a bar when it takes more than a moment
 ) -> pd.DataFrame:  # columns row, path, problem, detail; the worst first; no rows: nothing found
     """Decode every photo and report those that are damaged, empty, extreme (tiny, a strip, one color) or there twice."""
-    bar = tqdm(
-        map_in_order(_look_at, images.paths), "checking photos", len(images),
-        unit="photo", leave=False, delay=2, disable=not progress,
-    )  # fmt: skip
+    bar = tqdm(map_in_order(_look_at, images.paths), "checking photos", len(images), unit="photo",
+               leave=False, delay=2, disable=not progress)
     found = []
     first_with: dict[str, int] = {}
     for row, (digest, problem, detail) in enumerate(bar):
@@ -374,4 +371,5 @@ def describe_copies(
     row, other, _ = copies.sort_values("bits").iloc[0]
     count = "1 validation photo is a near copy" if len(copies) == 1 else f"{len(copies):,} validation photos are near copies"
     example = f"{images.paths[row].name} and {images.paths[other].name}"
-    return f"{count} of training photos, such as {example}: keep what belongs together on one side, groups= or --groups."
+    return (f"{count} of training photos, such as {example}: keep what belongs together on one side, "
+            "groups= or --groups.")

@@ -24,12 +24,7 @@ from fastai.torch_core import show_image, TensorCategory, TensorImage, TitledStr
 
 from ..foundation import checks
 from lessonkit.foundation.batch_transforms import (
-    Augment,
-    check_augment,
-    Crops,
-    crops_of_batches,
-    random_resized_crop,
-    resize_batch,
+    Augment, check_augment, Crops, crops_of_batches, random_resized_crop, resize_batch,
 )
 from ..foundation.checks import some_of
 from ..foundation.plots import as_pictures, to_rgb
@@ -107,7 +102,9 @@ class PhotoRows:
         if self.pictures is None:
             return cached_photos([self.images.paths[row] for row in self.rows], size, fit)
         shown = [self.pictures[row] for row in self.rows]
-        return np.stack([fit_photo(picture, size, fit) for picture in shown]), np.array([p.size for p in shown])
+        return np.stack([fit_photo(picture, size, fit) for picture in shown]), np.array(
+            [p.size for p in shown]
+        )
 
     def decode(self, item: tuple, full: bool = True) -> tuple:
         """Class numbers back to names, for fastai's `show_batch`."""
@@ -115,9 +112,8 @@ class PhotoRows:
 
     def new_empty(self) -> PhotoRows:
         """The same classes and no photos; fastai asks for it when it exports a learner."""
-        return PhotoRows(
-            self.images.take([]), np.array([], dtype=np.int64), self.split_idx, self.labelled
-        )
+        return PhotoRows(self.images.take([]), np.array([], dtype=np.int64), self.split_idx,
+                         self.labelled)
 
 # %% ../../nbs/photos/loaders.ipynb #13deef86
 class ImageLoader(TfmdDL):
@@ -143,9 +139,8 @@ class ImageLoader(TfmdDL):
         **kwargs,  # of fastai's TfmdDL
     ):
         kwargs["num_workers"] = 0
-        self.generators = SimpleNamespace(
-            **{name: torch.Generator("cpu") for name in ("order", "augment", "technique")}
-        )
+        self.generators = SimpleNamespace(**{name: torch.Generator("cpu")
+                                             for name in ("order", "augment", "technique")})
         self.augment, self.in_training = augment, in_training
         self.seed, self.epoch, self.last_indices = seed, 0, None
         self._arrays: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
@@ -280,7 +275,8 @@ class ImageLoader(TfmdDL):
     def show_results(self, *args, **kwargs):
         """Draw photos with label and prediction in one figure; takes what fastai's does."""
         if not self.dataset.labelled:
-            raise ValueError("These photos have no labels to show: test_dl(..., with_labels=True), or predict.")
+            raise ValueError("These photos have no labels to show: test_dl(..., with_labels=True), "
+                             "or predict.")
         import fastai.vision.data  # noqa: F401  tells fastai how pictures are drawn
 
         return super().show_results(*args, **kwargs)
@@ -297,20 +293,17 @@ class ImageLoader(TfmdDL):
             dataset = self.dataset
         elif isinstance(dataset, ImageSet):
             if list(dataset.classes) != list(self.dataset.images.classes):
-                raise ValueError(
-                    f"These photos have other classes ({some_of(dataset.classes)}) than the loader's "
-                    f"({some_of(self.dataset.images.classes)}): their numbers would mean other things."
-                )
+                raise ValueError(f"These photos have other classes ({some_of(dataset.classes)}) than "
+                                 f"the loader's ({some_of(self.dataset.images.classes)}): "
+                                 "their numbers would mean other things.")
             dataset = PhotoRows(dataset, np.arange(len(dataset)), split_idx=1)
         elif not isinstance(dataset, PhotoRows):
             dataset = _unlabelled(dataset, self.dataset.vocab)
         if "shuffled" in kwargs:  # fastai's older word, which `Learner.tta` still uses
             kwargs["shuffle"] = kwargs.pop("shuffled")
         if unknown := kwargs.keys() - LOADER_SETTINGS:
-            raise TypeError(
-                f"A loader has no setting {', '.join(sorted(unknown))}; it has"
-                f" {', '.join(sorted(LOADER_SETTINGS))}."
-            )
+            raise TypeError(f"A loader has no setting {', '.join(sorted(unknown))}; "
+                            f"it has {', '.join(sorted(LOADER_SETTINGS))}.")
         settings = dict(
             bs=self.bs,
             shuffle=self.shuffle,
@@ -346,7 +339,8 @@ def _unlabelled(items: Iterable, classes: list[str]) -> PhotoRows:
     pictures = [] if files else [_in_memory(item) for item in items]
     paths = items if files else [Path(f"image {number}") for number in range(len(pictures))]
     images = ImageSet(paths, np.zeros(len(paths)), classes, np.full(len(paths), "test"))
-    return PhotoRows(images, np.arange(len(paths)), split_idx=1, labelled=False, pictures=pictures or None)
+    return PhotoRows(images, np.arange(len(paths)), split_idx=1, labelled=False,
+                     pictures=pictures or None)
 
 
 def _in_memory(item: Any) -> Image.Image:  # RGB, upright
@@ -359,7 +353,8 @@ def _in_memory(item: Any) -> Image.Image:  # RGB, upright
         return read_photo(item.read() if hasattr(item, "read") else bytes(item))
     pictures = as_pictures(item)
     if len(pictures) != 1:
-        raise ValueError(f"One photo to predict is a batch of {len(pictures)}: pass a list of single ones.")
+        raise ValueError(f"One photo to predict is a batch of {len(pictures)}: "
+                         "pass a list of single ones.")
     return Image.fromarray(pictures[0]).convert("RGB")
 
 
@@ -392,7 +387,8 @@ class PhotoLoaders(DataLoaders):
         names = [os.path.abspath(item) if isinstance(item, str | Path) else None for item in items]
         rows = [place.get(name) for name in names]
         if missing := [item for item, row in zip(items, rows) if row is None]:
-            raise ValueError(f"No labels are known for {some_of(missing)}: pass an ImageSet, which has some.")
+            raise ValueError(f"No labels are known for {some_of(missing)}: "
+                             "pass an ImageSet, which has some.")
         return images.take(rows)
 
 
@@ -408,12 +404,15 @@ def image_dataloaders(
 ) -> DataLoaders:  # for a fastai Learner; `.train` and `.valid` are `ImageLoader`s
     """Make the loaders of a training run; photos are decoded once, and batches are cut from the array.
 
-    Training batches come in another order and with other crops in each epoch, the same for the same seed.
-    Validation batches hold the centre squares, in the order of the set. Images are float32, 0 to 1 before
-    `normalize`.
-    Raises `TypeError` for settings of a wrong kind, `ValueError` for those out of range and for an empty part.
+    Training batches come in another order and with other crops in each epoch, the same for the same
+    seed. Validation batches hold the centre squares, in the order of the set. Images are float32, 0 to 1
+    before `normalize`.
+    Raises `TypeError` for settings of a wrong kind, `ValueError` for those out of range and for an empty
+    part.
     """
-    batch_size, seed = checks.whole_number(batch_size, "batch_size"), checks.whole_number(seed, "seed", 0)
+    batch_size, seed = (
+        checks.whole_number(batch_size, "batch_size"), checks.whole_number(seed, "seed", 0)
+    )
     check_set(images)
     for part in ("train", "valid"):
         if not len(images.indices(part)):
@@ -424,9 +423,9 @@ def image_dataloaders(
         checks.function(normalize, "normalize", "a function of a batch, such as Normalize")
     strength = (Augment() if augment else None) if isinstance(augment, bool) else augment
     after_batch = [normalize] if normalize is not None else None
-    shared: Any = dict(bs=batch_size, size=size, seed=seed, device=torch.device(device or "cpu"), after_batch=after_batch)
-    train = ImageLoader(
-        PhotoRows(images, images.indices("train"), 0), shuffle=True, augment=strength, **shared
-    )
+    shared: Any = dict(bs=batch_size, size=size, seed=seed, device=torch.device(device or "cpu"),
+                       after_batch=after_batch)
+    train = ImageLoader(PhotoRows(images, images.indices("train"), 0), shuffle=True, augment=strength,
+                        **shared)
     valid = ImageLoader(PhotoRows(images, images.indices("valid"), 1), in_training=strength, **shared)
     return PhotoLoaders(train.prepare(), valid.prepare(), device=train.device)

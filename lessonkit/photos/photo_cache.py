@@ -49,10 +49,8 @@ class DamagedPhoto(ValueError):
     """A file that can't be decoded. `path` says which, `reason` why."""
 
     def __init__(self, path: Path, reason: str):
-        super().__init__(
-            f"{one_line(path)} can't be decoded: {reason}. `images.check()` lists every such photo, "
-            "`images.without_bad()` leaves them out."
-        )
+        super().__init__(f"{one_line(path)} can't be decoded: {reason}. `images.check()` lists every "
+                         "such photo, `images.without_bad()` leaves them out.")
         self.path, self.reason = Path(path), reason
 
     def __reduce__(self) -> tuple:
@@ -79,9 +77,8 @@ def read_photo(
     except FileNotFoundError as error:
         raise DamagedPhoto(name, "there is no such file (any more)") from error
     except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error, DecompressionBombError...
-        raise DamagedPhoto(
-            name, " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        ) from error
+        raise DamagedPhoto(name,
+                           " ".join(str(error).split()).rstrip(".") or type(error).__name__) from error
 
 # %% ../../nbs/photos/photo_cache.ipynb #a38fd547
 def upright(
@@ -142,9 +139,8 @@ def _digests_in(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
     name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:40]
     note = cache_dir() / "digests" / f"{name}.json"
     known, facts = read_json(note) or {}, {path: _facts(path) for path in paths}
-    found = {
-        path: known[path.name][1] for path in paths if known.get(path.name, [None])[0] == facts[path]
-    }
+    found = {path: known[path.name][1]
+             for path in paths if known.get(path.name, [None])[0] == facts[path]}
     todo = [path for path in facts if path not in found]
     found |= zip(todo, map_in_order(_digest, todo))
     latest = time.time_ns() - SETTLED * 1e9
@@ -217,34 +213,30 @@ def cached_photos(
 ]:  # pictures (N, size, size, 3) uint8, memory-mapped; sizes (N, 2) int32: width, height
     """Decode photos, or map the array of an earlier call; `sizes` holds each photo's proportions.
 
-    Raises `DamagedPhoto`, which names the first photo that can't be decoded, and `OSError` when the disk is too full.
+    Raises `DamagedPhoto`, which names the first photo that can't be decoded, and `OSError` when the disk
+    is too full.
     """
     _check_request(paths, size, fit)
     folder = cache_dir() / "photos"
     try:
         folder.mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
-        raise OSError(
-            f"{folder} can't hold the decoded photos ({error.strerror}): remove it, or set LESSONKIT_CACHE to a "
-            "folder of your own."
-        ) from error
+        raise OSError(f"{folder} can't hold the decoded photos ({error.strerror}): "
+                      "remove it, or set LESSONKIT_CACHE to a folder of your own.") from error
     target = folder / cache_key(paths, size=size, fit=fit)
     if (found := _open_arrays(target, len(paths), size)) is not None:
         return found
     needed, free = len(paths) * size * size * 3, shutil.disk_usage(folder).free
     if needed > free:
-        raise OSError(
-            f"The decoded photos need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free: use a "
-            "smaller size, or set LESSONKIT_CACHE to a folder on a larger disk."
-        )
+        raise OSError(f"The decoded photos need {needed / 1e9:.1f} GB and {folder} has "
+                      f"{free / 1e9:.1f} GB free: use a smaller size, or set LESSONKIT_CACHE to a "
+                      "folder on a larger disk.")
     try:
         with new_folder(target, abandoned="*") as making:
             _write_arrays(making, paths, size, fit, progress)
     except OSError as error:
-        raise OSError(
-            f"The decoded photos can't be written into {folder} ({error.strerror}): make room there, or set "
-            "LESSONKIT_CACHE to a folder on a larger disk."
-        ) from error
+        raise OSError(f"The decoded photos can't be written into {folder} ({error.strerror}): "
+                      "make room there, or set LESSONKIT_CACHE to a folder on a larger disk.") from error
     arrays = _open_arrays(target, len(paths), size)
     if arrays is None:
         raise OSError(f"{target} was damaged while it was written: remove it and try again.")
@@ -290,15 +282,8 @@ def _write_arrays(folder: Path, paths: Sequence[Path], size: int, fit: str, prog
     with open(folder / "pictures.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         decoded = map_in_order(decode_one, paths)
-        bar = tqdm(
-            decoded,
-            "decoding photos",
-            len(paths),
-            unit="photo",
-            leave=False,
-            delay=2,
-            disable=not progress,
-        )
+        bar = tqdm(decoded, "decoding photos", len(paths), unit="photo", leave=False, delay=2,
+                   disable=not progress)
         for row, (pixels, proportions) in enumerate(bar):
             file.write(pixels.tobytes())
             sizes[row] = proportions

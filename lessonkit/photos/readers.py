@@ -101,19 +101,21 @@ def _describe_left_out(left_out: Counter) -> list[str]:
     """Sentences about the files that are no photos."""
     said = []
     if heic := sum(count for ending, count in left_out.items() if ending in HEIC):
-        said.append(f"HEIC photos left out, since nothing here reads them: {heic:,} (pip install pillow-heif).")
+        said.append("HEIC photos left out, since nothing here reads them: "
+                    f"{heic:,} (pip install pillow-heif).")
     kinds = [(ending, count) for ending, count in left_out.most_common() if ending not in HEIC]
     others = [f"{count:,} {ending or 'without an ending'}" for ending, count in kinds]
     return said + ([f"Left out, as they are no photos: {some_of(others)}."] if others else [])
 
 
 def _refuse_folder(error: OSError) -> None:
-    raise ValueError(
-        f"The folder {error.filename} can't be read ({error.strerror}): fix its permissions, or move it away."
-    ) from error
+    raise ValueError(f"The folder {error.filename} can't be read ({error.strerror}): "
+                     "fix its permissions, or move it away.") from error
 
 # %% ../../nbs/photos/readers.ipynb #9ac9687c
-_AROUND = r"(?:seg|data|dataset|images?|imgs?)?{}(?:ing)?(?:ion)?(?:set|data|images?|imgs?|folder|part|split)?"
+_AROUND = (
+    r"(?:seg|data|dataset|images?|imgs?)?{}(?:ing)?(?:ion)?(?:set|data|images?|imgs?|folder|part|split)?"
+)
 _PARTS = [
     ("train", re.compile(_AROUND.format("train"))),
     ("valid", re.compile(_AROUND.format("(?:val|valid|validat|dev|eval|evaluat)"))),
@@ -156,12 +158,14 @@ def list_folder(
 ) -> Listing:
     """List the photos of a folder, the same on every computer.
 
-    A part for testing is the validation part where there is no other. Warns of class folders without photos.
-    Raises `ValueError`, which says what was looked for, where nothing usable is found.
+    A part for testing is the validation part where there is no other. Warns of class folders without
+    photos. Raises `ValueError`, which says what was looked for, where nothing usable is found.
     """
     root = Path(os.path.expanduser(path))
     if not is_folder(root):
-        raise ValueError(f"{root} is not a folder." if os.path.exists(root) else f"There is no folder {root}.")
+        raise ValueError(
+            f"{root} is not a folder." if os.path.exists(root) else f"There is no folder {root}."
+        )
     if not isinstance(classes, int):
         checks.choice(classes, "classes", ("top", "leaf", None))
     left_out: Counter[str] = Counter()
@@ -184,7 +188,8 @@ def list_folder(
     label_of, nested = _how_to_read(inside, classes)
     rows = [(label_of(below), part, name) for below, (part, _, name) in zip(inside, found)]
     if without:
-        warnings.warn(f"No pictures in {some_of(without)} of {root}: not counted as classes.", stacklevel=3)
+        warnings.warn(f"No pictures in {some_of(without)} of {root}: not counted as classes.",
+                      stacklevel=3)
     notes = [*said, *nested, *_describe_left_out(left_out)]
     return Listing(root, rows, notes)
 
@@ -201,7 +206,8 @@ def _parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
         return {"": "train"}, []
     words = {"train": "training", "valid": "validation"}
     usual = ("train", "val", "valid")
-    said = [f"{place} is for {words[part]}." for place, part in places.items() if part in words and place not in usual]
+    said = [f"{place} is for {words[part]}."
+            for place, part in places.items() if part in words and place not in usual]
     if "valid" not in places.values():
         tests = [place for place, part in places.items() if part == "test"]
         places |= dict.fromkeys(tests, "valid")
@@ -272,7 +278,8 @@ def _labels(names: list[str], depth: int) -> dict[str, str]:
     folders = {name: unicode(_cut(name, depth)) for name in names}
     last = {folder: folder.rpartition("/")[2] for folder in set(folders.values())}
     shared = Counter(last.values())
-    return {name: folder if shared[last[folder]] > 1 else last[folder] for name, folder in folders.items()}
+    return {name: folder if shared[last[folder]] > 1 else last[folder]
+            for name, folder in folders.items()}
 
 
 def _label_by(labels: dict[str, str]) -> Callable[[str], str]:
@@ -286,7 +293,9 @@ def unicode(
     return unicodedata.normalize("NFC", name)
 
 # %% ../../nbs/photos/readers.ipynb #a771fc3b
-PATH_COLUMNS = "path file filename file_name filepath file_path image image_path image_name img photo".split()
+PATH_COLUMNS = (
+    "path file filename file_name filepath file_path image image_path image_name img photo".split()
+)
 LABEL_COLUMNS = "label class category target class_name label_name species".split()
 PART_COLUMNS = "is_valid split set subset partition part".split()
 GROUP_COLUMNS = "group scene object series".split()
@@ -306,8 +315,8 @@ def list_table(
 ) -> Listing:  # row i of the table is row i of the listing
     """List the photos of a table.
 
-    Raises `ValueError`, which names column or rows, for missing columns, empty cells, paths that leave `root`,
-    paths that occur twice, and files that aren't there.
+    Raises `ValueError`, which names column or rows, for missing columns, empty cells, paths that leave
+    `root`, paths that occur twice, and files that aren't there.
     """
     root = _root_of(Path(csv)) if root is None else Path(root).expanduser()
     table, notes = _read_table(Path(csv), encoding, sep, root)
@@ -317,8 +326,10 @@ def list_table(
         _refuse_rows(csv, values.str.strip() == "", f"nothing in column {column!r}")
     names = [_relative(name, root) for name in table[path_col]]
     _refuse_rows(csv, [_leaves(name) for name in names], f"a path that leaves {root}")
-    _refuse_rows(csv, pd.Series(map(str, names)).duplicated(), "a path that stands in an earlier row too")
-    _refuse_rows(csv, [not os.path.isfile(root / name) for name in names], f"a file that isn't in {root}")
+    _refuse_rows(csv, pd.Series(map(str, names)).duplicated(),
+                 "a path that stands in an earlier row too")
+    _refuse_rows(csv, [not os.path.isfile(root / name) for name in names],
+                 f"a file that isn't in {root}")
     parts, used = _read_parts(csv, table, valid_col)
     rows = list(zip(map(unicode, labels.str.strip()), parts, map(str, names)))
     groups = {}
@@ -341,17 +352,21 @@ def read_groups(
 ) -> Listing:  # the same, with groups
     """Read which photos belong together, as views of one thing: they stay on one side of the split.
 
-    Photos that the table doesn't name stand alone. Raises `ValueError` for what is no such table, and for
-    photos that aren't there.
+    Photos that the table doesn't name stand alone. Raises `ValueError` for what is no such table, and
+    for photos that aren't there.
     """
     table, _ = _read_table(Path(csv), "utf-8-sig", None, listing.root)
     if table.shape[1] < 2:
         raise ValueError(f"{csv} must have two columns: the path of a photo, and its group.")
-    path_col = _column(csv, table, None, [*PATH_COLUMNS, str(table.columns[0]).lower().strip()], "paths: path_col=..., or --path-col.")
+    path_col = _column(csv, table, None, [*PATH_COLUMNS, str(table.columns[0]).lower().strip()],
+                       "paths: path_col=..., or --path-col.")
     others = [name for name in table if name != path_col]
     group_col = next((name for name in others if str(name).lower() in GROUP_COLUMNS), others[0])
-    names, there = [str(_relative(name, listing.root)) for name in table[path_col]], {name for _, _, name in listing.rows}
-    _refuse_rows(csv, [name not in there for name in names], f"a photo that isn't among those in {listing.root}")
+    names, there = [str(_relative(name, listing.root)) for name in table[path_col]], {
+        name for _, _, name in listing.rows
+    }
+    _refuse_rows(csv, [name not in there for name in names],
+                 f"a photo that isn't among those in {listing.root}")
     return listing._replace(groups=_groups_of(names, table[group_col]))
 
 
@@ -373,9 +388,8 @@ def _column(csv: str | Path, table: pd.DataFrame, asked: str | None, usual: list
     raise ValueError(f"{csv} has {missing}; its columns are {some_of(list(table), 12)}.{hint}")
 
 
-def _read_labels(
-    csv: str | Path, table: pd.DataFrame, label_col: str | None, path_col: str
-) -> tuple[pd.Series, list[str]]:
+def _read_labels(csv: str | Path, table: pd.DataFrame, label_col: str | None,
+                 path_col: str) -> tuple[pd.Series, list[str]]:
     """The class of each row, from a column of names or from a column of 0 and 1 for each class."""
     small = {str(name).lower().strip() for name in table}
     if label_col is None and not small & set(LABEL_COLUMNS):
@@ -386,7 +400,8 @@ def _read_labels(
             told = f"The columns {some_of(list(flags))} are read as one class each."
             return flags.idxmax(axis=1).rename("label"), [told]
         if flags.shape[1] > 1 and (flags.sum(axis=1) > 1).any():
-            raise ValueError(f"{csv} marks several classes for a photo, and a classifier here has one for each.")
+            raise ValueError(f"{csv} marks several classes for a photo, and a classifier here has one "
+                             "for each.")
     label_col = _column(csv, table, label_col, LABEL_COLUMNS, "classes: label_col=..., or --label-col.")
     return table[label_col], []
 
@@ -424,9 +439,8 @@ def _read_table(csv: Path, encoding: str, sep: str | None, root: Path) -> tuple[
             table = read(sep, header=None)
             table.columns = ["path", "label", *map(str, range(2, table.shape[1]))][: table.shape[1]]
     except UnicodeError as error:
-        raise ValueError(
-            f"{csv} is not stored as {encoding}: pass its encoding, for example encoding='latin-1'."
-        ) from error
+        raise ValueError(f"{csv} is not stored as {encoding}: pass its encoding, "
+                         "for example encoding='latin-1'.") from error
     except LookupError as error:
         raise ValueError(f"encoding={encoding!r} is not known: use for example 'utf-8'.") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
@@ -465,7 +479,8 @@ def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tupl
         read = [_part_in_table(value) for value in table[column]]
         parts = [part for part in read if part is not None]
         if len(parts) == len(read):
-            said = [] if column == "is_valid" else [f"The column {column!r} says which photos are for validation."]
+            said = [] if column == "is_valid" else [f"The column {column!r} says which photos are for "
+                                                    "validation."]
             if "valid" not in parts and "test" in parts:
                 parts = ["valid" if part == "test" else part for part in parts]
                 said.append("Its test photos are for validation.")

@@ -16,14 +16,7 @@ from threadpoolctl import threadpool_limits
 from ..foundation import checks
 from ..foundation.checks import some_of
 from lessonkit.selection.facility_location import (
-    apportion,
-    distinct_rows,
-    nearest_picks,
-    ordinary_units,
-    Points,
-    RULES,
-    Subset,
-    weights_and_gains,
+    apportion, distinct_rows, nearest_picks, ordinary_units, Points, RULES, Subset, weights_and_gains,
 )
 from .similarities import Similarities
 
@@ -111,9 +104,8 @@ def choose_by_class(
     return _interleave(x, turns, rows_of, found)
 
 
-def _choose(
-    x: Any, n: int, method: str, seed: tuple, parallel: Parallel, first: np.ndarray
-) -> tuple[np.ndarray, ...]:
+def _choose(x: Any, n: int, method: str, seed: tuple, parallel: Parallel,
+            first: np.ndarray) -> tuple[np.ndarray, ...]:
     """Choose within one class: row numbers, weights and gains."""
     if isinstance(x, Similarities):
         return x.choose(n, first)
@@ -132,7 +124,9 @@ def _choose(
 
 def _by_rule(x: np.ndarray, n: int, method: str, parallel: Parallel, first: np.ndarray) -> np.ndarray:
     """Pick distinct rows by a rule, and then copies. Of equal rows a given one stands for the others."""
-    order = np.concatenate([first, np.delete(np.arange(len(x)), first)]) if len(first) else np.arange(len(x))
+    order = (
+        np.concatenate([first, np.delete(np.arange(len(x)), first)]) if len(first) else np.arange(len(x))
+    )
     rows, counts, copies = distinct_rows(x[order])
     given = np.flatnonzero(rows < len(first))
     given = given[rows[given].argsort()]
@@ -142,9 +136,8 @@ def _by_rule(x: np.ndarray, n: int, method: str, parallel: Parallel, first: np.n
     return order[np.concatenate([np.arange(len(first)), free])[:n]]
 
 
-def _choose_anywhere(
-    x: Any, n: int, method: str, seed: tuple, first: np.ndarray, process: int
-) -> tuple[np.ndarray, ...]:
+def _choose_anywhere(x: Any, n: int, method: str, seed: tuple, first: np.ndarray,
+                     process: int) -> tuple[np.ndarray, ...]:
     """Do the same in a thread, or in another process, which must limit its own threads."""
     with threadpool_limits(1) if os.getpid() != process else contextlib.nullcontext():
         return _choose(x, n, method, seed, Parallel(1), first)

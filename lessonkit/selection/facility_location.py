@@ -109,9 +109,8 @@ def _gains(left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarra
     return total
 
 
-def _gains_by_difference(
-    x: np.ndarray, rows: np.ndarray, nearest: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
+def _gains_by_difference(x: np.ndarray, rows: np.ndarray, nearest: np.ndarray,
+                         counts: np.ndarray) -> np.ndarray:
     """The same where products would be lost to rounding: slower, and right to the last digits."""
     total = np.zeros(len(rows))
     for columns in chunks(len(x), TILE_COLUMNS):
@@ -273,9 +272,8 @@ def facility_location(
         return LazyGreedy(points, everything, parallel).run(n, first)
     n_parts = math.ceil(len(points) / EXACT)
     parts = [everything[start::n_parts] for start in range(n_parts)]
-    chosen = parallel(
-        delayed(_picks_of_part)(points.given[rows], points.counts[rows], len(rows) // 8) for rows in parts
-    )
+    chosen = parallel(delayed(_picks_of_part)(points.given[rows], points.counts[rows], len(rows) // 8)
+                      for rows in parts)
     candidates = np.sort(np.concatenate([rows[picks] for rows, picks in zip(parts, chosen)]))
     greedy = LazyGreedy(points, candidates, parallel)
     known = len(np.union1d(candidates, first))

@@ -107,30 +107,20 @@ class _Task:
         """Find the normalization, and train a network if none was given."""
         self.normalize = self.stated() or _own_statistics(self.images, self.size)
         if self.model is None:
-            self.model = _quickly_trained(
-                self.images, self.size, self.seed, self.normalize, self.progress
-            )
+            self.model = _quickly_trained(self.images, self.size, self.seed, self.normalize,
+                                          self.progress)
         return self.model, self.normalize
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
         """Yield features, batch after batch, from row `start` on."""
         model, normalize = self.prepare()
         weights = next((part for part in model.parameters() if part.is_floating_point()), torch.empty(0))
-        photos, rows = (
-            PhotoRows(self.images, np.arange(len(self.images)), 1),
-            np.arange(start, len(self.images)),
+        photos, rows = PhotoRows(self.images, np.arange(len(self.images)), 1), np.arange(
+            start, len(self.images)
         )
         loader = ImageLoader(photos, bs=self.batch_size, size=self.size, device=weights.device)
-        bar = tqdm(
-            None,
-            "describing photos",
-            len(self.images),
-            initial=start,
-            unit="photo",
-            leave=False,
-            delay=2,
-            disable=not self.progress,
-        )
+        bar = tqdm(None, "describing photos", len(self.images), initial=start, unit="photo", leave=False,
+                   delay=2, disable=not self.progress)
         with bar, _reading(model, self.layer) as features_of, torch.inference_mode():
             for part in chunks(len(rows), self.batch_size):
                 x = loader._make_batch(rows[part])[0].as_subclass(Tensor)
@@ -143,9 +133,8 @@ def _own_statistics(images: ImageSet, size: int) -> Normalize:
     rows = images.indices("train")
     if not len(rows):
         raise ValueError(f"{images} has no training photos: pass model= and normalize=.")
-    stats = channel_stats(
-        decode(images.take(rows[spread_evenly(len(rows), 2000)]), size, progress=False)
-    )
+    stats = channel_stats(decode(images.take(rows[spread_evenly(len(rows), 2000)]), size,
+                                 progress=False))
     return Normalize(stats.mean, stats.std.clamp(min=1e-3))  # photos of one colour have no spread
 
 
@@ -160,30 +149,26 @@ def _untrained(images: ImageSet) -> nn.Module:
         return small_resnet(len(images.classes))
 
 
-def _quickly_trained(
-    images: ImageSet, size: int, seed: int, normalize: Callable, progress: bool
-) -> nn.Module:
+def _quickly_trained(images: ImageSet, size: int, seed: int, normalize: Callable,
+                     progress: bool) -> nn.Module:
     """Train a small network for a few hundred steps on the training photos; a seed repeats it."""
     rows = images.indices("train")
     if not len(rows):
         raise ValueError(f"{images} has no training photos: pass model=.")
     photos, steps = PhotoRows(images, rows, 0), _steps(images)
-    loader = ImageLoader(
-        photos, bs=min(64, len(rows)), shuffle=True, size=size, augment=Augment(), seed=seed
-    )
+    loader = ImageLoader(photos, bs=min(64, len(rows)), shuffle=True, size=size, augment=Augment(),
+                         seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _untrained(images)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, steps)
     batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps)
-    for x, y in tqdm(
-        batches, "training a small network", steps, leave=False, delay=2, disable=not progress
-    ):
+    for x, y in tqdm(batches, "training a small network", steps, leave=False, delay=2,
+                     disable=not progress):
         if len(x) > 1:  # batch normalization needs two
-            loss = nn.functional.cross_entropy(
-                model(normalize(x.as_subclass(Tensor))), y.as_subclass(Tensor)
-            )
+            loss = nn.functional.cross_entropy(model(normalize(x.as_subclass(Tensor))),
+                                               y.as_subclass(Tensor))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -192,11 +177,7 @@ def _quickly_trained(
 
 # %% ../../nbs/selection/features.ipynb #f341e07a
 _POOLS = (pooling._AvgPoolNd, pooling._MaxPoolNd, pooling._AdaptiveAvgPoolNd, pooling._AdaptiveMaxPoolNd)
-_CHANNELS_FIRST = (
-    _ConvNd,
-    nn.BatchNorm2d,
-    *_POOLS,
-)  # PyTorch's own layers that always take (N, C, H, W)
+_CHANNELS_FIRST = _ConvNd, nn.BatchNorm2d, *_POOLS  # PyTorch's own layers that always take (N, C, H, W)
 
 
 def _named(model: nn.Module, layer: str) -> nn.Module:
@@ -229,19 +210,14 @@ def _reading(model: Any, layer: str | None) -> Iterator[Callable[[Tensor], Tenso
             return _one_row_each(model.forward_head(model.forward_features(x), pre_logits=True), len(x))
         model(x)
         if layer is not None:
-            return _one_row_each(
-                heard.get("left"), len(x), isinstance(heard.get("module"), _CHANNELS_FIRST)
-            )
+            return _one_row_each(heard.get("left"), len(x),
+                                 isinstance(heard.get("module"), _CHANNELS_FIRST))
         entered = heard.get("entered")
-        if (
-            not isinstance(heard.get("module"), nn.Linear)
-            or not isinstance(entered, Tensor)
-            or entered.ndim != 2
-        ):
-            raise ValueError(
-                "The network doesn't end in a Linear layer that sees one row for each photo: "
-                "name the layer whose output to take, layer='...'."
-            )
+        if (not isinstance(heard.get(
+            "module"
+        ), nn.Linear) or not isinstance(entered, Tensor) or entered.ndim != 2):
+            raise ValueError("The network doesn't end in a Linear layer that sees one row for each "
+                             "photo: name the layer whose output to take, layer='...'.")
         return _one_row_each(entered, len(x))
 
     watched = (nn.Linear, _ConvNd, *_POOLS)  # what runs last of these is the head, if it is a Linear
@@ -277,10 +253,9 @@ def _one_row_each(
             return found.mean(dim=(2, 3))
         if height == middle != width:
             return found.mean(dim=(1, 2))
-    raise ValueError(
-        f"The layer gives {tuple(found.shape)}, and which of these are the channels can't be known: "
-        "name a layer that gives one row for each photo, layer='...', or choose another size."
-    )
+    raise ValueError(f"The layer gives {tuple(found.shape)}, and which of these are the channels can't "
+                     "be known: name a layer that gives one row for each photo, layer='...', "
+                     "or choose another size.")
 
 # %% ../../nbs/selection/features.ipynb #9e1a8ef4
 def _embed_into(out: Path, task: _Task) -> np.ndarray:
@@ -296,21 +271,16 @@ def _embed_into(out: Path, task: _Task) -> np.ndarray:
     if found is not None and "features_of" not in found:
         raise ValueError(f"{record} isn't a record of features: name another file.")
     if found is None and out.exists():
-        raise ValueError(
-            f"{out} is there already and has no record of how it was made ({record.name}): "
-            "name another file."
-        )
-    wanted = {
-        "photos": _contents(task.images),
-        "size": task.size,
-        "layer": task.layer,
-        "model": _model_in_words(task),
-        "normalize": _what_it_does(task.stated()),
-    }
+        raise ValueError(f"{out} is there already and has no record of how it was made ({record.name}): "
+                         "name another file.")
+    wanted = {"photos": _contents(task.images), "size": task.size, "layer": task.layer,
+              "model": _model_in_words(task), "normalize": _what_it_does(task.stated())}
     if found is not None and found["features_of"] != wanted:
         before = found["features_of"]
-        differs = [f"{key} was {before.get(key)}, now {now}" for key, now in wanted.items() if before.get(key) != now]
-        raise ValueError(f"{out} holds other features ({'; '.join(differs)}): name another file, or delete it.")
+        differs = [f"{key} was {before.get(key)}, now {now}"
+                   for key, now in wanted.items() if before.get(key) != now]
+        raise ValueError(f"{out} holds other features ({'; '.join(differs)}): name another file, "
+                         "or delete it.")
     done = found["done"] if found is not None and _holds_rows(out, len(task.images)) else 0
     if done < len(task.images):
         _train_or_load(task, weights)
@@ -375,10 +345,8 @@ def _model_in_words(task: _Task) -> str:
     model = task.model
     if model is None:
         return f"small_resnet, {_steps(task.images)} steps, seed {task.seed}"
-    values = (
-        values.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
-        for values in model.state_dict().values()
-    )
+    values = (values.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
+              for values in model.state_dict().values())
     parts = itertools.chain([str(model).encode()], (part.numpy().tobytes() for part in values))
     return f"{type(model).__name__} {_digest(parts)}"
 
@@ -403,10 +371,13 @@ def quick_features(
     Nothing is downloaded. Raises what `embed` raises.
     """
     name, model = pretrained_at_hand() or ("small_resnet", None)
-    normalize = Normalize(pretrained_stats(getattr(model, "lessonkit_weights", model))) if model else None
+    normalize = (
+        Normalize(pretrained_stats(getattr(model, "lessonkit_weights", model))) if model else None
+    )
     words = f"{name}, {'pretrained' if model else 'trained for it'}"
     if progress:
-        told = f"Describing {len(images):,} photos with {words}: about {feature_seconds(images, model, size):.0f} s."
+        told = (f"Describing {len(images):,} photos with {words}: "
+                f"about {feature_seconds(images, model, size):.0f} s.")
         print(told, flush=True)
     return embed(images, model, size, out=out, progress=progress, seed=seed, normalize=normalize), words
 

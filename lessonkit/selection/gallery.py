@@ -30,11 +30,9 @@ class Probe(NamedTuple):
 
     def __str__(self) -> str:
         beats = "beats" if self.chosen > self.high else "is worse than" if self.chosen < self.low else "can't be told from"
-        return (
-            f"A linear classifier on the features gets {self.chosen:.1%} of the other training photos right from the chosen "
-            f"ones, and {self.random:.1%} from random ones (95% of draws: {self.low:.1%} to {self.high:.1%}). "
-            f"So this choice {beats} a random one."
-        )
+        return (f"A linear classifier on the features gets {self.chosen:.1%} of the other training "
+                f"photos right from the chosen ones, and {self.random:.1%} from random ones (95% of "
+                f"draws: {self.low:.1%} to {self.high:.1%}). So this choice {beats} a random one.")
 
 
 def probe_choice(
@@ -91,8 +89,10 @@ def subset_gallery(
             "picks": [_pick(images, rows, features, owners, pick) for pick in by_size[:shown]],
             "more": max(0, len(picks) - shown),
         })  # fmt: skip
-    answer = f"{len(chosen.indices):,} of {len(rows):,} training photos, and what each of them stands for."
-    return render_page("selection/gallery.html.jinja", title=title, answer=answer, notes=notes, classes=classes)
+    answer = (f"{len(chosen.indices):,} of {len(rows):,} training photos, and what each of them stands "
+              "for.")
+    return render_page("selection/gallery.html.jinja", title=title, answer=answer, notes=notes,
+                       classes=classes)
 
 
 def _owners(features: np.ndarray, labels: np.ndarray, picks: np.ndarray) -> np.ndarray:
@@ -105,17 +105,15 @@ def _owners(features: np.ndarray, labels: np.ndarray, picks: np.ndarray) -> np.n
     return owners
 
 
-def _pick(images: ImageSet, rows: np.ndarray, features: np.ndarray, owners: np.ndarray, pick: int) -> dict[str, Any]:
+def _pick(images: ImageSet, rows: np.ndarray, features: np.ndarray, owners: np.ndarray,
+          pick: int) -> dict[str, Any]:
     """A pick with some of the photos that it stands for, the farthest last."""
     others = np.flatnonzero(owners == pick)
     others = others[others != pick]
     far = np.linalg.norm(features[others] - features[pick], axis=1).argsort()
     some = others[far[np.unique(np.linspace(0, len(far) - 1, min(_LIKE, len(far))).astype(int))]] if len(far) else others
-    return {
-        "shown": _thumbnail(images, rows[pick], "chosen", images.paths[rows[pick]].name),
-        "count": len(others),
-        "like": [_thumbnail(images, rows[row], "not chosen") for row in some],
-    }
+    return {"shown": _thumbnail(images, rows[pick], "chosen", images.paths[rows[pick]].name),
+            "count": len(others), "like": [_thumbnail(images, rows[row], "not chosen") for row in some]}
 
 
 def _thumbnail(images: ImageSet, row: int, told: str, caption: str = "") -> Shown:

@@ -41,40 +41,30 @@ def show_subset(
 
     x = checks.features(features)
     if len(x) != len(images):
-        raise ValueError(
-            f"There are {len(x)} rows of features for {len(images)} photos: there must be one for each."
-        )
+        raise ValueError(f"There are {len(x)} rows of features for {len(images)} photos: "
+                         "there must be one for each.")
     indices = checks.picks(subset.indices, len(x))
     train = np.union1d(images.indices("train"), indices)
     shown = indices[: checks.whole_number(picks, "picks")]
     figure = plt.figure(figsize=(11, max(3.6, 1.15 * len(shown))), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.15])[0]
     _draw_map(left.subplots(), images, x, train, indices, np.asarray(subset.weights), len(shown))
-    grid = right.subplots(
-        len(shown), checks.whole_number(neighbours, "neighbours", 0) + 1, squeeze=False
-    )
+    grid = right.subplots(len(shown), checks.whole_number(neighbours, "neighbours", 0) + 1,
+                          squeeze=False)
     for number, (row, axes) in enumerate(zip(shown, grid), 1):
         label = images.labels[row]
         rivals = np.setdiff1d(train[images.labels[train] == label], indices)
         nearest = rivals[
             np.argsort(((x[rivals] - x[row]) ** 2).sum(axis=1), kind="stable")[: len(axes) - 1]
         ]
-        title = (
-            f"{number} {shorten(images.classes[label], 14)}, stands for {subset.weights[number - 1]:.0f}"
-        )
+        title = (f"{number} {shorten(images.classes[label], 14)}, "
+                 f"stands for {subset.weights[number - 1]:.0f}")
         _draw_photos(axes, images.take([row, *nearest]), title)
     return figure
 
 
-def _draw_map(
-    axis: Axes,
-    images: ImageSet,
-    x: np.ndarray,
-    train: np.ndarray,
-    indices: np.ndarray,
-    weights: np.ndarray,
-    numbered: int,
-) -> None:
+def _draw_map(axis: Axes, images: ImageSet, x: np.ndarray, train: np.ndarray, indices: np.ndarray,
+              weights: np.ndarray, numbered: int) -> None:
     """Draw all training photos as dots, the picks as larger ones, the first picks with numbers."""
     from sklearn.decomposition import PCA
 
@@ -88,9 +78,8 @@ def _draw_map(
         axis.scatter(across, up, s=7, color=colour, alpha=0.35, lw=0)
         own = images.labels[indices] == label
         style = {"s": 12 + 2.5 * weights[own], "edgecolor": "black", "lw": 0.9}
-        axis.scatter(
-            *flat[indices[own]].T, color=colour, label=shorten(images.classes[label], 16), **style
-        )
+        axis.scatter(*flat[indices[own]].T, color=colour, label=shorten(images.classes[label], 16),
+                     **style)
     for number, row in enumerate(indices[:numbered], 1):
         box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "black"}
         across, up = flat[row]
@@ -98,14 +87,8 @@ def _draw_map(
     title = f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}"
     axis.set(xticks=[], yticks=[], title=title)
     if few:
-        legend = axis.legend(
-            fontsize=7,
-            frameon=False,
-            markerscale=0.5,
-            loc="upper left",
-            bbox_to_anchor=(0, -0.01),
-            ncols=4,
-        )
+        legend = axis.legend(fontsize=7, frameon=False, markerscale=0.5, loc="upper left",
+                             bbox_to_anchor=(0, -0.01), ncols=4)
         for name in legend.get_texts():
             name.set_parse_math(False)  # a $ in a name is a $
 

@@ -20,7 +20,8 @@ __all__ = ['Similarities']
 class Similarities:
     """How well each item, a column, stands for each, a row; 0 or more.
 
-    Raises `TypeError` for anything but numbers, `ValueError` for what isn't square, negative or not finite.
+    Raises `TypeError` for anything but numbers, `ValueError` for what isn't square, negative or not
+    finite.
     """
 
     def __init__(

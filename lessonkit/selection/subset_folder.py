@@ -58,18 +58,14 @@ def write_subset(
     indices = checks.picks(subset.indices, len(images))
     wrong = indices[images.split[indices] != "train"]
     if len(wrong):
-        raise ValueError(
-            f"{len(wrong)} of the picks aren't training photos: rows {some_of(wrong)}. "
-            "After choosing among the training photos alone, "
-            "`subset.of_rows(images.indices('train'))` gives rows of the set."
-        )
+        raise ValueError(f"{len(wrong)} of the picks aren't training photos: rows {some_of(wrong)}. "
+                         "After choosing among the training photos alone, "
+                         "`subset.of_rows(images.indices('train'))` gives rows of the set.")
     rows = np.sort(np.concatenate([indices, np.flatnonzero(images.split != "train")]))
     missing = sorted(set(images.labels[rows]) - set(images.labels[indices]))
     if missing:
-        raise ValueError(
-            f"No pick for {some_of([images.classes[label] for label in missing])}, of which there are "
-            "validation photos: choose more, or leave out these classes."
-        )
+        raise ValueError(f"No pick for {some_of([images.classes[label] for label in missing])}, of "
+                         "which there are validation photos: choose more, or leave out these classes.")
     _refuse_foreign(dest)
     making = dest.with_name(dest.name + ".unfinished")
     if making.exists():
@@ -92,18 +88,13 @@ def write_subset(
     return dest / "photos.csv" if how == "csv" else dest
 
 
-def _record(
-    images: ImageSet, subset: Subset, names: dict[int, str], how: str, about: Mapping[str, Any] | None
-) -> dict:
+def _record(images: ImageSet, subset: Subset, names: dict[int, str], how: str,
+            about: Mapping[str, Any] | None) -> dict:
     root = _common_folder(images)
-    source = {
-        row: os.path.relpath(os.path.abspath(images.paths[row]), root).replace(os.sep, "/")
-        for row in names
-    }
-    picks = [
-        {"file": names[row], "source": source[row], "weight": float(weight), "gain": float(gain)}
-        for row, weight, gain in zip(subset.indices.tolist(), subset.weights, subset.gains)
-    ]
+    source = {row: os.path.relpath(os.path.abspath(images.paths[row]), root).replace(os.sep, "/")
+              for row in names}
+    picks = [{"file": names[row], "source": source[row], "weight": float(weight), "gain": float(gain)}
+             for row, weight, gain in zip(subset.indices.tolist(), subset.weights, subset.gains)]
     return {
         "made_by": "lessonkit.selection.subset_folder.write_subset",
         "about": dict(about or {}),
@@ -117,13 +108,11 @@ def _record(
 
 def _common_folder(images: ImageSet) -> Path:
     try:
-        return Path(
-            os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in images.paths])
-        )
+        return Path(os.path.commonpath([os.path.dirname(os.path.abspath(path))
+                                        for path in images.paths]))
     except ValueError:
-        raise ValueError(
-            "The photos lie on several drives: bring them together in one folder first."
-        ) from None
+        raise ValueError("The photos lie on several drives: "
+                         "bring them together in one folder first.") from None
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -137,16 +126,14 @@ def _refuse_foreign(folder: Path) -> None:
         return
     record = read_json(folder / RECORD)
     if not record or record.get("made_by") != "lessonkit.selection.subset_folder.write_subset":
-        raise ValueError(
-            f"{folder} is not empty and has no record of a subset ({RECORD}): name another folder."
-        )
+        raise ValueError(f"{folder} is not empty and has no record of a subset ({RECORD}): "
+                         "name another folder.")
     strange = sorted(content - {RECORD, "photos.csv", "gallery.html", *PLACES.values()})
     photos = sum(len(files) for place in PLACES.values() for _, _, files in os.walk(folder / place))
     if strange or photos > record.get("photos", 0):
-        raise ValueError(
-            f"{folder} holds more than the subset that was written there "
-            f"({some_of(strange) or 'other files'}): name another folder, or move that away."
-        )
+        raise ValueError(f"{folder} holds more than the subset that was written there "
+                         f"({some_of(strange) or 'other files'}): name another folder, or move that "
+                         "away.")
 
 
 def _safe_name(name: str) -> str:
@@ -209,9 +196,8 @@ def _place_photos(images: ImageSet, names: dict[int, str], folder: Path, how: st
             reason = (
                 "they lie on different file systems" if error.errno == errno.EXDEV else error.strerror
             )
-            raise ValueError(
-                f"No {how} from {source} to {target.parent} can be made ({reason}): use how='copy'."
-            ) from error
+            raise ValueError(f"No {how} from {source} to {target.parent} can be made ({reason}): "
+                             "use how='copy'.") from error
 
 
 def _write_table(images: ImageSet, rows: np.ndarray, folder: Path) -> None:

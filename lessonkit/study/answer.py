@@ -35,8 +35,10 @@ def bottom_line(
     if (rows["verdict"] == "first look").any():
         row = rows.loc[rows["difference"].abs().idxmax()]
         seeds = f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}"
-        told = f"The largest difference is that of {row['technique']}, {change(row['difference'], metric)} {unit}, "
-        return _rival_first(summary, f"A first look with {seeds}, and no verdict yet. {told}and it may be luck.")
+        told = (f"The largest difference is that of {row['technique']}, "
+                f"{change(row['difference'], metric)} {unit}, ")
+        return _rival_first(summary,
+                            f"A first look with {seeds}, and no verdict yet. {told}and it may be luck.")
     rows = rows.sort_values("difference", ascending=metric == "nll", kind="stable")
     named = rows["technique"] + " (" + rows["difference"].map(lambda d: change(d, metric)) + ")"
     said = []
@@ -47,7 +49,8 @@ def bottom_line(
     open_ones = int((rows["verdict"] == "can't tell").sum())
     makes = "make no difference that matters" if small > 1 else "makes no difference that matters"
     said = said or ["no technique is known to help or to hurt"]
-    said += [f"{count} {what}" for count, what in ((small, makes), (open_ones, "can't be told from luck")) if count]
+    said += [f"{count} {what}"
+             for count, what in ((small, makes), (open_ones, "can't be told from luck")) if count]
     return _rival_first(summary, f"On these photos: {'; '.join(said)}.")
 
 
@@ -82,10 +85,9 @@ def next_step(
         row = rows.loc[rows["seeds_needed"].fillna(np.inf).idxmin()]
         more, what = max(1.0, float(row["seeds_needed"] - row["seeds"])), f"for {row['technique']}"
         if not more <= MOST_SEEDS:
-            return (
-                f"more seeds would hardly settle {row['technique']}, which is closest to it: the difference is too "
-                "small for these validation photos. Longer training, or more photos to validate on, may tell."
-            )
+            return (f"more seeds would hardly settle {row['technique']}, which is closest to it: "
+                    "the difference is too small for these validation photos. "
+                    "Longer training, or more photos to validate on, may tell.")
         wanted = int(row["seeds"] + more)
     seeds = f"{int(more)} more seed{'s' if more > 1 else ''} {what}"
     return f"{seeds}, about {duration(more * seconds)}: {command.format(seeds=wanted)}"
@@ -105,16 +107,14 @@ def warnings_of(
     counts = np.bincount(valid, minlength=len(images.classes))
     share, means = counts.max() / len(valid), trials.loc[trials["technique"] == BASELINE, "accuracy"]
     if len(means) and means.mean() < share + 2 * np.sqrt(share * (1 - share) / len(valid)):
-        found.append(
-            f"The baseline has learned next to nothing: {means.mean():.1%} right, and {share:.1%} of the validation "
-            f"photos are of the largest class, {images.classes[counts.argmax()]}. Train longer, or on larger photos."
-        )
+        found.append(f"The baseline has learned next to nothing: {means.mean():.1%} right, "
+                     f"and {share:.1%} of the validation photos are of the largest class, "
+                     f"{images.classes[counts.argmax()]}. Train longer, or on larger photos.")
     losses = (read_json(Path(out) / "networks" / f"{BASELINE}.json") or {}).get("losses", [])
     if len(losses) > 1 and (falls := 1 - losses[-1] / losses[-2]) > FALLING:
-        found.append(
-            f"The baseline was still improving fast: its loss fell by {falls:.0%} in the last of {len(losses)} "
-            f"epochs. What helps in a short training run may hurt in a long one: --epochs {4 * len(losses)}."
-        )
+        found.append(f"The baseline was still improving fast: its loss fell by {falls:.0%} in the last "
+                     f"of {len(losses)} epochs. What helps in a short training run may hurt in a long "
+                     f"one: --epochs {4 * len(losses)}.")
     if few := [f"{images.classes[c]} ({counts[c]})" for c in np.argsort(counts) if counts[c] < FEW]:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
         found.append(f"Too few validation photos to judge a class by itself: {shown}.")

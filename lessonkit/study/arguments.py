@@ -110,14 +110,11 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"s": 1, "h": 3600}.get(found[2], 60)
 
 # %% ../../nbs/study/arguments.ipynb #9a0c000b
-def _add_command(
-    commands: argparse._SubParsersAction, name: str, help: str, description: str, examples: str
-) -> argparse.ArgumentParser:
+def _add_command(commands: argparse._SubParsersAction, name: str, help: str, description: str,
+                 examples: str) -> argparse.ArgumentParser:
     """A command, with what every one asks about the photos; `_load` reads it."""
-    command = commands.add_parser(
-        name, help=help, description=description, epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    command = commands.add_parser(name, help=help, description=description, epilog=examples,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     photos = "photos: a folder, a .csv, or the name of a set ('bundled')"
     command.add_argument("folder", metavar="FOLDER", help=photos)
     add = command.add_argument_group("how photos are read").add_argument
@@ -133,10 +130,12 @@ def _add_command(
         help="column of classes (default: label, class..., or a column of 0 and 1 for each class)")
     add("--valid-col", metavar="NAME",
         help="column that marks validation photos: true and false, or a part's name (default: is_valid, split...)")
-    add("--group-col", metavar="NAME", help="column of what belongs together in a table, such as a scene (default: none)")
+    add("--group-col", metavar="NAME",
+        help="column of what belongs together in a table, such as a scene (default: none)")
     add("--groups", metavar="FILE",
         help="a table of photos and what they belong to: photos of one group stay on one side of the split")
-    add("--sep", metavar="SIGN", help="what separates columns (default: comma, semicolon, tab or spaces, found out)")
+    add("--sep", metavar="SIGN",
+        help="what separates columns (default: comma, semicolon, tab or spaces, found out)")
     return command
 
 
@@ -149,7 +148,8 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         if kind is bool:
             command.add_argument(name, action="store_true", help=comments[field.name])
             continue
-        option: dict[str, Any] = {"default": field.default, "help": f"{comments[field.name]} (default: {field.default})"}
+        option: dict[str, Any] = {"default": field.default,
+                                  "help": f"{comments[field.name]} (default: {field.default})"}
         if field.name == "epochs":  # free for a time budget to choose, unless they were typed
             option["default"] = None
         if choices := get_args(kind):
@@ -245,9 +245,11 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     """What can be typed after `lessonkit demo`."""
     about = "a study on the course's own drawings, for a first look: about two minutes"
-    one = commands.add_parser("demo", help=about, description=f"Run {about}; then open its report in a browser.")
+    one = commands.add_parser("demo", help=about,
+                              description=f"Run {about}; then open its report in a browser.")
     add = one.add_argument
-    add("--out", metavar="DIR", default="lessonkit-demo", help="where results go (default: %(default)s, here)")
+    add("--out", metavar="DIR", default="lessonkit-demo",
+        help="where results go (default: %(default)s, here)")
     add("--no-open", action="store_true", help="don't open the report")
     one.set_defaults(run="demo")
 

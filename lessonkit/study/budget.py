@@ -35,8 +35,7 @@ def plan_for(
     epochs: int | None = None,  # where they are fixed
     seeds: int | None = None,  # at most
 ) -> tuple[Plan, Study]:  # the stored plan of the folder, where there is one; the study as planned
-    """
-    Measure the study's pace and plan how long and how often to train.
+    """Measure the study's pace and plan how long and how often to train.
 
     Raises `ValueError` where the time is too short.
     """
@@ -45,7 +44,9 @@ def plan_for(
     def seconds_of(length: int) -> float:
         settings, total = replace(study.settings, epochs=length), 0.0
         for name, technique in study.variants.items():
-            trained = 0 if name in study.trains else epochs_at_cost(technique, settings) * technique.train_cost
+            trained = (
+                0 if name in study.trains else epochs_at_cost(technique, settings) * technique.train_cost
+            )
             total += study.pace.trial(trained, technique.predict_cost)
         return total / study.jobs
 
@@ -81,11 +82,13 @@ def run_in_time(
             break  # the last look is the report's
         if str(seeds) not in stored["dropped"]:
             known = {name: pair for name, pair in pairs.items() if {*pair} <= {*going}}
-            among: Any = {"pairs": known, "correct": read_correct(study.folder, trials), "metric": metric}
+            among: Any = {"pairs": known, "correct": read_correct(study.folder, trials),
+                          "metric": metric}
             groups = study.images.groups
             groups = None if groups is None else groups[study.images.indices("valid")]
             among |= {"margin": margin, "family": len(pairs), "groups": groups}
-            now = summarize(trials, BASELINE, confidence=note_look(study.folder, seeds, plan.seeds), **among)
+            now = summarize(trials, BASELINE, confidence=note_look(study.folder, seeds, plan.seeds),
+                            **among)
             goes_on = undecided(now, summarize(trials, BASELINE, **among), plan.seeds)
             stored["dropped"][str(seeds)] = [name for name in known if name not in goes_on]
             write_json(path, stored)
@@ -104,12 +107,13 @@ def about_plan(
     plan = read_json(Path(out) / "plan.json")
     if plan is None:
         return []
-    told = f"Planned for {duration(60 * plan['minutes'])} of training: {plan['epochs']} epochs and up to {plan['seeds']} seeds."
+    told = (f"Planned for {duration(60 * plan['minutes'])} of training: {plan['epochs']} epochs and up "
+            f"to {plan['seeds']} seeds.")
     if plan["looks"]:
-        told += (
-            f" Looks were planned after {', '.join(map(str, plan['looks']))} seeds: a technique is dropped where an "
-            "interval as wide as such a look demands settles it, or where twice the planned seeds wouldn't. In "
-            "simulated studies of techniques that do nothing, any of them was called a help or a harm in at most 7%."
-        )
-    dropped = [f"{', '.join(names)} after {seeds} seeds" for seeds, names in plan["dropped"].items() if names]
+        told += (f" Looks were planned after {', '.join(map(str, plan['looks']))} seeds: "
+                 "a technique is dropped where an interval as wide as such a look demands settles it, "
+                 "or where twice the planned seeds wouldn't. In simulated studies of techniques that "
+                 "do nothing, any of them was called a help or a harm in at most 7%.")
+    dropped = [f"{', '.join(names)} after {seeds} seeds"
+               for seeds, names in plan["dropped"].items() if names]
     return [told + (f" Dropped: {'; '.join(dropped)}." if dropped else "")]

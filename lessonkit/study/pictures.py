@@ -48,7 +48,8 @@ def technique_pictures(
     """
     one, two = (_first(images, label) for label in (0, 1))
     name, other = images.classes[:2]
-    pixels = torch.from_numpy(np.stack([fit_photo(read_photo(images.paths[row], SIDE), SIDE) for row in (one, two)]))
+    pixels = torch.from_numpy(np.stack([fit_photo(read_photo(images.paths[row], SIDE), SIDE)
+                                        for row in (one, two)]))
     x = pixels.movedim(-1, 1) / 255
     n = len(images.classes)
     ways = {

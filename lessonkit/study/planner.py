@@ -20,9 +20,7 @@ __all__ = ['LENGTHS', 'CLAIM', 'MOST', 'SHORT', 'duration', 'usable_cores', 'For
            'next_confidence', 'undecided', 'minutes_of']
 
 # %% ../../nbs/study/planner.ipynb #9a040006
-def duration(
-    seconds: float,
-) -> str:
+def duration(seconds: float) -> str:
     """Say a duration as people do."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
@@ -81,7 +79,9 @@ class Forecast:
         deadline: float,  # on the clock
     ) -> bool:
         """Whether these trials would end before a deadline if they began now."""
-        return self.clock() + self.scale * sum(self.waiting.get(trial, 0.0) for trial in group) <= deadline
+        return (
+            self.clock() + self.scale * sum(self.waiting.get(trial, 0.0) for trial in group) <= deadline
+        )
 
 # %% ../../nbs/study/planner.ipynb #9a040009
 LENGTHS = (20, 15, 10, 7, 5, 4, 3, 2)  # epochs to choose from
@@ -111,10 +111,9 @@ def plan_study(
         length = next((length for length in lengths if fits[length] >= FIRST_LOOK), lengths[-1])
     if fits[length] < min(seeds or 2, 2):
         needed = duration(2 * seconds_of(lengths[-1]))
-        raise ValueError(
-            f"{duration(budget)} of training are too short: two seeds of {lengths[-1]} epochs take about "
-            f"{needed}. Name fewer techniques, a smaller size, or more time."
-        )
+        raise ValueError(f"{duration(budget)} of training are too short: "
+                         f"two seeds of {lengths[-1]} epochs take about {needed}. "
+                         "Name fewer techniques, a smaller size, or more time.")
     planned = fits[length]
     return Plan(length, planned, tuple(n for n in (5, 10, 15) if n <= planned - 3))
 
@@ -132,7 +131,8 @@ def note_look(
     path = out / "looks.json"
     noted: Any = read_json(path) or {"planned": planned or seeds, "looks": []}
     if planned not in (None, noted["planned"]):
-        told = f"{path} says that {noted['planned']} seeds were planned before the first look, now {planned}."
+        told = (f"{path} says that {noted['planned']} seeds were planned before the first look, "
+                f"now {planned}.")
         raise ValueError(f"{told} A plan that is changed after looking promises nothing.")
     if planned is None and seeds < FIRST_LOOK and not noted["looks"]:
         return 0.95  # no verdict
@@ -163,7 +163,9 @@ def undecided(
     planned: int,  # seeds
 ) -> list[str]:  # the techniques that go on
     """Leave out the techniques that are settled or hopeless."""
-    open_rows = now["verdict"].isin(["can't tell", "first look"]) & ~(at_end["seeds_needed"] > 2 * planned)
+    open_rows = now[
+        "verdict"
+    ].isin(["can't tell", "first look"]) & ~(at_end["seeds_needed"] > 2 * planned)
     return now["technique"][open_rows].tolist()
 
 

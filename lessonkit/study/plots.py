@@ -93,16 +93,17 @@ def plot_costs(
     names = list(dict.fromkeys(trials["technique"])) if techniques is None else list(techniques)
     sizes = sorted(set(trials["size"]), reverse=True)
     kinds = [("full", "-"), ("none", "--"), ("bottom", ":"), ("top", "-.")]  # of marks and lines
-    looks: Any = {size: dict(zip(("fillstyle", "linestyle"), kinds[i % 4])) for i, size in enumerate(sizes)}
+    looks: Any = {size: dict(zip(("fillstyle", "linestyle"), kinds[i % 4]))
+                  for i, size in enumerate(sizes)}
     for number, name in enumerate(names):
-        style: dict[str, Any] = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10], "markersize": 6}
+        style: dict[str, Any] = {"color": f"C{number % 10}", "marker": "osD^vP*Xdh"[number % 10],
+                                 "markersize": 6}
         ax.plot([], [], label=fold_name(name, 30), **style)
         for size, rows in trials[trials["technique"] == name].groupby("size"):
             by_length = rows.groupby("epochs")
             means, error = by_length[[cost, "accuracy"]].mean(), by_length["accuracy"].sem().fillna(0)
-            ax.errorbar(
-                means[cost], 100 * means["accuracy"], 100 * error, capsize=2, **style, **looks[size]
-            )
+            ax.errorbar(means[cost], 100 * means["accuracy"], 100 * error, capsize=2, **style,
+                        **looks[size])
     for size in sizes if len(sizes) > 1 else ():
         ax.plot([], [], color="#555555", marker="o", markersize=6, label=f"{size} px", **looks[size])
     wide = bool(trials[cost].max() > 4 * trials[cost].min())

@@ -213,15 +213,15 @@ def rank_agreement(
     draws: int = 2000,  # of seeds, for each interval
     seed: int = 0,  # of these draws
 ) -> RankAgreement:  # tau, low, high, ceiling, ceiling_low, ceiling_high
-    """
-    Say whether techniques rank on a subset as they rank on the whole.
+    """Say whether techniques rank on a subset as they rank on the whole.
 
     Kendall's τ-b between the techniques' means, over the seeds that all techniques of a table have.
     `low` and `high` hold 95% of the τ of bootstrap draws of whole seeds, independent in the two tables:
     the τ that other seeds might have given. That is no interval for the τ of the true orders: chance can
     only disturb equal orders, so τ comes out too low, and the ceiling, disturbed as well, is what to
-    compare it with. The ceiling is the mean τ between random halves of the whole's seeds, which have half
-    as many seeds each. With one seed in a table there is no interval, with one in the whole no ceiling.
+    compare it with. The ceiling is the mean τ between random halves of the whole's seeds, which have
+    half as many seeds each. With one seed in a table there is no interval, with one in the whole no
+    ceiling.
 
     Raises `ValueError` for missing columns, repeated trials, several settings in one table, techniques
     that only one table has, and fewer than two techniques.
@@ -297,19 +297,19 @@ def discrimination(
     metric: str = "accuracy",  # column to look at
     confidence: float = 0.95,
 ) -> Discrimination:  # f, p, told_apart, pairs
-    """
-    Say how clearly a study tells its techniques apart.
+    """Say how clearly a study tells its techniques apart.
 
     F and p: two-way analysis of variance without interaction, techniques against what is left after the
     seeds' own effects.
-    `told_apart`: the share of the m pairs whose paired t interval over seeds leaves zero out at the level
-    1 - (1 - confidence) / m, so that the chance of any false one is at most 1 - confidence. Only seeds
-    that every technique has are used; a technique without any value is left out. With one such seed
-    everything but the number of pairs is NaN. F grows with the number of seeds: compare studies that have
-    equally many.
+    `told_apart`: the share of the m pairs whose paired t interval over seeds leaves zero out at the
+    level 1 - (1 - confidence) / m, so that the chance of any false one is at most 1 - confidence. Only
+    seeds that every technique has are used; a technique without any value is left out. With one such
+    seed everything but the number of pairs is NaN. F grows with the number of seeds: compare studies
+    that have equally many.
 
     Raises `ValueError` for missing columns, repeated trials, several settings, no seed that every
-    technique has, and fewer than two techniques. Fisher 1925, *Statistical Methods for Research Workers*.
+    technique has, and fewer than two techniques. Fisher 1925, *Statistical Methods for Research
+    Workers*.
     """
     hint, below_1 = "between 0 and 1, for example 0.95", np.nextafter(1, 0)
     checks.number(confidence, "confidence", above=0, at_most=below_1, hint=hint)

@@ -35,8 +35,7 @@ def photo_count(
     images: ImageSet,
     size: float,  # share of the training photos, above 0 and below 1, or how many (a whole number)
 ) -> int:  # how many training photos
-    """
-    Turn a share or a number of training photos into a number, at least one for each class.
+    """Turn a share or a number of training photos into a number, at least one for each class.
 
     Raises `TypeError` for what is no number, `ValueError` for more photos than there are, and for fewer
     than classes.
@@ -66,8 +65,7 @@ def take_subset(
     out: str | Path | None = None,  # .npy file that keeps the features; nothing is kept when None
     progress: bool = True,  # show bars
 ) -> tuple[ImageSet, dict[str, Any]]:  # chosen training photos and all others, in order; the record
-    """
-    Choose training photos that stand for all of them; validation photos stay whole.
+    """Choose training photos that stand for all of them; validation photos stay whole.
 
     Raises `ValueError` for a size out of range and features that don't fit, and what `select_subset`
     raises.
@@ -92,9 +90,8 @@ def keep_rows(
     return images.take(np.sort(np.concatenate([train[picks], others]))), record
 
 
-def _features(
-    images: ImageSet, features: np.ndarray | None, out: str | Path | None, seed: int, progress: bool
-) -> np.ndarray:
+def _features(images: ImageSet, features: np.ndarray | None, out: str | Path | None, seed: int,
+              progress: bool) -> np.ndarray:
     """Features as given, or embedded, with a row for each photo."""
     features = embed(images, out=out, seed=seed, progress=progress) if features is None else features
     if len(features) != len(images):
@@ -103,9 +100,8 @@ def _features(
     return features
 
 
-def _pick(
-    images: ImageSet, count: int, features: np.ndarray, method: str, balance: str | None, seed: int
-) -> np.ndarray:
+def _pick(images: ImageSet, count: int, features: np.ndarray, method: str, balance: str | None,
+          seed: int) -> np.ndarray:
     """Chosen photos, as places among the training photos."""
     train = images.indices("train")
     return select_subset(features[train], count, images.labels[train], method, balance, seed).indices
@@ -141,8 +137,7 @@ def smallest_subset(
     progress: bool = True,  # say how long each study will take, and show bars
     **kwargs: Any,  # fields of `lessonkit.study.settings.Settings`: size, epochs, ...
 ) -> pd.DataFrame:  # a row for each size, the whole last, for `lessonkit.study.tables.format_subsets`
-    """
-    Find the smallest subset on which techniques rank as on the whole and can be told apart.
+    """Find the smallest subset on which techniques rank as on the whole and can be told apart.
 
     Runs the same techniques with the same seeds on each subset and on the whole, scored on all
     validation photos. A subset passes when τ (`rank_agreement`) and the share of pairs told apart
@@ -230,8 +225,7 @@ def _compare_with_whole(
     min_agreement: float,
     min_told_apart: float,
 ) -> dict[str, Any]:
-    """
-    Agreement, discrimination, and whether they are enough.
+    """Agreement, discrimination, and whether they are enough.
 
     Where techniques are missing (they failed) nothing is known.
     """

@@ -78,10 +78,8 @@ def change(
 def _interval(low: float, high: float, metric: str = "accuracy") -> str:
     """Both ends in points or nats; an end close to 0 shows on which side it lies."""
     scale = 1 if metric == "nll" else 100
-    ends = (
-        change(x, metric) if abs(x) >= 0.05 / scale else f"{scale * x:+.1g}".replace("-", "−")
-        for x in (low, high)
-    )
+    ends = (change(x, metric) if abs(x) >= 0.05 / scale else f"{scale * x:+.1g}".replace("-", "−")
+            for x in (low, high))
     return " to ".join(ends) if np.isfinite([low, high]).all() else "–"
 
 
@@ -192,8 +190,7 @@ def format_table(summary: pd.DataFrame) -> str:
 
 
 def readable_so_far(summary: pd.DataFrame) -> pd.DataFrame:
-    """
-    The few columns of `readable` to see while a study runs: means, differences and seeds.
+    """The few columns of `readable` to see while a study runs: means, differences and seeds.
 
     Intervals and verdicts stay hidden: whoever looks again and again finds something by chance.
     """
@@ -240,7 +237,8 @@ def sentences(summary: pd.DataFrame) -> list[str]:
         chance = f"{_level(row['level'])} interval {interval}"
         chance = chance if interval != "–" else "no interval with a single seed"
         adds = f"{change(row['difference'], metric)} {unit_of(metric)}"
-        found.append(f"{row['technique']}: {verdict_in_points(row['verdict'], metric)}. It adds {adds} ({chance}; {pairs}).")
+        found.append(f"{row['technique']}: {verdict_in_points(row['verdict'], metric)}. "
+                     f"It adds {adds} ({chance}; {pairs}).")
     return found
 
 # %% ../../nbs/study/tables.ipynb #7bdc968b
@@ -303,8 +301,8 @@ def subset_sentences(table: pd.DataFrame) -> list[str]:
     else:
         row = subsets[subsets["photos"] == enough].iloc[0]
         told = [f"The smallest subset that is enough: {_share(row['size'])} of the training photos, "
-                f"{enough:,}. It agrees with the whole at τ {_tau(row['tau'], row['low'], row['high'])} and "
-                f"tells {_share(row['told_apart'])} of the pairs apart."]
+                f"{enough:,}. It agrees with the whole at τ {_tau(row['tau'], row['low'], row['high'])} "
+                f"and tells {_share(row['told_apart'])} of the pairs apart."]
     lucky = subsets[subsets["passes"].astype(bool) & (subsets["photos"] < (enough or np.inf))]
     if len(lucky):
         sizes = ", ".join(_share(size) for size in lucky["size"])

@@ -33,8 +33,7 @@ __all__ = ['BASELINE', 'TECHNIQUES', 'EXTRAS', 'Technique', 'combine', 'choose_t
 # %% ../../nbs/study/techniques.ipynb #26b94c7f
 @dataclass(frozen=True)
 class Technique:
-    """
-    What one technique changes in the baseline, and what it is called.
+    """What one technique changes in the baseline, and what it is called.
 
     Most techniques add something to the baseline. If the baseline already has it (`in_baseline=True`),
     the fields say how to train *without* it, and those trials are stored as `no_NAME`. Either way its
@@ -240,8 +239,7 @@ def choose_techniques(
     techniques: Sequence[str | Technique] | None = None,  # names, a+b, or your own; None: all
     own: Sequence[Technique] = (),  # more that have a name, as from `techniques_from`
 ) -> list[Technique]:  # the baseline first, each once
-    """
-    Look techniques up by name, and combine them.
+    """Look techniques up by name, and combine them.
 
     Raises `ValueError` for an unknown name, with the known ones.
     """
@@ -275,9 +273,8 @@ def _by_name(name: str, known: Mapping[str, Technique]) -> Technique:
     return variants.get("+".join(parts)) or combine(*(variants[part] for part in parts))
 
 
-def _check_part(
-    part: str, name: str, known: Mapping[str, Technique], variants: Mapping[str, Technique]
-) -> None:
+def _check_part(part: str, name: str, known: Mapping[str, Technique],
+                variants: Mapping[str, Technique]) -> None:
     """Raise `ValueError` for a part that nobody knows or that the baseline has anyway."""
     if part not in known and part not in variants:
         close = difflib.get_close_matches(part, [*known, *variants], n=1)
@@ -291,8 +288,7 @@ def _check_part(
 def techniques_from(
     path: str | Path,  # a Python file of your own, which is run: only one that you trust
 ) -> list[Technique]:  # what it defines, each with a fingerprint of the file in its settings
-    """
-    Find the techniques in a file: `Technique` objects that have a name there, alone or in a list.
+    """Find the techniques in a file: `Technique` objects that have a name there, alone or in a list.
 
     When the file changes, its techniques count as others, so old trials aren't mistaken for new ones.
     Raises `ValueError` if there are none, if a name is taken, and for whatever goes wrong in it.

@@ -36,7 +36,8 @@ def save_network(
 ) -> None:
     """Store a trained network's weights, and beside them what a prediction needs."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in learn.model.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous()
+               for name, value in learn.model.state_dict().items()}
     try:  # no requirement: used where it is
         save = importlib.import_module("safetensors.torch").save
         write_atomic(place.with_name(f"{place.name}.safetensors"), save(weights))
@@ -45,7 +46,8 @@ def save_network(
         torch.save(weights, content)
         write_atomic(place.with_name(f"{place.name}.pt"), content.getvalue())
     valid = learn.dls.valid
-    about = {"model": settings.model, "width": settings.width, "classes": list(classes), "size": valid.size}
+    about = {"model": settings.model, "width": settings.width, "classes": list(classes),
+             "size": valid.size}
     normalize = [step for step in valid.after_batch.fs if isinstance(step, Normalize)]
     for name in ("mean", "std"):
         about[name] = getattr(normalize[0], name).flatten().tolist() if normalize else None
@@ -62,7 +64,8 @@ def _read_weights(place: Path) -> dict[str, Tensor]:
         try:
             return importlib.import_module("safetensors.torch").load(file.read_bytes())
         except ImportError:
-            raise ValueError(f"{file} needs the package that wrote it: pip install safetensors.") from None
+            raise ValueError(f"{file} needs the package that wrote it: "
+                             "pip install safetensors.") from None
     try:
         return torch.load(place.with_name(f"{place.name}.pt"), weights_only=True)
     except OSError:
@@ -83,7 +86,8 @@ def choose_network(
     if means.empty:
         return None
     best = str(means.idxmax())
-    about = {"technique": best, "network": there[best], "flip": best in flips, metric: sign * means[best]}
+    about = {"technique": best, "network": there[best], "flip": best in flips,
+             metric: sign * means[best]}
     write_json(out / "best.json", about)
     return best
 
@@ -106,9 +110,8 @@ class TrainedNetwork:
     ) -> pd.DataFrame:  # a row for each photo, a column for each class: probabilities
         """Predict photos as the study predicted its validation photos. Raises what `decode` raises."""
         paths = [Path(photo) for photo in photos]
-        images = ImageSet(
-            paths, np.zeros(len(paths), dtype=int), list(self.classes), np.array(["valid"] * len(paths))
-        )
+        images = ImageSet(paths, np.zeros(len(paths), dtype=int), list(self.classes),
+                          np.array(["valid"] * len(paths)))
         found = []
         with evaluating(self.network):
             for batch in torch.from_numpy(decode(images, self.size).copy()).split(batch_size):
@@ -116,14 +119,14 @@ class TrainedNetwork:
                 x = self.normalize(x) if self.normalize else x
                 looks = [x, x.flip(-1)] if self.flip else [x]
                 found.append(torch.stack([self.network(look).softmax(1) for look in looks]).mean(0))
-        return pd.DataFrame(torch.cat(found).numpy(), index=[str(p) for p in photos], columns=list(self.classes))
+        return pd.DataFrame(torch.cat(found).numpy(), index=[str(p) for p in photos],
+                            columns=list(self.classes))
 
 
 def load_best(
     out: str | Path,  # the folder of a study, as `lessonkit ablate` wrote it
 ) -> TrainedNetwork:  # with weights, classes and statistics
-    """
-    Give back the network of a study's best arm.
+    """Give back the network of a study's best arm.
 
     A network of your own, FILE.py:FUNCTION, is made by that function: its file must be there. Raises
     `ValueError` where the folder has no such network.
@@ -146,8 +149,5 @@ def usage_lines(
     """The lines that predict with the best arm's network."""
     if not (Path(out) / "best.json").exists():
         return []
-    return [
-        "from lessonkit.ablation import load_best",
-        f"best = load_best({str(out)!r})",
-        "print(best.predict(['one.jpg', 'two.jpg']))",
-    ]
+    return ["from lessonkit.ablation import load_best", f"best = load_best({str(out)!r})",
+            "print(best.predict(['one.jpg', 'two.jpg']))"]

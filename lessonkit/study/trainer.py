@@ -106,8 +106,7 @@ def statistics_for(
     settings: Settings,
     network: nn.Module | None = None,  # from `make_network`; made here when None and needed
 ) -> Any:  # mean and std for `Normalize`
-    """
-    Return what a pretrained network was normalized with; otherwise count on the training photos.
+    """Return what a pretrained network was normalized with; otherwise count on the training photos.
 
     Raises `ValueError` if a pretrained network doesn't state it.
     """
@@ -121,8 +120,7 @@ def make_network(
     images: ImageSet,  # whose classes it tells apart
     settings: Settings,
 ) -> nn.Module:
-    """
-    Make the network of a study to look at, with weights of seed 0, after trying it on two images.
+    """Make the network of a study to look at, with weights of seed 0, after trying it on two images.
 
     Raises `ValueError` for a network that can't be had, or can't be trained on images of this size.
     """
@@ -167,8 +165,7 @@ def make_learner(
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     tick: Callable[[], Any] = lambda: None,  # called after each epoch
 ) -> Learner:  # ready to train; a seed gives the same network and batches for every technique
-    """
-    Make network, loaders and Learner of one trial.
+    """Make network, loaders and Learner of one trial.
 
     The weights are drawn from PyTorch's shared random state: seed it first, with `seeded`.
     """

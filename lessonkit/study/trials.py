@@ -155,7 +155,8 @@ def photos_identity(
     except ValueError:  # none at all, or on several drives
         root = ""
     digest = hashlib.sha256(json.dumps(list(images.classes)).encode())
-    for path, label, part, (length, content) in zip(paths, images.labels, images.split, _contents(paths)):
+    for path, label, part, (length, content) in zip(paths, images.labels, images.split,
+                                                    _contents(paths)):
         name = Path(os.path.relpath(path, root) if root else path).as_posix()
         digest.update(json.dumps([name, int(label), str(part), length]).encode("utf-8", "surrogatepass"))
         digest.update(content)
@@ -277,8 +278,7 @@ def open_study(
     identity: Mapping[str, Any],  # photos and settings that hold for all trials; plain values
     techniques: Mapping[str, Mapping[str, Any]] | None = None,  # own settings of each, plain values
 ) -> Iterator[StudyFolder]:
-    """
-    Open a folder for the trials of one study, alone.
+    """Open a folder for the trials of one study, alone.
 
     Raises `StudyBusy` if another study has it open, and `StudyMismatch` if it holds trials of other
     photos or settings.
@@ -291,9 +291,8 @@ def open_study(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise StudyBusy(
-            f"Another study is writing to {folder} right now. Wait for it, or choose another folder."
-        ) from None
+        raise StudyBusy(f"Another study is writing to {folder} right now. "
+                        "Wait for it, or choose another folder.") from None
     try:
         identity = json.loads(json.dumps(identity))
         asked = json.loads(json.dumps(techniques or {}))
@@ -303,10 +302,9 @@ def open_study(
         for name in asked.keys() & known.get("techniques", {}).keys():
             differences += changes(known["techniques"][name], asked[name], f"{name}: ")
         if differences and len(read_trials(folder)):
-            raise StudyMismatch(
-                f"{folder} holds trials of another study: {'; '.join(differences)}. They are never "
-                "mixed. Choose another folder, go back to the old settings, or delete that folder."
-            )
+            raise StudyMismatch(f"{folder} holds trials of another study: {'; '.join(differences)}. "
+                                "They are never mixed. Choose another folder, go back to the old "
+                                "settings, or delete that folder.")
         mark = fingerprint(identity)
         # Where no trial has finished there is nothing to protect, and the new settings simply hold.
         earlier = {} if differences else known.get("techniques", {})
@@ -330,19 +328,16 @@ def _read_about(path: Path) -> dict[str, Any]:
     """What `study.json` says; nothing if it isn't there."""
     if not path.exists():
         if (path.parent / "trials.jsonl").exists():
-            raise StudyMismatch(
-                f"{path.parent} has trials but no {path.name}, which says how they were made. "
-                "Choose another folder, or delete that one."
-            )
+            raise StudyMismatch(f"{path.parent} has trials but no {path.name}, which says how they were "
+                                "made. Choose another folder, or delete that one.")
         return {}
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         techniques = {name: dict(own) for name, own in about["techniques"].items()}
         return about | {"identity": dict(about["identity"]), "techniques": techniques}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyMismatch(
-            f"{path} can't be read ({error!r}). Choose another folder, or delete that one."
-        ) from None
+        raise StudyMismatch(f"{path} can't be read ({error!r}). Choose another folder, or delete that "
+                            "one.") from None
 
 # %% ../../nbs/study/trials.ipynb #30cbc97d
 def error_line(error: Exception) -> str:

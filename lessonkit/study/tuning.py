@@ -92,7 +92,8 @@ def tune_techniques(
         tables = []
         for number, (lr, area) in enumerate((lr, area) for lr in rates for area in areas):
             if progress:
-                told = f"Tuning, setting {number + 1} of {len(rates) * len(areas)}: learning rate {lr:g}, crops {area:g}."
+                told = (f"Tuning, setting {number + 1} of {len(rates) * len(areas)}: "
+                        f"learning rate {lr:g}, crops {area:g}.")
                 print(told, flush=True)
             folder = Path(out) / "tuning" / f"lr-{lr:g}-crops-{area:g}"
             now = replace(short, lr=lr, crops=area)
@@ -102,8 +103,10 @@ def tune_techniques(
 
     rates = [float(f"{settings.lr * factor:.2g}") for factor in FACTORS]
     best, rates, areas = choose_on_grid(measure, list(arms), rates, CROPS)
-    own = {name: {"lr": float(row["lr"]), "crops": float(row["min_area"])} for name, row in best.iterrows()}
+    own = {name: {"lr": float(row["lr"]), "crops": float(row["min_area"])}
+           for name, row in best.iterrows()}
     told = ", ".join(f"{name} {one['lr']:g} and {one['crops']:g}" for name, one in own.items())
-    told = f"Learning rate and crops of each arm were chosen on {len(inner.indices('valid')):,} training photos " \
-        f"that were set aside, from {len(rates) * len(areas)} settings with one seed: {told}."
+    told = (f"Learning rate and crops of each arm were chosen on {len(inner.indices('valid')):,} "
+            f"training photos that were set aside, from {len(rates) * len(areas)} settings with one "
+            f"seed: {told}.")
     return [replace(t, own=own.get(t.weights_from, {})) for t in chosen], told

@@ -68,9 +68,8 @@ def plot_worth(
         ax.plot([], [], "o", color=color, label=f"{epochs} epochs")
     ax.plot([], [], "o", color="0.4", markerfacecolor="white", label="can't tell")
     ax.axvline(0, color="0.3", linewidth=1)
-    ax.set_yticks(
-        range(len(techniques)), [name.replace("_", " ").replace("+", " + ") for name in techniques]
-    )
+    ax.set_yticks(range(len(techniques)),
+                  [name.replace("_", " ").replace("+", " + ") for name in techniques])
     ax.set(ylim=(len(techniques) - 0.4, -0.6), xlabel="difference in accuracy, percentage points")
     ax.set_title(title, loc="left", fontsize=11, wrap=True)
     ax.legend(frameon=False, fontsize=9, loc="best")
@@ -83,14 +82,8 @@ def _draw_row(ax: Axes, at: float, row: pd.Series, color: str) -> None:
     """The interval of a row, and its mark: filled where the row is settled."""
     settled = row["verdict"] in ("helps", "hurts")
     ax.plot([100 * row["low"], 100 * row["high"]], [at, at], color=color, linewidth=2.5, alpha=0.6)
-    ax.plot(
-        100 * row["difference"],
-        at,
-        "o",
-        color=color,
-        markersize=8,
-        markerfacecolor=color if settled else "white",
-    )
+    ax.plot(100 * row["difference"], at, "o", color=color, markersize=8,
+            markerfacecolor=color if settled else "white")
 
 # %% ../../nbs/study/worth.ipynb #a1c0fff0
 def plot_sets(
@@ -102,9 +95,8 @@ def plot_sets(
     import matplotlib.pyplot as plt
 
     size = 2.2 + 4.2 * len(summaries), 1.6 + 0.45 * len(techniques)
-    fig, axes = plt.subplots(
-        1, len(summaries), figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False
-    )
+    fig, axes = plt.subplots(1, len(summaries), figsize=size, layout="constrained", sharex=True,
+                             sharey=True, squeeze=False)
     for ax, (photos, summary) in zip(axes[0], summaries.items()):
         plot_worth(summary, techniques, photos, ax).set_xlabel("")
         ax.tick_params(left=False)

@@ -20,13 +20,10 @@ def top_of(
 ]:  # its title, its claim, its minutes to run and to read ("?" where it says none)
     """Read what stands at the top of a notebook."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    text = next(
-        ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"), f"# {path.stem}"
-    )
-    title, claim = (
-        re.search(r"^# (.+)", text),
-        re.search(r"^> (.+?)(?=\n\n|\Z)", text, flags=re.MULTILINE | re.DOTALL),
-    )
+    text = next(("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"),
+                f"# {path.stem}")
+    title, claim = re.search(r"^# (.+)", text), re.search(r"^> (.+?)(?=\n\n|\Z)", text,
+                                                          flags=re.MULTILINE | re.DOTALL)
     minutes = re.search(r"\*\*Minutes:\*\* (\d+) to run .*?(\d+) to read", text)
     said = re.sub(r"\s*\n>? *", " ", claim[1]) if claim else ""
     run, read = minutes.groups() if minutes else ("?", "?")
@@ -37,10 +34,8 @@ def table_of_lessons(
     folder: Path = Path(),  # where the lessons are
 ) -> str:  # Markdown
     """List the lessons with their claims and minutes."""
-    rows = [
-        "| Lesson | In one sentence | Minutes to run | Minutes to read |",
-        "| :-- | :-- | --: | --: |",
-    ]
+    rows = ["| Lesson | In one sentence | Minutes to run | Minutes to read |",
+            "| :-- | :-- | --: | --: |"]
     for path in sorted(folder.glob("[0-9]*.ipynb")):
         title, claim, run, read = top_of(path)
         rows.append(f"| [{title}]({path.name}) | {claim} | {run} | {read} |")
@@ -52,12 +47,9 @@ def list_of_notebooks(
 ) -> str:  # Markdown
     """List the notebooks in the folders beside the lessons, folder by folder."""
     lines = []
-    for inner in sorted(
-        path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.ipynb"))
-    ):
-        links = [
-            f"[{top_of(path)[0]}]({path.relative_to(folder).as_posix()})"
-            for path in sorted(inner.glob("*.ipynb"))
-        ]
+    for inner in sorted(path
+                        for path in folder.iterdir() if path.is_dir() and any(path.glob("*.ipynb"))):
+        links = [f"[{top_of(path)[0]}]({path.relative_to(folder).as_posix()})"
+                 for path in sorted(inner.glob("*.ipynb"))]
         lines.append(f"- **{inner.name}**: {', '.join(links)}")
     return "\n".join(lines)

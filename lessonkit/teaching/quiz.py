@@ -65,10 +65,8 @@ def compare(
     if not np.isfinite(one).all():
         return f"{(~np.isfinite(one)).sum()} of {one.size} numbers are NaN or infinite"
     difference = float(np.abs(one - other).max()) if one.size else 0.0
-    return (
-        f"exact: {_yes(difference == 0)} | close: {_yes(difference <= tolerance)} | largest difference:"
-        f" {difference:.3g}"
-    )
+    return (f"exact: {_yes(difference == 0)} | close: {_yes(difference <= tolerance)} | largest "
+            f"difference: {difference:.3g}")
 
 
 def _yes(true: bool) -> str:
@@ -143,13 +141,8 @@ def _agree(one: Callable, other: Callable, tries: list[tuple], tolerance: float)
 
 def _judge_function(question: Question, answer: Any) -> tuple[bool, str]:
     if not callable(answer):
-        return (
-            False,
-            (
-                f"The answer should be a function, not {_what(answer)}: give its name, without brackets"
-                " after it."
-            ),
-        )
+        return False, (f"The answer should be a function, not {_what(answer)}: "
+                       "give its name, without brackets after it.")
     lines = []
     tries = question.inputs(np.random.default_rng())
     for inputs in tries:
@@ -157,36 +150,25 @@ def _judge_function(question: Question, answer: Any) -> tuple[bool, str]:
         given = [x.clone() for x in inputs]
         result, right = _outcome(answer, given), question.answer(*inputs)
         if isinstance(result, BaseException):
-            return (
-                False,
-                (
-                    f"For inputs of shape {shapes} your function raised {type(result).__name__}:"
-                    f" {result}\n{question.hint}"
-                ),
-            )
+            return False, (f"For inputs of shape {shapes} your function raised {type(result).__name__}: "
+                           f"{result}\n{question.hint}")
         if result is None:
             return False, "Your function returned None. Does it end with return?"
         if not _near(result, right, question.tolerance):
-            hint = _known_mistake(question, lambda wrong: _agree(answer, wrong, tries, question.tolerance))
-            return False, f"Inputs of shape {shapes}: {compare(result, right, question.tolerance)}\n{hint}"
-        if not all(_near(x, before, 0) for x, before in zip(given, inputs)):
+            hint = _known_mistake(question,
+                                  lambda wrong: _agree(answer, wrong, tries, question.tolerance))
             return (
-                False,
-                (
-                    "The result is right, but your function changed its input. Make a new tensor: x - mean,"
-                    " not x -= mean."
-                ),
+                False, f"Inputs of shape {shapes}: {compare(result, right, question.tolerance)}\n{hint}"
             )
+        if not all(_near(x, before, 0) for x, before in zip(given, inputs)):
+            return False, ("The result is right, but your function changed its input. "
+                           "Make a new tensor: x - mean, not x -= mean.")
         lines.append(f"inputs of shape {shapes}: {compare(result, right, question.tolerance)}")
     return True, "\n".join(lines)
 
 
-JUDGES = {
-    "number": _judge_number,
-    "array": _judge_array,
-    "choice": _judge_choice,
-    "function": _judge_function,
-}
+JUDGES = {"number": _judge_number, "array": _judge_array, "choice": _judge_choice,
+          "function": _judge_function}
 
 # %% ../../nbs/teaching/quiz.ipynb #9cfc8652
 def progress_file() -> Path | None:  # None when `LESSONKIT_PROGRESS` is "off"; it need not be there
@@ -275,7 +257,8 @@ def ask(
 ) -> None:
     """Print a question and its choices. Raises `ValueError` for a name that isn't there."""
     question = _find(name)
-    _say("\n".join([question.text, *(f"  {letter}) {text}" for letter, text in question.choices.items())]))
+    _say("\n".join([question.text,
+                    *(f"  {letter}) {text}" for letter, text in question.choices.items())]))
 
 
 def judge_answer(
@@ -288,7 +271,8 @@ def judge_answer(
         right, remark = JUDGES[question.kind](question, answer)
     except Exception as error:  # an object that fails at whatever one does with it
         right, remark = False, f"That can't be compared with the answer ({type(error).__name__})."
-    return right, "\n".join(["Right." if right else "Not yet.", *[remark] * bool(remark), *[question.why] * right])
+    return right, "\n".join(["Right." if right else "Not yet.", *[remark] * bool(remark),
+                             *[question.why] * right])
 
 
 def check(
