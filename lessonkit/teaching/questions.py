@@ -1292,45 +1292,47 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.verdict": Question(
         "choice",
-        "In the study of the clothes, with intervals for fifteen comparisons: k-center at 5% is 5.9 points below random choice"
-        " (5.1 to 6.7 below). Herding at 5% is 1.6 points above it (2.9 below to 6.1 above). What follows?",
+        "In the study of the clothes, facility location's lead over random choice is +3.6 points at 10% of the photos"
+        " (+1.7 to +5.6), and +2.9 at 20% (−0.9 to +6.6). \"So from 20% on choosing no longer helps\", says a colleague."
+        " What do you say?",
         answer="a",
         choices={
-            "a": "k-center hurts at 5%; about herding we can't tell.",
-            "b": "Both are settled, since both differences are larger than one point.",
-            "c": "Herding makes no difference at 5%, since its interval contains 0.",
-            "d": "Neither is settled, since five seeds are too few for any interval.",
+            "a": "At 20% we can't tell whether it helps.",
+            "b": "True: an interval with 0 in it shows that choosing makes no difference.",
+            "c": "True: the lead has become significantly smaller, since only one of the two is settled.",
+            "d": "Wrong: 2.9 points are a large lead, so choosing clearly helps at 20%, too.",
         },
         why=(
-            "The verdict reads off the interval. k-center's leaves out 0. Herding's contains 0, but also gains of up to"
-            " six points, so it says neither \"helps\" nor \"no difference\"."
+            "The interval at 20% contains 0, but also leads of more than six points. And the two intervals overlap widely:"
+            " nobody measured whether the lead at 20% differs from that at 10%."
         ),
-        hint="Which interval leaves out 0? And what else does the other one contain?",
+        hint="What else does the second interval contain besides 0?",
         mistakes=(
-            ("b", "The size of a difference alone says nothing: look at where its interval ends."),
-            ("c", "It contains +6.1 as well, which would be a lot."),
-            ("d", "Five seeds make wide intervals, and one of these leaves out 0 all the same."),
+            ("b", "It contains +6.6 as well, which would be a lot."),
+            ("c", "One settled and one not settled isn't a measured difference between the two."),
+            ("d", "The size of a difference alone says nothing: look at where its interval ends."),
         ),
     ),
     "07.order": Question(
         "choice",
-        "You choose a subset in order to compare training techniques on it. What must it keep?",
+        "On 5% of your photos, with as many steps as on the whole set, MixUp beats training without augmentation by five points,"
+        " and that is settled. What do you conclude about the whole set?",
         answer="d",
         choices={
-            "a": "the accuracy that each technique reaches on the whole set",
-            "b": "the shares of the classes, to the last photo",
-            "c": "the smallest loss that a network reaches in training",
-            "d": "the order of the techniques, beyond chance",
+            "a": "MixUp will win there as well, though perhaps by less.",
+            "b": "MixUp will win there, if facility location chose the subset.",
+            "c": "MixUp will lose there, because the order is reversed on small subsets.",
+            "d": "Little, since each photo was seen far more often here.",
         },
         why=(
-            "On fewer photos every technique reaches less. That does no harm as long as the better one stays the better one,"
-            " and the difference can still be told from the noise between seeds."
+            "Each photo was seen twenty times as often as on the whole set, which favours what prevents memorizing. In the"
+            " study of the clothes MixUp was first at 5% of the photos and fourth on all of them."
         ),
-        hint="You won't use these networks. What will you use?",
+        hint="What differs between the two ways of training, besides the number of photos?",
         mistakes=(
-            ("a", "No small subset does, and none has to: you compare techniques with each other."),
-            ("b", "Nearly equal shares are good, but they are a means: what do you want to conclude from the subset?"),
-            ("c", "A network memorizes few photos easily: the training loss gets small for any technique."),
+            ("a", "In the study of the clothes it was first at 5% and fourth of six on the whole set."),
+            ("b", "The order was lost on the photos that it chose, too."),
+            ("c", "Tau was near 0 there, not near −1: another order, but no reversed one."),
         ),
     ),
     "07.weights": Question(
