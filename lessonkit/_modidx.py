@@ -153,6 +153,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks._kind': ( 'foundation/checks.html#_kind',
                                                                                     'lessonkit/foundation/checks.py'),
+                                             'lessonkit.foundation.checks._of_images': ( 'foundation/checks.html#_of_images',
+                                                                                         'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks._range': ( 'foundation/checks.html#_range',
                                                                                      'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks.as_numpy': ( 'foundation/checks.html#as_numpy',
