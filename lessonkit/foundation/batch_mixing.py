@@ -27,48 +27,33 @@ __all__ = ['shuffles', 'shuffled_partner', 'partners', 'typed_as', 'mixed_with_p
            'BatchMixing', 'RandomMix', 'MixingCollate', 'RandomMixCollate']
 
 # %% ../../nbs/foundation/batch_mixing.ipynb #8b69fefb
-def shuffles(
-    loader: Any,  # of fastai or PyTorch
-) -> bool:
+def shuffles(loader: Any) -> bool:
     """Say whether a loader puts photos in another order in each epoch."""
     sampler = getattr(loader, "sampler", None)
     return bool(getattr(loader, "shuffle", False)) or isinstance(sampler, RandomSampler)
 
 
-def shuffled_partner(
-    n: int,  # photos in the batch
-    generator: torch.Generator | None = None,  # on the CPU; None: PyTorch's global random state
-) -> Tensor:  # (n,), indices
-    """Return for each photo the previous one in a random order: nobody is its own partner unless it is alone."""
+def shuffled_partner(n: int, generator: torch.Generator | None = None) -> Tensor:  # (n,), indices
+    """Return for each of n photos the previous one in a random order; only a single one is its own."""
     order = torch.randperm(n, generator=generator, device="cpu")
     return torch.empty_like(order).index_copy_(0, order, order.roll(1))
 
 # %% ../../nbs/foundation/batch_mixing.ipynb #5e0c7a11
-def partners(
-    values: Tensor,  # photos or labels, (N, ...)
-    partner: Tensor | None,  # index of each one's partner, (N,); None: the previous one
-) -> Tensor:  # (N, ...)
-    """Return each photo's partner."""
+def partners(values: Tensor, partner: Tensor | None) -> Tensor:
+    """Return each photo's or label's partner, (N, ...); None: the previous one."""
     if partner is None:
         return values.roll(1, 0)
     partner = partner.to(values.device)
     return values.index_select(0, partner) if values.is_contiguous() else values[partner]  # quick, or as it lies
 
 
-def typed_as(
-    values: Tensor,  # plain
-    x: Tensor,  # of fastai's type, or plain
-) -> Tensor:
-    """Give a tensor fastai's type again."""
+def typed_as(values: Tensor, x: Tensor) -> Tensor:
+    """Give a plain tensor fastai's type again, if x has it."""
     return values.as_subclass(type(x)) if isinstance(x, TensorBase) else values
 
 
-def mixed_with_partners(
-    x: Tensor,  # photos, (N, ...), floating point
-    lam: Tensor,  # share of each photo that stays, (N,), on any device
-    partner: Tensor | None,  # as for `partners`
-) -> Tensor:  # new, like x
-    """λ·x + (1 − λ)·x[partner]; half precision is computed in float32 and rounded once."""
+def mixed_with_partners(x: Tensor, lam: Tensor, partner: Tensor | None) -> Tensor:  # new, like x
+    """λ·x + (1 − λ)·x[partner], λ (N,); half precision is computed in float32 and rounded once."""
     work = checks.plain(x)
     work = work.float() if x.dtype.itemsize < 4 else work
     share = lam.to(work).reshape(-1, *[1] * (x.ndim - 1))
@@ -112,10 +97,7 @@ def _inside(middle: Tensor, side: Tensor, pixels: int) -> Tensor:
     return (place >= start[:, None]) & (place < (start + length)[:, None])
 
 
-def only_input(
-    inputs: tuple,  # of the network
-    y: Tensor,  # labels of the batch
-) -> Tensor:  # the photos
+def only_input(inputs: tuple, y: Tensor) -> Tensor:  # the photos
     """Return photos that boxes can be pasted into.
 
     Raises `ValueError` for several inputs, and for labels that lie on the photo and would have to move
@@ -183,12 +165,8 @@ class BatchMixing(Callback):
             mixer = mixers[choose(len(mixers), None, generator) if len(mixers) > 1 else 0]
             mixer.mixed = mixer.mix_batch(learn, generator)
 
-    def mix_batch(
-        self,
-        learn: Any,  # the Learner, at a batch
-        generator: torch.Generator,  # of all that is random
-    ) -> tuple[Tensor, Tensor | None]:  # the shares that stayed, and the partners, for the loss
-        """Mix the batch that a Learner holds."""
+    def mix_batch(self, learn: Any, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Mix the batch that a Learner holds; return the shares that stayed, and the partners."""
         n = len(learn.xb[0])
         lam = self.draw(n, generator=generator)
         partner = None if shuffles(learn.dl) else shuffled_partner(n, generator)
@@ -230,12 +208,8 @@ class RandomMix(BatchMixing):
         self.mixers, self.chances = mixers, checks.chances(chances, len(mixers))
         super().__init__(mixers[0].draw, mixers[0].mix, mixers[0].mixed_loss, seed)
 
-    def mix_batch(
-        self,
-        learn: Any,  # the Learner, at a batch
-        generator: torch.Generator,  # of all that is random
-    ) -> tuple[Tensor, Tensor | None]:  # the shares that stayed, and the partners, for the loss
-        """Choose a callback, and let it mix the batch that a Learner holds."""
+    def mix_batch(self, learn: Any, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Mix the batch that a Learner holds; return the shares that stayed, and the partners."""
         mixer = self.mixers[choose(len(self.mixers), self.chances, generator)]
         return mixer.mix_batch(learn, generator)
 

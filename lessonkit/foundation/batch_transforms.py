@@ -56,11 +56,8 @@ def _interpolate(x: Tensor, size: list[int]) -> Tensor:
     return resized.to(x.dtype) if x.dtype.is_floating_point else resized.round().to(x.dtype)
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #6b0d549b
-def flip_batch(
-    x: Tensor,  # images, (N, C, H, W)
-    which: Tensor,  # which of them to mirror, (N,), bool
-) -> Tensor:  # a new tensor of the same shape
-    """Mirror some images of a batch. Raises `ValueError` unless there is one bool for each image."""
+def flip_batch(x: Tensor, which: Tensor) -> Tensor:  # a new tensor of the same shape
+    """Mirror images (N, C, H, W) where `which`, (N,), is true. Raises `ValueError` for other shapes."""
     checks.images(x, ndim=4, whole=True, empty=False)
     if not isinstance(which, Tensor) or which.dtype != torch.bool or which.shape != x.shape[:1]:
         raise ValueError(f"which must be a tensor of {len(x)} bools, one an image, not {which!r:.60}.")
@@ -85,9 +82,7 @@ class Augment(NamedTuple):
     flip: float = 0.5  # probability that a photo is mirrored
 
 
-def check_augment(
-    augment: Augment,  # how strongly to vary
-) -> None:
+def check_augment(augment: Augment) -> None:
     """Raise `TypeError` or `ValueError` for settings that can't be meant."""
     if not isinstance(augment, Augment):
         raise TypeError(f"augment={augment!r:.80} must be an Augment(min_area=..., max_ratio=..., "
@@ -202,12 +197,7 @@ def _cut(photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped
     return part.flip(-1) if flipped else part
 
 
-def resize_weights(
-    start: Tensor,  # first old pixel of each part, (N,), whole numbers
-    length: Tensor,  # old pixels in each part, (N,), whole numbers
-    old: int,  # pixels along the whole side
-    new: int,  # pixels that come out
-) -> Tensor:  # (N, new, old), float32; rows sum to 1
+def resize_weights(start: Tensor, length: Tensor, old: int, new: int) -> Tensor:  # (N, new, old)
     """Weigh old pixels for an antialiased bilinear resize along one side: `weights @ pixels`.
 
     A new pixel is a mean of old ones, weighted by a triangle as wide as the new pixel, and at least

@@ -17,11 +17,8 @@ __all__ = ['NORMS', 'check_predictions', 'CalibrationBins', 'calibration_bins', 
            'reliability_diagram']
 
 # %% ../../nbs/foundation/calibration.ipynb #3898d190
-def check_predictions(
-    probs: Any,  # probabilities, (N, C), rows sum to 1: array or tensor
-    targets: Any,  # class numbers, (N,), integers in 0..C-1
-) -> tuple[np.ndarray, np.ndarray]:  # probabilities as float64, targets as int64
-    """Return predictions and targets as NumPy arrays.
+def check_predictions(probs: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities (N, C) as float64, and class numbers (N,) as int64.
 
     Raises `TypeError` for other types of numbers, `ValueError` for shapes and values that can't be
     meant.
@@ -89,12 +86,8 @@ class CalibrationBins:
         return np.nan_to_num(np.abs(self.confidence - self.accuracy))
 
 
-def calibration_bins(
-    probs: Any,  # probabilities, (N, C)
-    targets: Any,  # class numbers, (N,)
-    n_bins: int = 15,  # bins of equal width between 0 and 1
-) -> CalibrationBins:
-    """Sort predictions into bins by confidence, the largest probability."""
+def calibration_bins(probs: Any, targets: Any, n_bins: int = 15) -> CalibrationBins:
+    """Sort predictions (N, C) into bins of equal width by confidence, the largest probability."""
     n_bins = checks.whole_number(n_bins, "n_bins")
     probs, targets = check_predictions(probs, targets)
     return CalibrationBins.of(probs.max(axis=1), probs.argmax(axis=1) == targets, n_bins)

@@ -53,11 +53,8 @@ def write_atomic(
         raise
 
 
-def write_array(
-    path: Path,  # where the .npy file will be; its folder is made
-    values: Any,  # numbers, any shape
-) -> None:
-    """Write an array that is there as a whole or as it was before."""
+def write_array(path: Path, values: Any) -> None:
+    """Write an array that is there as a whole or as it was before; its folder is made."""
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,12 +83,8 @@ def write_json(path: Path, content: dict) -> None:
 
 # %% ../../nbs/foundation/files.ipynb #8fb7ce04
 @contextlib.contextmanager
-def new_folder(
-    target: Path,  # the folder's name in the end
-    abandoned: str
-    | None = None,  # of which folders to remove what killed processes left; None: of this one
-) -> Iterator[Path]:  # a folder to fill
-    """Make a folder that gets its name when it is complete.
+def new_folder(target: Path, abandoned: str | None = None) -> Iterator[Path]:
+    """Make a folder that gets its name when it is complete; yields one to fill.
 
     An error in the block removes it. Where another process was faster, its folder stays: look at what is
     there afterwards. Raises `OSError` where the folder can't be made or renamed.
@@ -113,12 +106,8 @@ def new_folder(
         shutil.rmtree(making, ignore_errors=True)
 
 
-def remove_abandoned(
-    parent: Path,  # where to look
-    name: str = "*",  # of the folders that were being made, a pattern
-    older_than: float = 24 * 3600,  # seconds
-) -> None:
-    """Remove what killed processes left behind a day or more ago."""
+def remove_abandoned(parent: Path, name: str = "*", older_than: float = 24 * 3600) -> None:
+    """Remove what processes that made such folders left when they were killed, a day or more ago."""
     for left in parent.glob(f"{name}.making-" + "[0-9a-f]" * 32):
         with contextlib.suppress(OSError):  # another process removed it first
             if time.time() - left.stat().st_mtime > older_than:
@@ -154,10 +143,8 @@ def data_dir() -> Path:  # it need not be there
     return platformdirs.user_data_path("lessonkit", appauthor=False)
 
 # %% ../../nbs/foundation/files.ipynb #90ec7578
-def run_file(
-    path: str | Path,  # a Python file; it is run
-) -> Mapping[str, Any]:  # the names that it defines
-    """Run a Python file as a module of its own.
+def run_file(path: str | Path) -> Mapping[str, Any]:
+    """Run a Python file as a module of its own, and return the names that it defines.
 
     Raises `ValueError`, naming file and line, for whatever goes wrong in it.
     """
@@ -184,10 +171,8 @@ def run_file(
     return vars(module)
 
 
-def code_of(
-    path: str | Path,  # of a file
-) -> str:  # 16 hexadecimal digits, other ones when the file changes
-    """A fingerprint of a file's contents. Raises `ValueError` if it can't be read."""
+def code_of(path: str | Path) -> str:
+    """A fingerprint of a file's contents, 16 digits. Raises `ValueError` if it can't be read."""
     try:
         return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
     except OSError as error:

@@ -98,11 +98,7 @@ def label_weights(
     return counts if weight is None else weight.to(y.device)[y.where(counts, 0)] * counts
 
 
-def put_together(
-    values: Tensor,  # of each item, weights included
-    weights: Tensor | None,  # how much each item counts in a mean; None: all the same
-    reduction: str,  # "mean", "sum" or "none"
-) -> Tensor:  # one number; for "none" the values
+def put_together(values: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
     """Make a loss of the items' values: a mean is Σ values / Σ weights, and 0 where nothing counts."""
     if reduction == "none":
         return values
@@ -115,9 +111,7 @@ def put_together(
     return torch.where(divisor != 0, total / divisor.where(divisor != 0, 1), 0)
 
 # %% ../../nbs/foundation/losses.ipynb #c4d1a8e1
-def plain_smoothing(
-    loss_func: Any,  # as for `loss_parts`
-) -> float | None:  # None: it is another loss
+def plain_smoothing(loss_func: Any) -> float | None:  # None: it is another loss
     """The label smoothing of PyTorch's cross-entropy, where that is a mean without class weights."""
     fastai = sys.modules.get("fastai.losses")
     if fastai and type(loss_func) is fastai.CrossEntropyLossFlat and loss_func.axis in (-1, 1):
@@ -191,11 +185,7 @@ def _in_range(y: Tensor, n_classes: int) -> bool:
     return y.min().item() >= 0 and y.max().item() < n_classes
 
 # %% ../../nbs/foundation/losses.ipynb #7d20c1a1
-def takes_class_numbers(
-    loss_func: Callable,  # as for `loss_parts`
-    pred: Tensor,  # predictions, as `loss_func` takes them
-    y: Tensor,  # labels, as `loss_func` takes them
-) -> bool:
+def takes_class_numbers(loss_func: Callable, pred: Tensor, y: Tensor) -> bool:
     """Whether labels are class numbers to a loss.
 
     Raises `ValueError` for one logit an item with yes or no, which is no question of classes.

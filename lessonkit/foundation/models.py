@@ -74,10 +74,8 @@ def small_resnet(
                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], n_classes))
 
 # %% ../../nbs/foundation/models.ipynb #a170b338
-def own_function(
-    name: str,  # of a network, as for `make_model`
-) -> tuple[str, str] | None:  # file and function, where the name means one of your own
-    """Split "FILE.py:FUNCTION" into its two parts."""
+def own_function(name: str) -> tuple[str, str] | None:
+    """Split "FILE.py:FUNCTION" into its two parts; None for other names."""
     file, _, function = name.rpartition(":")
     return (file, function) if file.endswith(".py") else None
 
@@ -219,9 +217,7 @@ def _from_timms_cache() -> tuple[str, nn.Module] | None:
 
 # %% ../../nbs/foundation/models.ipynb #fb146bfd
 @contextlib.contextmanager
-def evaluating(
-    model: nn.Module,  # to predict with
-) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a network into eval mode, without gradients; afterwards each part has its own mode again."""
     modes = [(part, part.training) for part in model.modules()]
     try:

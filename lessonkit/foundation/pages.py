@@ -26,11 +26,8 @@ def _environment() -> jinja2.Environment:
     return jinja2.Environment(loader=jinja2.PackageLoader("lessonkit", ""), **rules)
 
 
-def render_page(
-    template: str,  # in the package, for example "study/report.html.jinja"
-    **values: Any,  # what the template names
-) -> str:  # a whole page
-    """Fill a template. Names are escaped; letters that no file can hold become question marks."""
+def render_page(template: str, **values: Any) -> str:  # a whole page
+    """Fill a template such as "study/report.html.jinja"; letters that no file can hold become "?"."""
     page = _environment().get_template(template).render(**values)
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -43,10 +40,8 @@ class Shown(NamedTuple):
     caption: str = ""  # below it
 
 
-def data_uri(
-    picture: np.ndarray,  # (H, W, 3), uint8
-) -> str:
-    """A picture as text for a page; JPEG, a few kB each."""
+def data_uri(picture: np.ndarray) -> str:
+    """A picture (H, W, 3), uint8, as text for a page; JPEG, a few kB each."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -57,10 +57,8 @@ def normalizers_in(loader: Any) -> list:  # transforms; none for anything that i
     return [tfm for tfm in transforms if is_normalizing(tfm)]
 
 
-def refuse_second(
-    found: Iterable,  # the normalizing transforms of one loader
-) -> None:
-    """Raise `ValueError` when there is more than one."""
+def refuse_second(found: Iterable) -> None:
+    """Raise `ValueError` when a loader has more than one normalizing transform."""
     names = [tfm.name.split(" -- ")[0] for tfm in found]
     if len(names) > 1:
         raise ValueError(f"This pipeline normalizes {len(names)} times: {', '.join(names)}. "

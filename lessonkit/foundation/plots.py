@@ -90,9 +90,7 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     return np.round(precise.clip(0, 1) * 255).astype(np.uint8)
 
 # %% ../../nbs/foundation/plots.ipynb #1e27a1c0
-def to_rgb(
-    picture: Image.Image,  # of any mode
-) -> Image.Image:  # mode RGB
+def to_rgb(picture: Image.Image) -> Image.Image:  # mode RGB
     """Convert a picture of any mode to RGB at the right brightness.
 
     Raises `ValueError` where the brightness isn't defined.
@@ -115,11 +113,8 @@ def to_rgb(
     return picture.convert("RGB")
 
 # %% ../../nbs/foundation/plots.ipynb #92276658
-def shorten(
-    text: Any,  # shown as str(text); lines are shortened one by one
-    letters: int,  # the most letters a line may have, at least 1
-) -> str:
-    """Cut lines that are too long, and end them with an ellipsis."""
+def shorten(text: Any, letters: int) -> str:
+    """Cut lines of more letters than these, and end them with an ellipsis."""
     return "\n".join(line if len(line) <= letters else line[: max(0, letters - 1)].rstrip() + "…"
                      for line in str(text).split("\n"))
 
@@ -164,10 +159,8 @@ def show_images(
     return figure
 
 # %% ../../nbs/foundation/plots.ipynb #81207c01
-def sample_photos(
-    size: int = 160,  # side of the squares, in pixels
-) -> Tensor:  # (2, 3, size, size), float, 0 to 1: a palace and a flower
-    """Return the middle of the two photos that scikit-learn ships: pictures that need no download."""
+def sample_photos(size: int = 160) -> Tensor:  # (2, 3, size, size)
+    """Return the middle of the two photos that scikit-learn ships: a palace and a flower, 0 to 1."""
     import torch
     from PIL import ImageOps
     from sklearn.datasets import load_sample_images

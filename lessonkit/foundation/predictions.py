@@ -31,9 +31,7 @@ __all__ = ['RANDOM', 'SHARES', 'network_of', 'activation_of', 'probabilities', '
            'in_order', 'training_style', 'normalizer_of']
 
 # %% ../../nbs/foundation/predictions.ipynb #10423d1d
-def network_of(
-    model: nn.Module | Learner,  # what was given
-) -> nn.Module:
+def network_of(model: nn.Module | Learner) -> nn.Module:
     """Return the network of a Learner, or the network itself. Raises `TypeError` for anything else."""
     network = model.model if isinstance(model, Learner) else model
     if not isinstance(network, nn.Module):
@@ -42,10 +40,8 @@ def network_of(
     return network
 
 
-def activation_of(
-    model: nn.Module | Learner,  # whose loss may know
-) -> Callable[[Tensor], Tensor]:  # outputs (N, C) -> probabilities
-    """Return what makes probabilities of outputs: the loss's own activation, else softmax."""
+def activation_of(model: nn.Module | Learner) -> Callable[[Tensor], Tensor]:
+    """Return what makes probabilities of outputs (N, C): the loss's own activation, else softmax."""
     return getattr(getattr(model, "loss_func", None), "activation", None) or _softmax
 
 
@@ -76,10 +72,8 @@ def probabilities(
     return activation(out.float() if out.dtype.itemsize < 4 else out)
 
 
-def checked_views(
-    probs: Any,  # what was given
-) -> Tensor:  # (V, N, C), at least float32
-    """Return the predictions of several views, ready to be merged.
+def checked_views(probs: Any) -> Tensor:
+    """Return the predictions of several views, (V, N, C), at least float32.
 
     Raises `TypeError` for anything but a tensor of floating-point numbers, `ValueError` for another
     shape.
@@ -171,9 +165,7 @@ def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
     return x, labels
 
 # %% ../../nbs/foundation/predictions.ipynb #8ee1b193
-def in_order(
-    data: Any,  # a loader, or batches
-) -> Any:  # what gives the same photos
+def in_order(data: Any) -> Any:  # what gives the same photos
     """Return a loader of the same photos in the data's order, all of them, loaded as for validation.
 
     Raises `ValueError` where that can't be: photos in random order, or one process's share of them.
@@ -225,18 +217,14 @@ def _torch_loader_in_order(loader: Any) -> DataLoader:
     return twin
 
 # %% ../../nbs/foundation/predictions.ipynb #b0385ba3
-def training_style(
-    model: nn.Module | Learner,  # a plain module: fastai's usual strength
-) -> Augment:
-    """Return how strongly the Learner's training photos are varied, where its loader says so."""
+def training_style(model: nn.Module | Learner) -> Augment:
+    """Return how strongly a Learner's training photos are varied; fastai's usual strength if unknown."""
     augment = getattr(getattr(getattr(model, "dls", None), "train", None), "augment", None)
     return augment if isinstance(augment, Augment) else Augment()
 
 
-def normalizer_of(
-    model: nn.Module | Learner,  # a plain module: nothing is normalized
-) -> Callable[[Tensor], Tensor]:  # a function of a batch
-    """Return what normalizes the Learner's validation photos."""
+def normalizer_of(model: nn.Module | Learner) -> Callable[[Tensor], Tensor]:
+    """Return what normalizes a Learner's validation photos, a function of a batch."""
     loader = getattr(getattr(model, "dls", None), "valid", None)
     steps = getattr(getattr(loader, "after_batch", None), "fs", ())
     found = [step for step in steps if isinstance(step, FastaiNormalize)]

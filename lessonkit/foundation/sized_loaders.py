@@ -24,10 +24,8 @@ __all__ = ['loader_with_size', 'SizedLoader', 'shorter_side', 'shrink_inputs', '
            'check_stages', 'one_a_stage', 'settable_size', 'renew_optimizer']
 
 # %% ../../nbs/foundation/sized_loaders.ipynb #91760535
-def loader_with_size(
-    loader: Any,  # a loader, or one that wraps another, as fastai's `DistributedDL` does
-) -> Any:  # the one whose `size` can be set; None: there is none
-    """Find the loader that can be asked for another size."""
+def loader_with_size(loader: Any) -> Any:
+    """Find the loader that can be asked for another size, perhaps within another one; else None."""
     while loader is not None:
         own, held = getattr(type(loader), "size", None), getattr(loader, "__dict__", {})
         # not by hasattr: fastai's loaders pass unknown names on to their data
@@ -74,9 +72,7 @@ class SizedLoader:
             yield batch
 
 # %% ../../nbs/foundation/sized_loaders.ipynb #938fc07b
-def shorter_side(
-    inputs: Sequence,  # a batch's inputs, images first
-) -> int:
+def shorter_side(inputs: Sequence) -> int:
     """Return the shorter side of a batch's images, in pixels. Raises `ValueError` if there are none."""
     x = inputs[0] if len(inputs) else None
     if not isinstance(x, Tensor) or x.ndim != 4:
@@ -85,18 +81,13 @@ def shorter_side(
     return min(x.shape[-2:])
 
 
-def shrink_inputs(
-    inputs: tuple,  # of a network
-    size: int,  # the shorter side that comes out, in pixels
-) -> tuple:
-    """Resize those inputs that are larger images; leave the others."""
+def shrink_inputs(inputs: tuple, size: int) -> tuple:
+    """Resize those inputs that are images with a larger shorter side; leave the others."""
     larger = [isinstance(x, Tensor) and x.ndim == 4 and min(x.shape[-2:]) > size for x in inputs]
     return tuple(resize_batch(x, size) if is_larger else x for x, is_larger in zip(inputs, larger))
 
 
-def refuse_masks(
-    labels: Sequence,  # of a batch
-) -> None:
+def refuse_masks(labels: Sequence) -> None:
     """Raise `ValueError` for labels that are images, and would no longer fit."""
     if any(isinstance(y, Tensor) and y.ndim > 2 for y in labels):
         raise ValueError("The labels are images as well (masks?), and would no longer fit: "
@@ -208,11 +199,8 @@ class ResizeTo(Callback):
         self.learn.xb = shrink_inputs(self.learn.xb, self.size)
 
 # %% ../../nbs/foundation/sized_loaders.ipynb #2508b5f6
-def check_stages(
-    learn: Any,  # what was given to train
-    stages: Any,  # what was given as stages
-) -> list[tuple[int, int]]:  # size in pixels and epochs of each stage
-    """Return the stages of a training run.
+def check_stages(learn: Any, stages: Any) -> list[tuple[int, int]]:
+    """Return size in pixels and epochs of each stage of a training run.
 
     Raises `ValueError` or `TypeError` for what can't be meant.
     """
@@ -229,10 +217,7 @@ def check_stages(
     return [(whole(size, "size", unit="pixels"), whole(epochs, "epochs")) for size, epochs in pairs]
 
 
-def one_a_stage(
-    lr: Any,  # one learning rate for all, or a list of them
-    n_stages: int,  # how many rates there must be
-) -> list:
+def one_a_stage(lr: Any, n_stages: int) -> list:
     """Return a learning rate for each stage. Raises `ValueError` for another number of them."""
     rates = list(lr) if isinstance(lr, list | tuple) else [lr] * n_stages
     if len(rates) != n_stages:
@@ -274,11 +259,8 @@ def settable_size(
         raise
 
 
-def _check_last_size(
-    loaders: Sequence,  # whose size can't be set
-    last: int,  # the size at which training is to end, in pixels
-) -> None:
-    """Raise `ValueError` unless the loaders give images of the last stage's size."""
+def _check_last_size(loaders: Sequence, last: int) -> None:
+    """Raise `ValueError` unless loaders whose size can't be set give the last stage's, in pixels."""
     for loader in loaders:
         given = shorter_side(loader.one_batch() if hasattr(loader, "one_batch") else next(iter(loader)))
         if given != last:
@@ -287,9 +269,7 @@ def _check_last_size(
                              "last stage.")
 
 
-def renew_optimizer(
-    learn: Learner,  # gets a new optimizer
-) -> None:
+def renew_optimizer(learn: Learner) -> None:
     """Make a new optimizer, with no momentum; what was frozen stays frozen."""
     frozen = getattr(learn.opt, "frozen_idx", 0)
     learn.create_opt()

@@ -235,12 +235,8 @@ class ChannelStats(_Summary):
         return self + ChannelStats() if isinstance(other, int) and other == 0 else NotImplemented
 
 # %% ../../nbs/foundation/statistics.ipynb #5add71ed
-def warn_of_another_scale(
-    x: Tensor,  # the first batch
-    mean: Tensor,  # what it will be normalized with
-    std: Tensor,
-) -> None:
-    """Warn when images and statistics can't be on the same scale."""
+def warn_of_another_scale(x: Tensor, mean: Tensor, std: Tensor) -> None:
+    """Warn when images and the statistics to normalize them with can't be on the same scale."""
     low, high = float(x.min()), float(x.max())
     for_0_to_1 = bool((mean >= 0).all() and (mean <= 1).all() and (std <= 0.5).all())
     outside = low < -0.5 or high > 1.5

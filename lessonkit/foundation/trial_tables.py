@@ -21,12 +21,8 @@ __all__ = ['COSTS', 'check_trials', 'photos_known', 'photos_right', 'exact_numbe
 COSTS = ("train_seconds", "predict_seconds", "pixels")
 
 
-def check_trials(
-    trials: Any,  # what was given: a row for each trial
-    metric: str,  # column to compare
-    setting: Sequence[str],  # columns that tell trials of one technique and seed apart
-) -> pd.DataFrame:  # the trials that have a value
-    """Check a table of trials, and drop those without a value.
+def check_trials(trials: Any, metric: str, setting: Sequence[str]) -> pd.DataFrame:
+    """Check a table of trials, a row each, and return those that have a value.
 
     Raises `ValueError` for missing columns and for trials that occur twice, since copies would look like
     certainty, and `TypeError` for text in place of numbers.

@@ -140,10 +140,8 @@ def _apply_all(x: Tensor, first: int, views: Sequence[View]) -> Tensor:
     return x
 
 # %% ../../nbs/foundation/views.ipynb #90224f4f
-def all_views(
-    views: Any,  # one View, or a list or tuple of them and of such lists
-) -> tuple[View, ...]:
-    """List views one after the other. Raises `TypeError` for anything else."""
+def all_views(views: Any) -> tuple[View, ...]:
+    """List Views, and lists or tuples of them, one after the other. Raises `TypeError` for others."""
     if isinstance(views, tuple | list):
         return tuple(itertools.chain.from_iterable(map(all_views, views)))
     if not isinstance(views, View):
@@ -152,11 +150,7 @@ def all_views(
     return (views,)
 
 
-def with_views(
-    x: Tensor,  # photos, (N, C, H, W)
-    views: Sequence[View],  # from `all_views`
-    first: int = 0,  # number of the first photo in the data
-) -> Iterator[Tensor]:
+def with_views(x: Tensor, views: Sequence[View], first: int = 0) -> Iterator[Tensor]:
     """Yield the photos as they are, then each view of them, in the same memory format.
 
     Raises `TypeError` or `ValueError` for anything but a batch of floating-point photos.

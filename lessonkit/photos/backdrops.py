@@ -46,24 +46,15 @@ def one_of(rng: Generator, choices: Sequence) -> Any:
     return choices[int(rng.integers(len(choices)))]
 
 # %% ../../nbs/photos/backdrops.ipynb #95e761d1
-def clouds(
-    rng: Generator,
-    height: int,  # in pixels
-    width: int,
-    cell: float,  # size of the blobs, in pixels
-) -> np.ndarray:  # (height, width), float32, from -1 to 1
-    """Return a soft random texture."""
+def clouds(rng: Generator, height: int, width: int, cell: float) -> np.ndarray:
+    """Return a soft random texture, (height, width), −1 to 1, of blobs of `cell` pixels."""
     shape = max(2, math.ceil(height / cell)), max(2, math.ceil(width / cell))
     coarse = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32) / 127.5 - 1
 
 
-def backdrop(
-    rng: Generator,
-    height: int,  # in pixels
-    width: int,
-) -> np.ndarray:  # (height, width, 3), float32, 0 to 255
-    """Return a background: plain wall, sky over ground, boards, tiles, cloth, lights out of focus, grass."""
+def backdrop(rng: Generator, height: int, width: int) -> np.ndarray:  # (height, width, 3), float32
+    """Return a background, 0 to 255: wall, sky over ground, boards, tiles, cloth, lights or grass."""
     one, two = any_colour(rng), any_colour(rng)
     one, two = blend(one, hsv(0, 0, rng.random()), 0.65), blend(two, hsv(0, 0, rng.random()), 0.65)
     step, kind = max(4, round(height * rng.uniform(0.06, 0.22))), int(rng.integers(7))

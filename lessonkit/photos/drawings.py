@@ -78,15 +78,8 @@ def rotation(angle: float) -> np.ndarray:
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
-def arc(
-    x: float,  # centre
-    y: float,
-    rx: float,  # half the width
-    ry: float,  # half the height
-    start: float,  # in degrees: 0 is to the right, 90 is down
-    stop: float,
-) -> np.ndarray:  # points, (17, 2)
-    """Return points on a part of an ellipse."""
+def arc(x: float, y: float, rx: float, ry: float, start: float, stop: float) -> np.ndarray:
+    """Return points (17, 2) on an ellipse around (x, y); degrees, 0 is to the right, 90 is down."""
     angles = np.radians(np.linspace(start, stop, 17))
     return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1)
 
@@ -411,12 +404,8 @@ def draw_clutter(pen: Pen, rng: Generator) -> None:
         pen.line([(-0.7, 0), (0.7, 0)], 0.2, blend(colour, CHALK, 0.5))
 
 # %% ../../nbs/photos/drawings.ipynb #5c90a958
-def develop(
-    photo: np.ndarray,  # (H, W, 3), float32, 0 to 255
-    light: tuple[float, float],  # direction from which the light comes, x and y
-    rng: Generator,
-) -> Image.Image:
-    """Return the finished photo."""
+def develop(photo: np.ndarray, light: tuple[float, float], rng: Generator) -> Image.Image:
+    """Return the finished photo of an array (H, W, 3), 0 to 255, lit from a direction (x, y)."""
     height, width = photo.shape[:2]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
@@ -432,11 +421,7 @@ def develop(
     return Image.fromarray(np.clip(photo, 0, 255).astype(np.uint8))
 
 
-def draw(
-    name: str,  # one of CLASSES
-    seed: int,  # decides everything else
-    size: int = 160,  # shorter side, in pixels
-) -> Image.Image:  # RGB
+def draw(name: str, seed: int, size: int = 160) -> Image.Image:  # RGB
     """Return a picture, the same one for the same name, seed and size.
 
     Raises `ValueError` for an unknown name.

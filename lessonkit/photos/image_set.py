@@ -160,11 +160,8 @@ class ImageSet:
         """Make a set of photos that were found. Raises `ValueError` where there is nothing to train on."""
         return _from_listing(listing, valid_fraction, seed)
 
-    def indices(
-        self,
-        part: str,  # "train", "valid" or "test"
-    ) -> np.ndarray:  # row numbers, int64, ascending
-        """The rows of one part."""
+    def indices(self, part: str) -> np.ndarray:
+        """The rows of a part, "train", "valid" or "test", ascending."""
         return np.flatnonzero(self.split == checks.choice(part, "part", SPLITS))
 
     def take(
@@ -275,11 +272,8 @@ STRIP = 10  # times: a longer side of more than this many shorter ones is report
 PROBLEMS = ("on both sides of the split", "damaged", "empty", "extreme", "duplicate")  # the worst first
 
 
-def check_images(
-    images: ImageSet,  # every photo is decoded
-    progress: bool = True,  # show a bar when it takes more than a moment
-) -> pd.DataFrame:  # columns row, path, problem, detail; the worst first; no rows: nothing found
-    """Decode every photo and report those that are damaged, empty, extreme (tiny, a strip, one color) or there twice."""
+def check_images(images: ImageSet, progress: bool = True) -> pd.DataFrame:
+    """Decode every photo and report what is damaged, empty, extreme (tiny, a strip) or there twice."""
     bar = tqdm(map_in_order(_look_at, images.paths), "checking photos", len(images), unit="photo",
                leave=False, delay=2, disable=not progress)
     found = []
@@ -361,10 +355,7 @@ def _difference_hashes(paths: Sequence[Path], progress: bool) -> np.ndarray:
     return (np.diff(grey, axis=2) > 1).reshape(len(small), -1)
 
 
-def describe_copies(
-    images: ImageSet,
-    copies: pd.DataFrame,  # from `near_copies`
-) -> str:  # a sentence; nothing where there are none
+def describe_copies(images: ImageSet, copies: pd.DataFrame) -> str:
     """Say which validation photos are near copies of training photos, and what to do."""
     if copies.empty:
         return ""

@@ -81,9 +81,7 @@ def read_photo(
                            " ".join(str(error).split()).rstrip(".") or type(error).__name__) from error
 
 # %% ../../nbs/photos/photo_cache.ipynb #a38fd547
-def upright(
-    picture: Image.Image,  # loaded
-) -> Image.Image:  # turned as its orientation tag says
+def upright(picture: Image.Image) -> Image.Image:  # turned as its orientation tag says
     """Turn a picture as its orientation tag says; a tag that can't be read is as good as none."""
     try:
         return ImageOps.exif_transpose(picture)
@@ -182,11 +180,7 @@ def cache_key(
     return digest.hexdigest()[:40]
 
 # %% ../../nbs/photos/photo_cache.ipynb #18f135d2
-def map_in_order(
-    work: Callable,  # called with each item, in threads
-    items: Sequence,  # what to work on
-    threads: int | None = None,  # None: one a core, 8 at most
-) -> Iterator:  # results, in the order of `items`
+def map_in_order(work: Callable, items: Sequence, threads: int | None = None) -> Iterator:
     """Like `map`, in threads; holds only a few finished results at a time, and stops at the first error."""
     threads = threads or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:

@@ -59,11 +59,8 @@ def photo_suffixes() -> frozenset[str]:
     )
 
 
-def image_files(
-    folder: Path,  # where to look, with all folders below
-    left_out: Counter | None = None,  # counts other files by their ending
-) -> list[str]:  # names relative to the folder, with forward slashes, sorted
-    """List the files that are photos.
+def image_files(folder: Path, left_out: Counter | None = None) -> list[str]:
+    """List the files that are photos, sorted, with forward slashes; count the endings of others.
 
     Hidden files and folders and those of the system are left out, and links to folders aren't followed.
     """
@@ -123,10 +120,8 @@ _PARTS = [
 ]
 
 
-def part_of(
-    name: str,  # of a folder, or a value in a table
-) -> str | None:  # "train", "valid" or "test"
-    """Which part of the data a name means, in any case and with the usual additions; None for other names."""
+def part_of(name: str) -> str | None:
+    """Which part a name means, "train", "valid" or "test", with the usual additions; None for others."""
     letters = re.sub(r"[^a-z]", "", name.lower())
     return next((part for part, pattern in _PARTS if pattern.fullmatch(letters)), None)
 
@@ -286,9 +281,7 @@ def _label_by(labels: dict[str, str]) -> Callable[[str], str]:
     return labels.__getitem__
 
 
-def unicode(
-    name: str,  # of a class or a file
-) -> str:
+def unicode(name: str) -> str:
     """A name in one form: systems store an accented letter as one sign or as two."""
     return unicodedata.normalize("NFC", name)
 
@@ -346,10 +339,7 @@ def _root_of(csv: Path) -> Path:
     return Path(record["root"]) if chosen else csv.parent
 
 
-def read_groups(
-    csv: str | Path,  # a table of two columns, the path of a photo and the group that it belongs to
-    listing: Listing,  # the photos
-) -> Listing:  # the same, with groups
+def read_groups(csv: str | Path, listing: Listing) -> Listing:  # the same, with groups
     """Read which photos belong together, as views of one thing: they stay on one side of the split.
 
     Photos that the table doesn't name stand alone. Raises `ValueError` for what is no such table, and
@@ -459,11 +449,7 @@ def _looks_like_a_photo(name: str, root: Path) -> bool:
     return _ending(name) in photo_suffixes() and os.path.isfile(root / name)
 
 
-def _refuse_rows(
-    csv: str | Path,
-    bad: np.ndarray | list[bool],  # (rows,)
-    what: str,  # that they have
-) -> None:
+def _refuse_rows(csv: str | Path, bad: np.ndarray | list[bool], what: str) -> None:
     """Raise when there are such rows, numbered as in a file whose header is line 1."""
     rows = np.flatnonzero(bad)
     if len(rows):

@@ -24,10 +24,8 @@ from .similarities import Similarities
 __all__ = ['rows_of_length_one', 'rows_to_choose_from', 'first_picks', 'choose_by_class']
 
 # %% ../../nbs/selection/choosing.ipynb #4b8f21c7
-def rows_of_length_one(
-    x: np.ndarray,  # (N, D)
-) -> np.ndarray:
-    """Scale each row to length 1.
+def rows_of_length_one(x: np.ndarray) -> np.ndarray:
+    """Scale each row, (N, D), to length 1.
     Raises `ValueError`, with the rows, for rows of zeros.
     """
     largest = np.abs(x).max(axis=1, keepdims=True)
@@ -38,12 +36,8 @@ def rows_of_length_one(
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def rows_to_choose_from(
-    features: Any,  # (N, D), numbers
-    similarity: Any,  # "euclidean", "cosine", or a matrix
-    method: str,  # one of RULES, or "random"
-) -> tuple[Any, int]:  # rows or similarities, and the power of two that leads back to their unit
-    """Check what is to be chosen from. Raises `TypeError` or `ValueError` for what can't be meant."""
+def rows_to_choose_from(features: Any, similarity: Any, method: str) -> tuple[Any, int]:
+    """Check what is to be chosen from; return it, and the power of two that leads back to its unit."""
     checks.choice(method, "method", (*RULES, "random"))
     if isinstance(similarity, str):
         x, exponent = ordinary_units(checks.features(features))
@@ -57,11 +51,7 @@ def rows_to_choose_from(
     return given, 0
 
 
-def first_picks(
-    initial: Any,  # row numbers; None: none
-    n: int,  # picks in all
-    total: int,  # rows
-) -> np.ndarray:  # int64
+def first_picks(initial: Any, n: int, total: int) -> np.ndarray:  # int64
     """Check the rows that are chosen already. Raises `TypeError` or `ValueError` for anything else."""
     if initial is None or not len(initial):
         return np.empty(0, np.int64)

@@ -40,10 +40,8 @@ DOUBLE = 4096  # up to this many rows products are float64, beyond it float32
 TILE_ROWS, TILE_COLUMNS = 512, 2048  # distances are computed in pieces that fit the processor's cache
 
 
-def ordinary_units(
-    x: np.ndarray,  # (N, D), finite
-) -> tuple[np.ndarray, int]:  # the rows in another unit, and the power of two that leads back
-    """Change the unit of rows whose squares would overflow or vanish; leave all others as they are."""
+def ordinary_units(x: np.ndarray) -> tuple[np.ndarray, int]:  # rows, exponent
+    """Change the unit of rows whose squares would overflow or vanish, by a power of two."""
     largest = float(max(x.max(initial=0), -x.min(initial=0)))
     if largest == 0 or 1e-3 <= largest <= 1e6:
         return x, 0
@@ -302,11 +300,8 @@ def _distances(x: np.ndarray, picks: np.ndarray, mean: np.ndarray) -> np.ndarray
     return distances
 
 
-def weights_and_gains(
-    x: np.ndarray,  # (N, D)
-    picks: np.ndarray,  # (n,): row numbers, in the order of choice
-) -> tuple[np.ndarray, np.ndarray]:  # both (n,)
-    """Count the rows nearest to each pick, and by how much each pick raised the sum of similarities."""
+def weights_and_gains(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the rows nearest to each pick, and by how much each raised the sum of similarities, (n,)."""
     weights, gains, reach = np.zeros(len(picks)), np.zeros(len(picks)), 0.0
     mean = x.mean(axis=0, dtype=np.float64)
     for rows in chunks(len(x), max(1, 2**20 // len(picks))):

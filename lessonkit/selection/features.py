@@ -382,12 +382,8 @@ def quick_features(
     return embed(images, model, size, out=out, progress=progress, seed=seed, normalize=normalize), words
 
 
-def feature_seconds(
-    images: ImageSet,
-    model: nn.Module | None,  # None: the one that `embed` trains
-    size: int,  # side of the photos, in pixels
-) -> float:
-    """Guess how long `embed` will take, reading of photos left out, from two batches."""
+def feature_seconds(images: ImageSet, model: nn.Module | None, size: int) -> float:
+    """Guess from two batches how long `embed` will take; a model of None is the one that it trains."""
     network, n = model or _untrained(images), min(64, max(2, len(images)))
     x, seconds = torch.zeros(n, 3, size, size, device=next(network.parameters()).device), []
     for _ in range(2):  # the first is slower and doesn't count

@@ -24,10 +24,7 @@ class Similarities:
     finite.
     """
 
-    def __init__(
-        self,
-        matrix: Any,  # (N, N), an array, or one of SciPy's sparse ones
-    ):
+    def __init__(self, matrix: Any):
         self.matrix = checks.similarities(matrix)
 
     def __len__(self) -> int:

@@ -24,10 +24,8 @@ from .trained import usage_lines
 __all__ = ['FALLING', 'FEW', 'bottom_line', 'next_step', 'warnings_of', 'closing_lines']
 
 # %% ../../nbs/study/answer.ipynb #9a050005
-def bottom_line(
-    summary: pd.DataFrame,  # from `summarize`, perhaps with the row of the rival
-) -> str:
-    """The answer of a study in a sentence or two."""
+def bottom_line(summary: pd.DataFrame) -> str:
+    """The answer of a study in a sentence or two, from a summary."""
     metric, unit = metric_of(summary), unit_of(metric_of(summary))
     rows = summary[(summary["verdict"] != "reference") & (summary["seeds"] > 0)]
     if rows.empty:
@@ -97,12 +95,8 @@ def next_step(
 FALLING, FEW = 0.1, 10  # share by which a loss that has settled doesn't fall in an epoch; photos of a class
 
 
-def warnings_of(
-    images: ImageSet,
-    trials: pd.DataFrame,  # one row a trial
-    out: str | Path,  # the folder of the study
-) -> list[str]:
-    """Say what to be wary of."""
+def warnings_of(images: ImageSet, trials: pd.DataFrame, out: str | Path) -> list[str]:
+    """Say what to be wary of, from the trials and the folder of a study."""
     found, valid = [], images.labels[images.indices("valid")]
     counts = np.bincount(valid, minlength=len(images.classes))
     share, means = counts.max() / len(valid), trials.loc[trials["technique"] == BASELINE, "accuracy"]

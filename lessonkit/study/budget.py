@@ -100,10 +100,8 @@ def run_in_time(
     return study.run(False, seeds=range(plan.seeds), enough=lambda group: False)
 
 
-def about_plan(
-    out: str | Path,  # the folder of the study
-) -> list[str]:  # notes for readers; none without a plan
-    """Say what was planned, what was dropped, and by which rule."""
+def about_plan(out: str | Path) -> list[str]:
+    """Say what was planned, what was dropped, and by which rule: notes; none without a plan."""
     plan = read_json(Path(out) / "plan.json")
     if plan is None:
         return []

@@ -25,12 +25,7 @@ __all__ = ['SIDE', 'thumbnail', 'technique_pictures', 'Confusion', 'confusions',
 SIDE = 96  # pixels of a picture in a report
 
 
-def thumbnail(
-    images: ImageSet,
-    row: int,  # of the set
-    caption: str = "",  # below the picture
-    told: str = "",  # what the alternative text says besides name and class
-) -> Shown:
+def thumbnail(images: ImageSet, row: int, caption: str = "", told: str = "") -> Shown:
     """A small picture of a photo. Raises `DamagedPhoto` if it can't be read any more."""
     picture = fit_photo(read_photo(images.paths[row], SIDE), SIDE)
     alt = f"{images.paths[row].name}, {images.classes[images.labels[row]]}"

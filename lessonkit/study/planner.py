@@ -50,12 +50,8 @@ class Forecast:
         """Take over what is to be run, with its guessed seconds."""
         self.waiting = dict(guesses)
 
-    def finish(
-        self,
-        trial: Any,  # technique and seed
-        row: Mapping[str, Any],  # what it took: train_seconds, predict_seconds; none where it failed
-    ) -> str:  # how long the rest will take, in words
-        """Note that a trial has ended."""
+    def finish(self, trial: Any, row: Mapping[str, Any]) -> str:
+        """Note that a trial has ended and what it took; say how long the rest will take."""
         guess, longest = self.waiting.pop(trial, 0.0), max(self.waiting.values(), default=0.0)
         if "train_seconds" in row and guess >= longest / 2:  # others only predict
             self.guessed += guess
@@ -73,12 +69,8 @@ class Forecast:
         """Seconds until all is done."""
         return self.scale * sum(self.waiting.values()) / max(1, min(self.jobs, len(self.waiting)))
 
-    def fits(
-        self,
-        group: Sequence[Any],  # trials that would be run one after the other
-        deadline: float,  # on the clock
-    ) -> bool:
-        """Whether these trials would end before a deadline if they began now."""
+    def fits(self, group: Sequence[Any], deadline: float) -> bool:
+        """Whether trials, one after the other, would end before a deadline if they began now."""
         return (
             self.clock() + self.scale * sum(self.waiting.get(trial, 0.0) for trial in group) <= deadline
         )
@@ -147,10 +139,8 @@ def _confidence(looks: list[int], planned: int) -> float:
     return 1 - 0.05 / 2**beyond if beyond else look_confidence(looks, planned)[-1]
 
 
-def next_confidence(
-    out: Path,  # the folder of the study
-) -> float | None:  # None where the seeds that come are planned, or give the first verdict
-    """The confidence of a further look, for which seeds are added that weren't planned."""
+def next_confidence(out: Path) -> float | None:
+    """The confidence of a further look, where seeds are added that weren't planned; else None."""
     noted: Any = read_json(out / "looks.json")
     if noted is None or noted["looks"][-1] < noted["planned"]:
         return None
@@ -169,10 +159,7 @@ def undecided(
     return now["technique"][open_rows].tolist()
 
 
-def minutes_of(
-    trials: pd.DataFrame,  # one row a trial
-    predicting: Sequence[str],  # techniques that only predict, with another one's network
-) -> float:
-    """What trials took; a network that several techniques predict with counts once."""
+def minutes_of(trials: pd.DataFrame, predicting: Sequence[str]) -> float:
+    """What trials took; those that only predict with another one's network count that alone."""
     trained = trials.loc[~trials["technique"].isin(predicting), "train_seconds"].sum()
     return float(trained + trials["predict_seconds"].sum()) / 60

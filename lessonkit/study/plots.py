@@ -68,10 +68,8 @@ def _plain_axes(ax: Any, title: str, without: Sequence[str], grid: str) -> None:
     ax.figure.tight_layout()
 
 
-def png_bytes(
-    figure: Any,  # of matplotlib
-) -> bytes:
-    """A figure as PNG, with a white background."""
+def png_bytes(figure: Any) -> bytes:
+    """A figure of matplotlib as PNG, with a white background."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, facecolor="white", bbox_inches="tight")
     return buffer.getvalue()

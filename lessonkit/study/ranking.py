@@ -156,11 +156,8 @@ def _cost_to_reach(costs: np.ndarray, results: np.ndarray, target: float) -> tup
     return float(np.exp(costs[first - 1] + share * (costs[first] - costs[first - 1]))), False
 
 # %% ../../nbs/study/ranking.ipynb #ae3a2b7f
-def _tau_b(
-    one: np.ndarray,  # (..., n_techniques)
-    other: np.ndarray,  # (..., n_techniques)
-) -> np.ndarray:  # (...), -1 to 1; NaN where all techniques of a side are equal
-    """Kendall's τ-b of each pair of rows."""
+def _tau_b(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Kendall's τ-b of each pair of rows, (...); NaN where all techniques of a side are equal."""
     first, second = np.triu_indices(one.shape[-1], 1)
     signs = [np.sign(exact_number(side[..., first] - side[..., second])) for side in (one, other)]
     untied = [(side != 0).sum(-1) for side in signs]
@@ -179,11 +176,7 @@ class RankAgreement(NamedTuple):
     ceiling_high: float
 
 
-def _seeds_by_techniques(
-    trials: pd.DataFrame,  # one row a trial
-    metric: str,
-    name: str,  # of the table, for messages
-) -> pd.DataFrame:  # a row a seed that every technique has, a column a technique; both sorted
+def _seeds_by_techniques(trials: pd.DataFrame, metric: str, name: str) -> pd.DataFrame:
     """The metric as a complete table. Raises `ValueError` for several settings and no complete seed."""
     for setting in ("size", "epochs"):
         if setting in trials and trials[setting].nunique() > 1:
@@ -261,10 +254,8 @@ class Discrimination(NamedTuple):
     pairs: int  # how many pairs of techniques there are
 
 
-def _f_statistic(
-    table: np.ndarray,  # (n_seeds, n_techniques)
-) -> tuple[float, float]:  # F and its p-value; NaN where nothing differs or there is one seed
-    """The analysis of variance of a two-way layout without interaction, for the columns."""
+def _f_statistic(table: np.ndarray) -> tuple[float, float]:
+    """F and p for the columns of a table of seeds by techniques; NaN where nothing differs."""
     from scipy.stats import f
 
     n_seeds, n_techniques = table.shape
@@ -280,11 +271,8 @@ def _f_statistic(
     return float(between / within), float(f.sf(between / within, n_techniques - 1, freedom))
 
 
-def _told_apart(
-    differences: np.ndarray,  # (n_seeds, n_pairs)
-    confidence: float,  # that all intervals hold together
-) -> float:
-    """Share of the pairs whose interval, at a level that allows for their number, leaves zero out."""
+def _told_apart(differences: np.ndarray, confidence: float) -> float:
+    """Share of the pairs, (n_seeds, n_pairs), whose interval at a joint level leaves zero out."""
     if len(differences) < 2:
         return np.nan
     level = 1 - (1 - confidence) / differences.shape[1]

@@ -107,10 +107,7 @@ def _pick(images: ImageSet, count: int, features: np.ndarray, method: str, balan
     return select_subset(features[train], count, images.labels[train], method, balance, seed).indices
 
 # %% ../../nbs/study/subset_study.ipynb #b0a844e5
-def steps_per_epoch(
-    photos: int,  # for training
-    batch_size: int,
-) -> int:
+def steps_per_epoch(photos: int, batch_size: int) -> int:
     """Count an epoch's training steps; a single photo that is left over joins the previous batch."""
     full, rest = divmod(photos, batch_size)
     return max(1, full + (rest > 1))

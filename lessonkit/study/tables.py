@@ -30,25 +30,18 @@ METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "ma
 METRICS |= {"nll": "negative log likelihood"}
 
 
-def metric_of(
-    summary: pd.DataFrame,  # from `summarize`; `attrs["metric"]` says what it compares, if not accuracy
-) -> str:  # "accuracy", "balanced_accuracy", "macro_f1" or "nll"
-    """Which metric a summary compares."""
+def metric_of(summary: pd.DataFrame) -> str:
+    """Which metric a summary compares: `attrs["metric"]`, or accuracy."""
     return summary.attrs.get("metric", "accuracy")
 
 
-def unit_of(
-    metric: str,  # as from `metric_of`
-) -> str:
+def unit_of(metric: str) -> str:
     """The unit of a difference: percentage points, or nats."""
     return "nats" if metric == "nll" else "points"
 
 
-def amount(
-    value: float,  # of the metric; NaN: a dash
-    metric: str = "accuracy",  # as from `metric_of`
-) -> str:
-    """A value of a metric: in percent, or in nats."""
+def amount(value: float, metric: str = "accuracy") -> str:
+    """A value of a metric: in percent, or in nats; NaN is a dash."""
     if not np.isfinite(value):
         return "–"
     return f"{value:.3f}" if metric == "nll" else f"{100 * value:.1f}%"
@@ -64,11 +57,8 @@ def _level(confidence: float) -> str:
     return f"{100 - float(f'{100 * (1 - confidence):.2g}'):.10g}%"
 
 
-def change(
-    value: float,  # a difference of two values of the metric; NaN: a dash
-    metric: str = "accuracy",  # as from `metric_of`
-) -> str:
-    """A difference with its sign: in points, or in nats."""
+def change(value: float, metric: str = "accuracy") -> str:
+    """A difference with its sign: in points, or in nats; NaN is a dash."""
     if not np.isfinite(value):
         return "–"
     text = (f"{value:+.3f}" if metric == "nll" else f"{100 * value:+.1f}").replace("-", "−")
@@ -98,10 +88,8 @@ def _more_seeds(row: pd.Series) -> str:
     return f"{more} more seed{'s' * (more > 1)}"
 
 
-def scale_of(
-    summary: pd.DataFrame,  # from `summarize`
-) -> str:  # for the axis of a picture, which has a hundred times the metric's unit
-    """What a picture of differences shows, with its unit."""
+def scale_of(summary: pd.DataFrame) -> str:
+    """What a picture of differences, times 100, shows, with its unit."""
     metric = metric_of(summary)
     return f"{METRICS[metric]}, {'hundredths of a nat' if metric == 'nll' else 'percentage points'}"
 
@@ -147,11 +135,8 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _lines(
-    table: pd.DataFrame,  # of text, one row at least
-    left: Sequence[str],  # columns that are aligned to the left
-) -> list[str]:  # head, rule, and a line for each row
-    """A table as lines of plain text."""
+def _lines(table: pd.DataFrame, left: Sequence[str]) -> list[str]:
+    """A table of text as lines, with head and rule; some columns aligned to the left."""
     widths = [max(map(len, "\n".join((name, *table[name])).split("\n"))) for name in table]
     pads = [str.ljust if name in left else str.rjust for name in table]
 
@@ -164,11 +149,8 @@ def _lines(
     return [*lines(table.columns), rule, *(text for row in table.to_numpy() for text in lines(row))]
 
 
-def fold_name(
-    name: str,  # of a technique, perhaps a combination
-    width: int = 24,  # letters
-) -> str:  # with line breaks after a "+"
-    """Break the long name of a combination into lines."""
+def fold_name(name: str, width: int = 24) -> str:
+    """Break the long name of a combination into lines after a "+"."""
     lines = [""]
     for part in re.split(r"(?<=\+)", name):
         if lines[-1] and len(lines[-1] + part) > width:
@@ -242,9 +224,7 @@ def sentences(summary: pd.DataFrame) -> list[str]:
     return found
 
 # %% ../../nbs/study/tables.ipynb #7bdc968b
-def interaction_table(
-    found: Mapping[str, pd.DataFrame],  # name of a combination -> from `interaction`, for accuracy
-) -> pd.DataFrame:  # text, five rows a combination
+def interaction_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Does one technique still help with the other on? The last row compares with the sum of both."""
     sums = {"helps": "more than the sum", "hurts": "less than the sum"}
 
@@ -350,10 +330,8 @@ def format_subsets(table: pd.DataFrame) -> str:
     return "\n".join([*lines, "", *(textwrap.fill(text, 120) for text in below)])
 
 # %% ../../nbs/study/tables.ipynb #15fc899e
-def _measures_of(
-    covered: pd.DataFrame,  # from `subset_selection.coverage`: rows "chosen" and "random"
-) -> pd.DataFrame:  # text, one row a measure
-    """Each measure of the chosen photos beside random choice with its interval; smaller is better."""
+def _measures_of(covered: pd.DataFrame) -> pd.DataFrame:  # text
+    """Each measure of `coverage` for the chosen photos beside random choice; smaller is better."""
     rows = []
     measured = [name for name in covered if is_numeric_dtype(covered[name])]
     for name in (name for name in measured if not name.endswith(("_low", "_high"))):

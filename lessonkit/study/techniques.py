@@ -152,10 +152,8 @@ TECHNIQUES = {
 }
 
 # %% ../../nbs/study/techniques.ipynb #19f9919c
-def combine(
-    *techniques: Technique,  # two or more; one that the baseline has is left out
-) -> Technique:  # all of them at once, named a+b
-    """Combine techniques. Raises `ValueError` where two of them change the same thing."""
+def combine(*techniques: Technique) -> Technique:
+    """Combine two or more techniques, named a+b. Raises `ValueError` where two change the same thing."""
     names = [technique.variant for technique in techniques]
     data: dict[str, Any] = {}
     settings: dict[str, Any] = {}
@@ -309,10 +307,8 @@ def techniques_from(
     return [replace(one, settings={**one.settings, "code": code}) for one in found.values()]
 
 
-def comparisons(
-    techniques: Sequence[str | Technique] | None = None,  # names or your own; None: all of `TECHNIQUES`
-) -> dict[str, tuple[str, str]]:  # technique -> (variant with it, variant without it), for `summarize`
-    """Which two variants show what a technique adds, for each technique but the baseline itself."""
+def comparisons(techniques: Sequence[str | Technique] | None = None) -> dict[str, tuple[str, str]]:
+    """For each technique the variant with it and the one without it, for `summarize`."""
     pairs = {}
     for technique in choose_techniques(techniques):
         if technique.name != BASELINE:

@@ -143,10 +143,8 @@ def load_best(
     return TrainedNetwork(best["technique"], network, classes, about["size"], normalize, best["flip"])
 
 
-def usage_lines(
-    out: str | Path,  # the folder of a study
-) -> list[str]:  # of Python; none where there is no trained network
-    """The lines that predict with the best arm's network."""
+def usage_lines(out: str | Path) -> list[str]:
+    """The lines that predict with the best network of a study's folder; none where there is none."""
     if not (Path(out) / "best.json").exists():
         return []
     return ["from lessonkit.ablation import load_best", f"best = load_best({str(out)!r})",

@@ -44,11 +44,8 @@ __all__ = ['seeded', 'head_and_body', 'statistics_for', 'make_network', 'make_lo
 
 # %% ../../nbs/study/trainer.ipynb #9d33a01c
 @contextlib.contextmanager
-def seeded(
-    seed: int,
-    device: torch.device | str = "cpu",  # whose random state is seeded besides the CPU's
-) -> Iterator[None]:
-    """Seed all random states that libraries share; afterwards they are as they were."""
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed all random states that libraries share, on a device too; afterwards they are as they were."""
     device = torch.device(device)
     python, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -101,11 +98,7 @@ class _HeadFirst(Callback):
         self.learn.model.requires_grad_()
 
 # %% ../../nbs/study/trainer.ipynb #2607679d
-def statistics_for(
-    images: ImageSet,
-    settings: Settings,
-    network: nn.Module | None = None,  # from `make_network`; made here when None and needed
-) -> Any:  # mean and std for `Normalize`
+def statistics_for(images: ImageSet, settings: Settings, network: nn.Module | None = None) -> Any:
     """Return what a pretrained network was normalized with; otherwise count on the training photos.
 
     Raises `ValueError` if a pretrained network doesn't state it.
@@ -116,10 +109,7 @@ def statistics_for(
     return pretrained_stats(getattr(network, "lessonkit_weights", network))
 
 
-def make_network(
-    images: ImageSet,  # whose classes it tells apart
-    settings: Settings,
-) -> nn.Module:
+def make_network(images: ImageSet, settings: Settings) -> nn.Module:
     """Make the network of a study to look at, with weights of seed 0, after trying it on two images.
 
     Raises `ValueError` for a network that can't be had, or can't be trained on images of this size.

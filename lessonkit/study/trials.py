@@ -60,19 +60,13 @@ def _latest(rows: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]
     return {(row["technique"], row["seed"]): row for row in rows}
 
 
-def read_trials(
-    folder: str | Path,  # where a study was stored
-    failed: bool = False,  # the failed trials, with their `error`, in place of the finished ones
-) -> pd.DataFrame:  # one row a trial
-    """Read the trials of a study, also while it is still running. An empty table if there are none."""
+def read_trials(folder: str | Path, failed: bool = False) -> pd.DataFrame:  # one row a trial
+    """Read the finished or the failed trials of a study, also while it runs: an empty table for none."""
     rows = _latest(_read_rows(Path(folder) / "trials.jsonl")).values()
     return pd.DataFrame([row for row in rows if ("error" in row) == failed])
 
 
-def read_correct(
-    folder: str | Path,  # where a study was stored
-    trials: pd.DataFrame | None = None,  # which trials; all finished ones when None
-) -> dict[str, np.ndarray]:  # trial id -> (n_photos,) bool
+def read_correct(folder: str | Path, trials: pd.DataFrame | None = None) -> dict[str, np.ndarray]:
     """Read which validation photos each trial got right; trials without a whole file are left out."""
     trials = read_trials(folder) if trials is None else trials
     found = {i: _read_right(Path(folder), i) for i in trials.get("id", [])}
@@ -94,18 +88,12 @@ def _read_row(path: Path) -> np.ndarray | None:
     return values if isinstance(values, np.ndarray) and values.ndim == 1 else None
 
 
-def answers_file(
-    folder: Path,  # of a study
-    name: str,  # id of a trial
-) -> Path:
+def answers_file(folder: Path, name: str) -> Path:
     """Where a trial's answers are stored: the number of a class for each validation photo."""
     return folder / "answers" / f"{name}.npy"
 
 
-def read_answers(
-    folder: str | Path,  # where a study was stored
-    trials: pd.DataFrame,  # which trials
-) -> dict[str, np.ndarray]:  # trial id -> (n_photos,), the number of the predicted class
+def read_answers(folder: str | Path, trials: pd.DataFrame) -> dict[str, np.ndarray]:
     """Read what each trial answered for each validation photo; trials without a whole file are left out."""
     found = {i: _read_row(answers_file(Path(folder), i)) for i in trials.get("id", [])}
     return {i: answers for i, answers in found.items() if answers is not None}
@@ -145,9 +133,7 @@ def _append(path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(line)
 
 # %% ../../nbs/study/trials.ipynb #7b45145c
-def photos_identity(
-    images: Any,  # an `ImageSet`: paths, labels, classes, split
-) -> dict[str, Any]:  # counts for people, and `contents`, which changes when any photo does
+def photos_identity(images: Any) -> dict[str, Any]:
     """Identify the photos of a study: equal for equal photos, wherever their folder lies."""
     paths = [Path(os.path.abspath(path)) for path in images.paths]
     try:
@@ -184,20 +170,14 @@ def _contents(paths: list[Path]) -> list[tuple[int, bytes]]:
     return found
 
 
-def fingerprint(
-    identity: Mapping[str, Any],  # photos and settings: plain values and dictionaries
-) -> str:  # 16 hexadecimal digits
+def fingerprint(identity: Mapping[str, Any]) -> str:  # 16 hexadecimal digits
     """Name photos and settings in short: another name when any value differs, whatever the order."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../../nbs/study/trials.ipynb #a260cd0b
-def changes(
-    before: Mapping[str, Any],
-    now: Mapping[str, Any],
-    prefix: str = "",  # put before the names
-) -> list[str]:  # one entry for each value that differs
-    """Name what differs between two nested dictionaries."""
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Name each value that differs between two nested dictionaries."""
     found = []
     for name in dict.fromkeys([*before, *now]):
         old, new = before.get(name, "not set"), now.get(name, "not set")
@@ -208,9 +188,7 @@ def changes(
     return found
 
 # %% ../../nbs/study/trials.ipynb #66836886
-def check_name(
-    name: str,  # of a technique
-) -> str:  # the same name
+def check_name(name: str) -> str:  # the same name
     """Names of techniques become file names: raise `ValueError` unless made of a-z, 0-9, _ + . and -."""
     if not re.fullmatch(r"[a-z0-9_][a-z0-9_+.-]*", name):
         wanted = "use lowercase letters, digits and _ + . - only"
@@ -317,10 +295,8 @@ def open_study(
         lock.release()
 
 
-def stored_settings(
-    folder: str | Path,  # where a study was stored
-) -> dict[str, dict[str, Any]]:  # technique -> own settings; nothing where there is no study
-    """Read which settings each technique of a study was run with."""
+def stored_settings(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Read which settings each technique of a study was run with; nothing where there is no study."""
     return _read_about(Path(folder) / "study.json").get("techniques", {})
 
 

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 __all__ = ['read_study', 'plot_worth', 'plot_sets']
 
 # %% ../../nbs/study/worth.ipynb #a1c0ffee
-def read_study(
-    csv: str | Path,  # the table of a study; which photos each trial got right stands beside it
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:  # its trials; id -> right or not, (n_photos,) bool
-    """Read a stored study in the form that `summarize` takes.
+def read_study(csv: str | Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Read a stored study, the table and which photos each trial got right, for `summarize`.
 
     `NAME_correct.npz` beside `NAME.csv` holds an array for each trial: a value for each photo, or packed
     into bits, where the table has a column `photos` with their number.

@@ -13,12 +13,8 @@ from pathlib import Path
 __all__ = ['top_of', 'table_of_lessons', 'list_of_notebooks']
 
 # %% ../../nbs/teaching/contents.ipynb #57f383bc
-def top_of(
-    path: Path,  # of a notebook
-) -> tuple[
-    str, str, str, str
-]:  # its title, its claim, its minutes to run and to read ("?" where it says none)
-    """Read what stands at the top of a notebook."""
+def top_of(path: Path) -> tuple[str, str, str, str]:
+    """Read title, claim, and minutes to run and to read at a notebook's top; "?" where it says none."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     text = next(("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"),
                 f"# {path.stem}")
@@ -30,10 +26,8 @@ def top_of(
     return title[1] if title else path.stem, said, run, read
 
 
-def table_of_lessons(
-    folder: Path = Path(),  # where the lessons are
-) -> str:  # Markdown
-    """List the lessons with their claims and minutes."""
+def table_of_lessons(folder: Path = Path()) -> str:
+    """List the lessons of a folder with their claims and minutes, as Markdown."""
     rows = ["| Lesson | In one sentence | Minutes to run | Minutes to read |",
             "| :-- | :-- | --: | --: |"]
     for path in sorted(folder.glob("[0-9]*.ipynb")):
@@ -42,10 +36,8 @@ def table_of_lessons(
     return "\n".join(rows)
 
 
-def list_of_notebooks(
-    folder: Path = Path(),  # where the lessons are
-) -> str:  # Markdown
-    """List the notebooks in the folders beside the lessons, folder by folder."""
+def list_of_notebooks(folder: Path = Path()) -> str:
+    """List the notebooks in the folders beside the lessons, folder by folder, as Markdown."""
     lines = []
     for inner in sorted(path
                         for path in folder.iterdir() if path.is_dir() and any(path.glob("*.ipynb"))):
