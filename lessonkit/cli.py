@@ -154,13 +154,13 @@ def _saved(choosing: float, training: float, share: float) -> str:
 def _rival(args: argparse.Namespace, images: Any, most_seconds: float = math.inf) -> None:
     """Score the obvious rival, and say what it reached or how to get it."""
     from lessonkit.study.planner import duration
-    from lessonkit.study.rival import about_rival, run_rival
+    from lessonkit.study.rival import about_rival, run_rival, trained_on
 
     row = None if args.no_frozen else run_rival(images, args.out, args.size, most_seconds=most_seconds)
     if row:
         ends = f"{row['accuracy_low']:.1%} to {row['accuracy_high']:.1%}"
         seconds = duration(row["train_seconds"] + row["predict_seconds"])
-        print(f"frozen: {row['accuracy']:.1%} ({ends}) in {seconds}: features of {row['network']}.", flush=True)
+        print(f"frozen: {row['accuracy']:.1%} ({ends}) in {seconds}: features of {row['network']}, {trained_on(row)}.", flush=True)
     elif not args.no_frozen:
         print(about_rival(args.out), flush=True)
 

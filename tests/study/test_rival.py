@@ -65,12 +65,40 @@ def test_the_rival_is_scored_once_and_found_again(images, tmp_path, monkeypatch)
 
 def test_the_rival_learns_from_the_photos_that_there_is_time_for(images, tmp_path, monkeypatch):
     """Here a photo takes a second, and the fit half as long as looking at all of them; 8 photos validate."""
-    monkeypatch.setattr(rival, "frozen_features", lambda images, *args: (np.eye(len(images), 3), 1.0, 1.0))
-    assert run_rival(images, tmp_path / "a", 16, most_seconds=1.5 * (8 + 25))["train_photos"] == 25
-    assert run_rival(images, tmp_path / "b", 16, most_seconds=1e4)["train_photos"] == 32
-    assert run_rival(images, tmp_path / "c", 16, most_seconds=20) is None  # fewer than ten of a class
+    now = [0.0]
+
+    def look(images, *args):
+        now[0] += len(images) * (1.0 if now[0] < 1000 else 4.0)
+        return np.eye(len(images), 3), 1.0, 1.0
+
+    def run(name, seconds):
+        monkeypatch.setattr(rival, "AT_ONCE", 1)
+        begun = now[0]
+        row = run_rival(images, tmp_path / name, 16, most_seconds=seconds, clock=lambda: now[0])
+        assert now[0] - begun <= seconds / 1.5
+        return row
+
+    monkeypatch.setattr(rival, "frozen_features", look)
+    row = run("a", 1.5 * (8 + 25))
+    assert row["train_photos"] == 25 and "from 25 of 32, for which there was time" in about_rival(tmp_path / "a")
+    assert run("b", 1e4)["train_photos"] == 32 and "from 32 photos" in about_rival(tmp_path / "b")
+    assert run("c", 20) is None  # fewer than ten of a class
     assert about_rival(tmp_path / "c") == "The row `frozen` is left out: it would take 42 s at least. --time-budget has less for it."
     assert run_rival(images, tmp_path / "c", 16)["train_photos"] == 32  # with more time it is made up for
+    now[0] = 970.0  # after thirty photos the machine is busy: each takes four seconds
+    assert run("d", 1.5 * 51)["train_photos"] == 30 + 5 - 8
+
+
+def test_the_fit_keeps_to_its_time_too():
+    """Each look at the clock costs a second here: none, some or all of the strengths are tried, the usual one first."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    features, tried = rng.normal(0, 1, (90, 10)) + np.eye(10)[labels], []
+    for deadline in (-1, 6, 1e9):
+        now = iter(range(1000))
+        tried.append((fit_logistic(features, labels, deadline, lambda: next(now))[-1].C, next(now)))
+    assert tried[0] == (0.01, 1) and 0 < tried[1][1] < tried[2][1] == 2 * len(rival.STRENGTHS)
+    assert tried[2][0] == fit_logistic(features, labels)[-1].C
 
 
 def test_the_rival_is_the_first_row_and_is_compared_with_nothing(images, tmp_path):
