@@ -181,7 +181,7 @@ def _run_study(args: argparse.Namespace, study: Any, images: Any, begun: float) 
         if not study.folder.exists():
             study.network, study.stats  # what can't be had is refused before the folder is made
         first()
-        study.pace  # decodes photos; what all this takes is no longer there to be planned with
+        study.start_workers()  # decodes photos; what all this takes is no longer there to be planned with
         plan, study = plan_for(study, deadline - time.monotonic(), **args.typed)
         args.planned, args.seeds = plan.seeds, plan.seeds
         print(f"Planned: {plan.epochs} epochs, up to {plan.seeds} seeds.", flush=True)

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from ..comparison import summarize
 from ..foundation import checks
@@ -47,7 +48,7 @@ from lessonkit.study.trainer import (
     train_trial,
 )
 from .trials import answers_file, fingerprint, photos_identity, stored_settings
-from .workers import Group, run_trials, seed_numbers, Trial
+from .workers import Group, moving, run_trials, seed_numbers, Trial
 
 # %% auto #0
 __all__ = ['BUILT_IN', 'Study', 'folder_for']
@@ -189,6 +190,7 @@ class Study:
                 decoded = Technique("any", data={"size_share": share})
                 for loader in make_loaders(self.images, decoded, 0, self.settings, stats).loaders:
                     loader.prepare()
+        self.start_workers(progress)
         self.forecast.expect(self.guess(todo))
         if progress:
             only = sum(self._only_predicts(trial, todo) for trial in todo)
@@ -202,6 +204,14 @@ class Study:
     def forecast(self) -> Forecast:
         """What is still to be trained, and how long that will take."""
         return Forecast(self.jobs)
+
+    def start_workers(self, progress: bool = True) -> None:  # say so, and show that time passes
+        """Start the processes that run trials side by side, and measure the pace there: on a busy machine a minute."""
+        told = progress and self.jobs > 1 and not self.cluster and "pace" not in vars(self)
+        if told:
+            print(f"Starting {self.jobs} workers.", flush=True)
+        with tqdm(bar_format="starting workers {elapsed}", leave=False, disable=not told) as bar, moving(bar):
+            self.pace
 
     @cached_property
     def pace(self) -> Pace:
@@ -299,8 +309,6 @@ class _Display:
         if shell is not None and shell.get_ipython() is not None:  # a notebook
             self.in_place(trials)
         elif self.seeds < complete < self.wanted:  # not those that were stored before
-            from tqdm import tqdm
-
             of = "1 seed" if complete == 1 else f"{complete} seeds"
             table = format_so_far(summarize(trials, BASELINE, pairs=self.pairs))
             tqdm.write(f"\nAfter {of} of {self.wanted}, accuracy:\n{table}\n")

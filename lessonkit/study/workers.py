@@ -10,11 +10,14 @@ import errno
 import os
 import re
 import sys
+import tempfile
+import threading
 import time
 import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,14 @@ from ..foundation import checks
 from .trials import check_name, error_line, open_study, StudyFolder, TrialsFailed
 
 # %% auto #0
-__all__ = ['Outcome', 'Trial', 'Group', 'ATTEMPTS', 'group_trials', 'seed_numbers', 'run_trials']
+__all__ = ['Outcome', 'Trial', 'Group', 'ATTEMPTS', 'moving', 'group_trials', 'seed_numbers', 'run_trials']
 
 # %% ../../nbs/study/workers.ipynb #1c2442f9
 Outcome = tuple[str, int, Mapping[str, Any], Any, Exception | None]  # technique, seed, row, correct, ...
 Trial = tuple[str, int]  # technique, seed
 Group = tuple[Trial, ...]  # trials that share a training run, the one that trains first
 ATTEMPTS = 3  # how often a trial may take its process down
+_EVERY = 10, 1  # seconds until a bar shows that time passes: in a log file, in a terminal
 
 
 def _outcome(run: Callable, technique: str, seed: int, tick: Callable[..., Any]) -> Outcome:
@@ -48,17 +52,54 @@ def _failure(trial: Trial, error: Exception, seconds: float = 0.0) -> Outcome:
     return *trial, {"error": error_line(error), "seconds": round(seconds, 3)}, None, error
 
 
-def _in_process(run: Callable, group: Group) -> list[Outcome]:
-    """Run a group in another process, without the progress bar. An error comes back in words."""
+def _in_process(run: Callable, group: Group, epochs: Path | None = None) -> list[Outcome]:
+    """Run a group in another process, which notes its epochs in a file. An error comes back in words."""
     found = []
     for trial in group:
-        *outcome, error = _outcome(run, *trial, _no_tick)
+        note = partial(_note, epochs, "{}-seed{}".format(*trial))
+        *outcome, error = _outcome(run, *trial, note)
         found.append((*outcome, None if error is None else RuntimeError(error_line(error))))
+        note(999)  # done
     return found
 
 
-def _no_tick(*_: Any) -> None:
-    pass
+def _note(epochs: Path | None, trial: str, count: int = 1) -> None:
+    """Note epochs of a trial in a file, for `moving`; without one, or on a full disk, nothing."""
+    with contextlib.suppress(OSError):
+        if epochs:
+            with open(epochs, "a", encoding="utf-8") as file:
+                file.write(f"{trial} {count}\n")
+
+
+@contextlib.contextmanager
+def moving(
+    bar: Any,  # tqdm's
+    steps: int = 1,  # of the bar, in one trial
+) -> Iterator[Path | None]:  # a file in which other processes note epochs
+    """Within, a bar shows that time passes, and the epochs that other processes have noted."""
+    if bar.disable:
+        yield None
+        return
+    ended, every = threading.Event(), _EVERY[sys.stderr.isatty()]
+
+    def show(epochs: Path) -> None:
+        while not ended.wait(every):
+            if epochs.exists():
+                noted = Counter[str]()
+                for line in epochs.read_text(encoding="utf-8").splitlines():
+                    trial, _, count = line.partition(" ")
+                    noted[trial] += int(count or 0)
+                bar.n = sum(min(count, steps) for count in noted.values())
+            bar.refresh()
+
+    with tempfile.TemporaryDirectory() as folder:
+        thread = threading.Thread(target=show, args=[epochs := Path(folder) / "epochs"], daemon=True)
+        thread.start()
+        try:
+            yield epochs
+        finally:
+            ended.set()
+            thread.join()
 
 
 def group_trials(
@@ -79,12 +120,13 @@ def _outcomes(
     jobs: int,
     cluster: str | None,
     enough: Callable[[Group], bool],
+    epochs: Path | None,  # a file in which other processes on this machine note theirs
 ) -> Iterator[Outcome]:
     """Run trials, and yield each outcome as soon as it is there."""
     if cluster:
         yield from _on_cluster(groups, run, cluster)
     elif jobs > 1:
-        yield from _side_by_side(groups, run, jobs, enough)
+        yield from _side_by_side(groups, run, jobs, enough, epochs)
     else:
         for group in filter(enough, groups):
             for technique, seed in group:
@@ -93,7 +135,7 @@ def _outcomes(
 
 
 def _side_by_side(
-    groups: Sequence[Group], run: Callable, jobs: int, enough: Callable[[Group], bool]
+    groups: Sequence[Group], run: Callable, jobs: int, enough: Callable[[Group], bool], epochs: Path | None
 ) -> Iterator[Outcome]:
     """Run trials in several processes on this machine."""
     from joblib import Parallel, delayed
@@ -106,7 +148,7 @@ def _side_by_side(
         for group in batch:
             if enough(group):
                 sent.append(group)
-                yield delayed(_in_process)(run, group)
+                yield delayed(_in_process)(run, group, epochs)
             else:
                 (waiting if group in waiting else suspects).remove(group)
 
@@ -257,9 +299,9 @@ def run_trials(
         todo = [trial for trial in wanted if trial not in finished]  # failed ones are tried again
         if todo and before:
             before(todo)
-        with _progress_bar(len(todo) * steps, progress) as bar:
+        with _progress_bar(len(todo) * steps, progress) as bar, moving(bar, steps) as epochs:
             groups = group_trials(todo, trains or {})
-            outcomes = _outcomes(groups, run, bar, jobs, cluster, enough)
+            outcomes = _outcomes(groups, run, bar, jobs, cluster, enough, epochs)
             failed = _store_all(study, outcomes, finished, wanted, bar, steps, each, left)
     table = _table(finished, wanted)
     if failed:

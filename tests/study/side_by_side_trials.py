@@ -27,6 +27,16 @@ def slow(technique, seed, tick, study=0):
     return {"accuracy": 0.5}, [True, False]
 
 
+def waits_to_be_seen(technique, seed, tick, seen):
+    """A trial of three epochs that ends when somebody has seen that two are over."""
+    tick(), tick()
+    for _ in range(1200):
+        if Path(seen).exists():
+            return {"accuracy": 0.5}, [True, False]
+        time.sleep(0.1)
+    raise TimeoutError("nobody looks")
+
+
 def _first(mark):
     """Whether this is the first time."""
     try:

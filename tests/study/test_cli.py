@@ -174,6 +174,7 @@ def test_trials_side_by_side_say_nothing_that_is_meant_for_developers(photos, tm
         [SCRIPT, *typed, *settings], env=quiet, capture_output=True, text=True
     )
     assert child.returncode == 0 and "The whole report" in child.stdout
+    assert child.stdout.index("Starting 2 workers.") < child.stdout.index("to train, 2 side by side")
     assert "Warning" not in child.stderr and "warn" not in child.stderr
 
 

@@ -1,5 +1,6 @@
 """Trials in several processes and on a cluster: the same table, and what dies costs its own trial."""
 
+import io
 import os
 import signal
 import sys
@@ -13,9 +14,11 @@ import processes
 import pytest
 import tiny_photos
 import torch
-from side_by_side_trials import outcome, slow
+from side_by_side_trials import outcome, slow, waits_to_be_seen
+from tqdm import tqdm
 
 from lessonkit.ablation import TECHNIQUES, Technique, run_ablation
+from lessonkit.study import workers
 from lessonkit.study.trials import TrialsFailed, read_correct, read_trials
 from lessonkit.study.workers import run_trials
 
@@ -295,3 +298,20 @@ def test_a_display_that_fails_costs_itself_only(tmp_path):
     with pytest.warns(UserWarning, match="can't be shown: KeyError: 'seed'") as told:
         trials = run_trials({"a": {}, "b": {}}, 3, outcome, tmp_path, {}, progress=False, each=broken)
     assert len(trials) == 6 and len(told) == 1
+
+
+def test_the_bar_moves_with_the_epochs_of_other_processes(tmp_path, monkeypatch):
+    """It shows two of three epochs of each trial while none of them has ended, and all in the end."""
+    shown = []
+
+    class Seen(tqdm):
+        def refresh(self, *args, **kwargs):
+            shown.append(self.n)
+            if self.n == 4:
+                (tmp_path / "seen").touch()
+
+    monkeypatch.setattr(workers, "_EVERY", (0.05, 0.05))
+    monkeypatch.setattr(workers, "_progress_bar", lambda total, progress: Seen(total=total, file=io.StringIO()))
+    trial = partial(waits_to_be_seen, seen=str(tmp_path / "seen"))
+    assert len(run_trials({"a": {}, "b": {}}, 1, trial, tmp_path / "study", {}, steps=3, jobs=2)) == 2
+    assert 4 in shown and max(shown) <= 6
