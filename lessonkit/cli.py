@@ -27,7 +27,7 @@ __all__ = ['MOST_CLASSES', 'DEMO', 'main']
 
 # %% ../nbs/cli.ipynb #d86f40f6
 MOST_CLASSES = 30  # of which each one is listed with its photos
-_RIVAL_SHARE = 0.25  # of a time budget, at most
+_RIVAL_SHARE, _TUNING_SHARE = 0.25, 0.4  # of a time budget, at most
 
 
 def _out_folder(
@@ -160,7 +160,7 @@ def _rival(args: argparse.Namespace, images: Any, most_seconds: float = math.inf
     if row:
         ends = f"{row['accuracy_low']:.1%} to {row['accuracy_high']:.1%}"
         seconds = duration(row["train_seconds"] + row["predict_seconds"])
-        print(f"frozen: {row['accuracy']:.1%} ({ends}) in {seconds}: features of {row['network']}, {trained_on(row)}.", flush=True)
+        print(f"frozen: {row['accuracy']:.1%} ({ends}) in {seconds}: features of {row['network']}, from {trained_on(row)}.", flush=True)
     elif not args.no_frozen:
         print(about_rival(args.out), flush=True)
 
@@ -217,7 +217,9 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     notes, choice, seeds = [], None, settings.pop("seeds")
     how = {name: settings.pop(name) for name in ("jobs", "cluster")}
     if args.tune:
-        techniques, told = tune_techniques(images, techniques, args.out, Settings(**settings), **how)
+        left = _TUNING_SHARE * (begun + (args.time_budget or math.inf) - time.monotonic())
+        about = {"seeds": 0 if args.time_budget else seeds, "most_seconds": left} | how
+        techniques, told = tune_techniques(images, techniques, args.out, Settings(**settings), **about)
         notes.append(told)
     if args.choose:
         techniques, choice = choose_best(

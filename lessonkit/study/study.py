@@ -207,6 +207,7 @@ class Study:
 
     def start_workers(self, progress: bool = True) -> None:  # say so, and show that time passes
         """Start the processes that run trials side by side, and measure the pace there: on a busy machine a minute."""
+        self.network, self.stats  # what can't be had or read is refused first
         told = progress and self.jobs > 1 and not self.cluster and "pace" not in vars(self)
         if told:
             print(f"Starting {self.jobs} workers.", flush=True)
@@ -227,6 +228,17 @@ class Study:
     def _measure(self, network: nn.Module | None = None) -> Pace:
         with _threads(self.threads):
             return measure_pace(self.images, self.settings, self.stats, network)
+
+    def seconds(
+        self,
+        epochs: int,  # of the baseline
+    ) -> float:
+        """How long one seed of all techniques takes, trained so long."""
+        settings, total = dataclasses.replace(self.settings, epochs=epochs), 0.0
+        for name, technique in self.variants.items():
+            trained = 0 if name in self.trains else epochs_at_cost(technique, settings) * technique.train_cost
+            total += self.pace.trial(trained, technique.predict_cost)
+        return total / self.jobs
 
     def guess(
         self,

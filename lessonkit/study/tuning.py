@@ -14,13 +14,16 @@ from typing import Any
 
 import pandas as pd
 
+from ..foundation.files import read_json
 from ..photos.image_set import ImageSet, split_rows
+from .planner import duration
 from .settings import Settings
 from .study import Study
 from .techniques import choose_techniques, Technique
+from .trials import read_trials
 
 # %% auto #0
-__all__ = ['FACTORS', 'CROPS', 'inner_split', 'choose_on_grid', 'widen', 'tune_techniques']
+__all__ = ['FACTORS', 'CROPS', 'MOST', 'inner_split', 'choose_on_grid', 'widen', 'tune_techniques']
 
 # %% ../../nbs/study/tuning.ipynb #9a060005
 def inner_split(
@@ -41,6 +44,7 @@ def choose_on_grid(
     arms: Sequence[str],  # what the rows call `technique`; the others are `lr`, `min_area`, accuracy, nll
     rates: Sequence[float],  # learning rates, ascending
     areas: Sequence[float],  # smallest shares of a photo that a crop keeps, ascending
+    wider: bool = True,  # add a value where most chose the same end
 ) -> tuple[pd.DataFrame, list[float], list[float]]:  # the best row of each arm; the grid in the end
     """Choose learning rate and crops of each arm: the highest accuracy, then the lowest nll."""
     rates, areas, asked = list(rates), list(areas), (0, 0)
@@ -49,8 +53,8 @@ def choose_on_grid(
         best = ordered.drop_duplicates("technique").set_index("technique")
         best = best.loc[[name for name in arms if name in best.index]]  # one that always failed has no best
         asked = len(rates), len(areas)
-        if len(arms) > 1:
-            rates, areas = widen(rates, best["lr"], 4), widen(areas, best["min_area"], 3, largest=1)
+        if wider and len(arms) > 1:
+            rates, areas = widen(rates, best["lr"], MOST[0]), widen(areas, best["min_area"], MOST[1], largest=1)
     return best, rates, areas
 
 
@@ -71,6 +75,7 @@ def widen(
 
 # %% ../../nbs/study/tuning.ipynb #9a06000a
 FACTORS, CROPS = (0.4, 1, 2.4), (0.35, 0.75)  # of the study's learning rate; shares of a photo
+MOST = 4, 3  # values of each in a wider grid
 
 
 def tune_techniques(
@@ -78,15 +83,30 @@ def tune_techniques(
     techniques: Sequence[str | Technique] | None,  # as for `run_ablation`
     out: str | Path,  # the folder of the study; tuning is stored in `tuning` there
     settings: Settings = Settings(),
-    progress: bool = True,  # say how long each setting takes, and show bars
+    progress: bool = True,  # say how long it takes, and show bars
+    seeds: int = 0,  # of the study that comes next: its time is said too
+    most_seconds: float = math.inf,  # that tuning may take; it trains shorter then, and on this grid alone
     **how: Any,  # more for `Study`: jobs, threads, cluster
 ) -> tuple[list[Technique], str]:  # each with its own learning rate and crops; the choice in words
-    """Give every arm the same few learning rates and crops to choose from, on an inner split."""
+    """
+    Give every arm the same few learning rates and crops to choose from, on an inner split.
+
+    Raises `ValueError` where the time is too short.
+    """
     chosen, inner = choose_techniques(techniques), inner_split(images)
     runs = {t.weights_from: t for t in sorted(chosen, key=lambda t: t.weights_from == t.variant)}
     arms = {name: replace(t, predict=None, trains_like="") for name, t in runs.items()}
     arms = {name: replace(t, name=name, in_baseline=False) for name, t in arms.items()}
-    short = replace(settings, epochs=settings.epochs if settings.epochs <= 5 else settings.epochs // 2)
+    epochs = settings.epochs if settings.epochs <= 5 else settings.epochs // 2
+
+    def study_with(lr: float, area: float) -> Study:
+        folder = Path(out) / "tuning" / f"lr-{lr:g}-crops-{area:g}"
+        now = replace(settings, lr=lr, crops=area, epochs=epochs)
+        return Study(inner, list(arms.values()), folder, now, seeds=1, **how)
+
+    rates = [float(f"{settings.lr * factor:.2g}") for factor in FACTORS]
+    grid = [study_with(lr, area) for lr in rates for area in CROPS]
+    epochs, pace = _announce(grid, most_seconds, progress, seeds, settings.epochs)
 
     def measure(rates: Sequence[float], areas: Sequence[float]) -> pd.DataFrame:
         tables = []
@@ -95,14 +115,12 @@ def tune_techniques(
                 told = (f"Tuning, setting {number + 1} of {len(rates) * len(areas)}: "
                         f"learning rate {lr:g}, crops {area:g}.")
                 print(told, flush=True)
-            folder = Path(out) / "tuning" / f"lr-{lr:g}-crops-{area:g}"
-            now = replace(short, lr=lr, crops=area)
-            study = Study(inner, list(arms.values()), folder, now, seeds=1, **how)
+            study = study_with(lr, area)
+            vars(study).update(pace)
             tables.append(study.run(progress).assign(lr=lr, min_area=area))
         return pd.concat(tables)
 
-    rates = [float(f"{settings.lr * factor:.2g}") for factor in FACTORS]
-    best, rates, areas = choose_on_grid(measure, list(arms), rates, CROPS)
+    best, rates, areas = choose_on_grid(measure, list(arms), rates, CROPS, most_seconds == math.inf)
     own = {name: {"lr": float(row["lr"]), "crops": float(row["min_area"])}
            for name, row in best.iterrows()}
     told = ", ".join(f"{name} {one['lr']:g} and {one['crops']:g}" for name, one in own.items())
@@ -110,3 +128,32 @@ def tune_techniques(
             f"training photos that were set aside, from {len(rates) * len(areas)} settings with one "
             f"seed: {told}.")
     return [replace(t, own=own.get(t.weights_from, {})) for t in chosen], told
+
+
+def _announce(
+    grid: Sequence[Study], most_seconds: float, progress: bool, seeds: int, epochs: int
+) -> tuple[int, dict[str, Any]]:  # epochs of tuning; the pace, where it was measured
+    """Say how long tuning will take, and the study after it; train as long as there is time for."""
+    one, timed, arms = grid[0], most_seconds < math.inf, len(grid[0].variants)
+    stored: Any = timed and read_json(one.folder / "study.json")
+    length = stored["identity"]["epochs"] if stored else one.settings.epochs
+    todo = [study for study in grid if len(read_trials(study.folder)) < arms]
+    if not todo or not (progress or timed):
+        return length, {}
+    one.start_workers(progress)
+    seconds = {n: len(todo) * one.seconds(n) for n in range(1, length + 1)}
+    if seconds[1] > most_seconds:
+        told = f"Tuning takes about {duration(seconds[1])} at least, and may take {duration(most_seconds)}"
+        advice = "Leave out --tune, name fewer techniques, or more time."
+        raise ValueError(f"{told} of --time-budget. {advice}")
+    if not stored:
+        length = max(n for n in seconds if seconds[n] <= most_seconds)
+    told = (f"Tuning first: {len(todo)} settings of {arms} training runs with {length} epochs, "
+            f"about {duration(seconds[length])}")
+    told += "" if timed else f"; up to {math.prod(MOST)} settings where most choose an end of the grid"
+    if seeds:  # on all training photos
+        more = len(one.images) / len(one.images.indices("train"))
+        told += f". Then the study, about {duration(more * seeds * one.seconds(epochs))}"
+    if progress:
+        print(f"{told}.", flush=True)
+    return length, {"pace": one.pace}

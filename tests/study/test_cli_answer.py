@@ -71,11 +71,26 @@ def test_one_metric_is_compared_and_trains_nothing_anew(folder, tmp_path, here):
 
 
 def test_each_arm_is_tuned_before_the_study(folder, tmp_path, here):
-    code, printed, _ = here("ablate", folder, *QUICK, "--techniques", "mixup", "--seeds", "1", "--tune", "--out", "study")
+    typed = ["ablate", folder, *QUICK, "--techniques", "mixup", "--seeds", "1", "--tune", "--out", "study"]
+    code, printed, _ = here(*typed)
     assert code == 0 and "Learning rate and crops of each arm were chosen on" in printed
     own = json.loads((tmp_path / "study" / "study.json").read_text())["techniques"]["mixup"]["own"]
     assert own["lr"] in (8e-4, 2e-3, 5e-3, 1.2e-2, 3e-2) and 0 < own["crops"] <= 1
     assert len(read_trials(tmp_path / "study")) == 2
+    told = r"Tuning first: 6 settings of 2 training runs with 1 epochs, about \d+ s; up to 12 settings where .*\. Then the study, about \d+ s\."
+    assert re.search(told, printed) and re.search(told, printed).start() < printed.index("Tuning, setting 1 of 6")
+    assert "Tuning first" not in here(*typed)[1]  # it is found again
+
+
+def test_tuning_keeps_to_its_share_of_a_time(folder, tmp_path, here):
+    typed = ["ablate", folder, *QUICK, "--techniques", "mixup", "--tune", "--out", "study", "--time-budget"]
+    code, _, told = here(*typed, "1s")
+    assert code == 2 and re.search(r"Tuning takes about \d+ s at least, and may take 1 s of --time-budget", told)
+    code, printed, _ = here(*typed, "3h")
+    assert code == 0 and "up to 12 settings" not in printed and "Then the study" not in printed
+    assert sorted(path.name for path in (tmp_path / "study" / "tuning").iterdir()) == sorted(
+        f"lr-{lr}-crops-{crops}" for lr in ("0.002", "0.005", "0.012") for crops in ("0.35", "0.75"))
+    assert here(*typed, "2h")[0] == 0  # goes on with what was planned
 
 
 def test_a_time_becomes_a_plan_with_looks(folder, tmp_path, here):
