@@ -17,6 +17,9 @@ axe_core = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason='needs axe-core: pip install -c constraints.txt -e ".[dev,browser]"')
 
 
+COMMAND = "lessonkit ablate photos --time-budget 20m --techniques-from my-file.py --no-split-folders --batch-size 8"
+
+
 def report() -> str:
     """The report of a made-up study: long names, an interval beyond the edge, photos, a failed trial."""
     rng, images = np.random.default_rng(0), load_images()
@@ -34,7 +37,7 @@ def report() -> str:
     classes = pd.DataFrame({"class": images.classes, "photos": 50, "baseline": "70.0%"})
     failed = pd.DataFrame([{"technique": "mixup", "seed": 7, "error": "RuntimeError: out of memory"}])
     return html_report("Which techniques help?", summarize(trials), trials, {"mixup": "Two photos at once."}, classes, {"lr": 0.005},
-                       "lessonkit ablate photos", failed, ["A note."], photos=photos, usage="network = load(...)")
+                       COMMAND, failed, [f"Next: {COMMAND}"], photos=photos, usage=f"network = load({60 * 'a-'!r})")
 
 
 def gallery() -> str:
@@ -100,4 +103,18 @@ def test_a_column_of_the_table_of_classes_is_sorted_by_a_click(browser, pages):
     button.click()
     assert names.all_inner_texts() == sorted(first, reverse=True)
     assert page.locator("table.sortable th[aria-sort=descending]").count() == 1
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 400, 320])
+def test_a_command_is_broken_between_its_arguments_only(browser, pages, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(next(path for path in pages if path.stem == "report").as_uri())
+    heights = page.evaluate("""[...document.querySelectorAll('.whole')].map(one => {
+        const range = document.createRange(); range.selectNodeContents(one);
+        return [one.textContent, new Set([...range.getClientRects()].map(rect => rect.top)).size]; })""")
+    assert len([word for word, _ in heights if word == "--time-budget"]) == 2 and all(lines == 1 for _, lines in heights)
+    code = page.locator("pre.code")
+    assert code.evaluate("one => one.scrollWidth > one.clientWidth") or width == 1280
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     page.close()

@@ -81,6 +81,18 @@ def test_the_answer_comes_first_and_the_verdict_in_the_second_column(page):
     assert body.index("A first look with 2 seeds") < body.index("verdict\n") < body.index("What it costs")
 
 
+def test_commands_stay_what_they_are_and_no_argument_of_theirs_is_broken(study, images, tmp_path):
+    """A browser breaks lines at hyphens too; what may not be broken is a whole of its own."""
+    trials, out = study
+    command = "lessonkit ablate 'my  photos' --time-budget 20m --out a-b-c --techniques mixup,tta"
+    told = ["The answer.", f"Next: 3 more seeds, about 1 min: {command} --seeds 5"]
+    ablation_report(images, trials, out, ["mixup", "tta", "label_smoothing"], command=command, closing=lambda summary: told)
+    found = Page((out / "report.html").read_text(encoding="utf-8"))
+    whole = [one["text"] for one in found.all("span", **{"class": "whole"})]
+    assert {"--time-budget", "a-b-c", "--seeds"} <= {*whole} and not any(" " in word for word in whole)
+    assert command in [one["text"] for one in found.all("pre")] and told[1] in [one["text"] for one in found.all("p")]
+
+
 def test_the_report_shows_their_own_photos(page, images):
     told = [one["alt"] for one in page.all("img")]
     assert f"mixup: 60% {images.classes[0]}, 40% {images.classes[1]}" in told
