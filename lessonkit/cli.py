@@ -160,7 +160,8 @@ def _rival(args: argparse.Namespace, images: Any, most_seconds: float = math.inf
     if row:
         ends = f"{row['accuracy_low']:.1%} to {row['accuracy_high']:.1%}"
         seconds = duration(row["train_seconds"] + row["predict_seconds"])
-        print(f"frozen: {row['accuracy']:.1%} ({ends}) in {seconds}: features of {row['network']}, from {trained_on(row)}.", flush=True)
+        print(f"frozen: {row['accuracy']:.1%} ({ends}) in {seconds}: features of "
+              f"{row['network']}, from {trained_on(row)}.", flush=True)
     elif not args.no_frozen:
         print(about_rival(args.out), flush=True)
 
@@ -181,7 +182,7 @@ def _run_study(args: argparse.Namespace, study: Any, images: Any, begun: float) 
         if not study.folder.exists():
             study.network, study.stats  # what can't be had is refused before the folder is made
         first()
-        study.start_workers()  # decodes photos; what all this takes is no longer there to be planned with
+        study.start_workers()  # decodes photos; what this takes is no longer there to be planned with
         plan, study = plan_for(study, deadline - time.monotonic(), **args.typed)
         args.planned, args.seeds = plan.seeds, plan.seeds
         print(f"Planned: {plan.epochs} epochs, up to {plan.seeds} seeds.", flush=True)

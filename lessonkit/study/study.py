@@ -206,12 +206,16 @@ class Study:
         return Forecast(self.jobs)
 
     def start_workers(self, progress: bool = True) -> None:  # say so, and show that time passes
-        """Start the processes that run trials side by side, and measure the pace there: on a busy machine a minute."""
+        """Start the processes that run trials side by side, and measure the pace there.
+
+        On a busy machine that takes a minute.
+        """
         self.network, self.stats  # what can't be had or read is refused first
         told = progress and self.jobs > 1 and not self.cluster and "pace" not in vars(self)
         if told:
             print(f"Starting {self.jobs} workers.", flush=True)
-        with tqdm(bar_format="starting workers {elapsed}", leave=False, disable=not told) as bar, moving(bar):
+        shown = {"bar_format": "starting workers {elapsed}", "leave": False, "disable": not told}
+        with tqdm(**shown) as bar, moving(bar):
             self.pace
 
     @cached_property
@@ -236,8 +240,8 @@ class Study:
         """How long one seed of all techniques takes, trained so long."""
         settings, total = dataclasses.replace(self.settings, epochs=epochs), 0.0
         for name, technique in self.variants.items():
-            trained = 0 if name in self.trains else epochs_at_cost(technique, settings) * technique.train_cost
-            total += self.pace.trial(trained, technique.predict_cost)
+            longer = epochs_at_cost(technique, settings) * technique.train_cost
+            total += self.pace.trial(0 if name in self.trains else longer, technique.predict_cost)
         return total / self.jobs
 
     def guess(

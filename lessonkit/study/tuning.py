@@ -54,7 +54,8 @@ def choose_on_grid(
         best = best.loc[[name for name in arms if name in best.index]]  # one that always failed has no best
         asked = len(rates), len(areas)
         if wider and len(arms) > 1:
-            rates, areas = widen(rates, best["lr"], MOST[0]), widen(areas, best["min_area"], MOST[1], largest=1)
+            rates = widen(rates, best["lr"], MOST[0])
+            areas = widen(areas, best["min_area"], MOST[1], largest=1)
     return best, rates, areas
 
 
@@ -85,7 +86,7 @@ def tune_techniques(
     settings: Settings = Settings(),
     progress: bool = True,  # say how long it takes, and show bars
     seeds: int = 0,  # of the study that comes next: its time is said too
-    most_seconds: float = math.inf,  # that tuning may take; it trains shorter then, and on this grid alone
+    most_seconds: float = math.inf,  # that it may take: it trains shorter then, on this grid alone
     **how: Any,  # more for `Study`: jobs, threads, cluster
 ) -> tuple[list[Technique], str]:  # each with its own learning rate and crops; the choice in words
     """
@@ -143,9 +144,9 @@ def _announce(
     one.start_workers(progress)
     seconds = {n: len(todo) * one.seconds(n) for n in range(1, length + 1)}
     if seconds[1] > most_seconds:
-        told = f"Tuning takes about {duration(seconds[1])} at least, and may take {duration(most_seconds)}"
+        told = f"Tuning takes about {duration(seconds[1])} at least"
         advice = "Leave out --tune, name fewer techniques, or more time."
-        raise ValueError(f"{told} of --time-budget. {advice}")
+        raise ValueError(f"{told}, and may take {duration(most_seconds)} of --time-budget. {advice}")
     if not stored:
         length = max(n for n in seconds if seconds[n] <= most_seconds)
     told = (f"Tuning first: {len(todo)} settings of {arms} training runs with {length} epochs, "

@@ -135,8 +135,9 @@ def _outcomes(
 
 
 def _side_by_side(
-    groups: Sequence[Group], run: Callable, jobs: int, enough: Callable[[Group], bool], epochs: Path | None
-) -> Iterator[Outcome]:
+    groups: Sequence[Group], run: Callable, jobs: int, enough: Callable[[Group], bool],
+    epochs: Path | None,
+) -> Iterator[Outcome]:  # fmt: skip
     """Run trials in several processes on this machine."""
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
