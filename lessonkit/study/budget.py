@@ -19,7 +19,6 @@ from ..foundation.files import read_json, write_json
 from .planner import duration, note_look, Plan, plan_study, undecided
 from .study import Study
 from .techniques import BASELINE, comparisons
-from .trainer import epochs_at_cost
 from .trials import read_correct
 
 # %% auto #0
@@ -41,19 +40,10 @@ def plan_for(
     """
     path = study.folder / "plan.json"
 
-    def seconds_of(length: int) -> float:
-        settings, total = replace(study.settings, epochs=length), 0.0
-        for name, technique in study.variants.items():
-            trained = (
-                0 if name in study.trains else epochs_at_cost(technique, settings) * technique.train_cost
-            )
-            total += study.pace.trial(trained, technique.predict_cost)
-        return total / study.jobs
-
     if stored := read_json(path):
         plan = Plan(stored["epochs"], stored["seeds"], tuple(stored["looks"]))
     else:
-        plan = plan_study(SHARE * left - RESERVE, seconds_of, epochs, seeds)
+        plan = plan_study(SHARE * left - RESERVE, study.seconds, epochs, seeds)
         study.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, plan._asdict() | {"minutes": round(left / 60, 1), "dropped": {}})
     planned = replace(study, settings=replace(study.settings, epochs=plan.epochs), seeds=plan.seeds)
