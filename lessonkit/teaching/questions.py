@@ -660,24 +660,24 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.control": Question(
         "choice",
-        "Growing from 32 to 64 px reaches the accuracy of 64 px throughout with two thirds of the pixels. Somebody has a"
-        " budget of two thirds of the pixels. What must you measure before you recommend growing?",
+        "Suppose that on your photos seven epochs of growing from 32 to 64 px beat five epochs at 64 px by two points, settled,"
+        " for about the same pixels. Which runs do you still need before you recommend growing?",
         answer="c",
         choices={
-            "a": "Nothing more: the accuracy is the same, and the cost is lower.",
-            "b": "How much better 64 px throughout gets with twice as many epochs.",
-            "c": "48 px throughout, for as many pixels as growing took.",
-            "d": "How accurate the grown network is on the photos it was trained on.",
+            "a": "Five epochs of growing, so that both have the same number.",
+            "b": "Seven epochs at 64 px, so that both have the same number.",
+            "c": "Eight epochs at 48 px, which cost no more than either.",
+            "d": "More seeds of both, until the interval is narrower.",
         },
         why=(
-            "There are simpler ways to spend less: a smaller size all the time, or fewer epochs. Growing is worth its"
-            " trouble only where it beats the best of these at the same cost."
+            "There are simpler ways to spend the same pixels, such as a smaller size throughout. Growing is worth its trouble only"
+            " where it beats the best of these. On clothes it beat full size, and 48 px throughout was three points better still."
         ),
-        hint="What else could you do with two thirds of the pixels?",
+        hint="What else could you buy with the same pixels, without any plan of sizes?",
         mistakes=(
-            ("a", "Perhaps 48 px throughout does as well, at a lower cost still and without any callback."),
-            ("b", "That costs more, not the same. What would the same budget buy otherwise?"),
-            ("d", "Accuracy on training photos tells how well the network remembers them."),
+            ("a", "That says how much accuracy growing costs at equal epochs, not what else the saved pixels could buy."),
+            ("b", "That takes two fifths more pixels. Whoever has them can grow for longer, too."),
+            ("d", "The difference is settled already. Which other use of these pixels is simpler?"),
         ),
     ),
     "03.study": Question(
@@ -689,7 +689,7 @@ QUESTIONS: dict[str, Question] = {
         choices={
             "a": "She is right: one of them helps and the other one doesn't.",
             "b": "She is right: 1.3 points are more than 0.5.",
-            "c": "The two need a row of their own.",
+            "c": "Nobody knows yet: that difference wasn't measured.",
             "d": "She is wrong: the two intervals overlap, so they are equally good.",
         },
         why=(
