@@ -318,7 +318,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.verdict": Question(
         "choice",
-        "Five pairs give a difference of +0.020, with a 95% interval of ±0.025. What do they say?",
+        "Five pairs give a difference of +2.0 points, with a 95% interval of ±2.5 points. What do they say?",
         answer="c",
         choices={
             "a": "The technique helps: the mean is positive.",
@@ -327,7 +327,7 @@ QUESTIONS: dict[str, Question] = {
             "d": "The runs are wrong: do them again until the interval is clear of 0.",
         },
         why=(
-            "The interval goes from −0.005 to +0.045. It contains no difference at all, and a large one. More"
+            "The interval goes from −0.5 to +4.5 points. It contains no difference at all, and a large one. More"
             " seeds make it narrower."
         ),
         hint="Write down both ends of the interval. Which stories fit everything in between?",
@@ -342,7 +342,7 @@ QUESTIONS: dict[str, Question] = {
             (
                 "b",
                 (
-                    "It contains 0, and it contains 0.045 as well, which would be a lot. Not seeing a"
+                    "It contains 0, and it contains 4.5 points as well, which would be a lot. Not seeing a"
                     " difference isn't seeing that there is none."
                 ),
             ),
@@ -1413,14 +1413,14 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.look": Question(
         "choice",
-        "After three seeds the interval is −0.2 to +2.6 points. You add seeds one by one, and stop as soon as it leaves zero out. What"
+        "After five seeds the interval is −0.2 to +2.6 points. You add seeds one by one, and stop as soon as it leaves zero out. What"
         " is wrong?",
         answer="b",
         choices={
             "a": "nothing: more seeds are always better",
             "b": "each look is one more chance to be fooled",
             "c": "seeds must be added in pairs, so that each has a partner",
-            "d": "the first three seeds must be thrown away after the look",
+            "d": "the first five seeds must be thrown away after the look",
         },
         why=(
             "With enough looks a 95% interval leaves zero out by chance in far more than 5% of studies. Whoever plans the looks"
