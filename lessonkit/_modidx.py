@@ -930,6 +930,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'lessonkit/photos/photo_cache.py')},
             'lessonkit.photos.readers': { 'lessonkit.photos.readers.Listing': ( 'photos/readers.html#listing',
                                                                                 'lessonkit/photos/readers.py'),
+                                          'lessonkit.photos.readers._beside': ( 'photos/readers.html#_beside',
+                                                                                'lessonkit/photos/readers.py'),
                                           'lessonkit.photos.readers._class_folders': ( 'photos/readers.html#_class_folders',
                                                                                        'lessonkit/photos/readers.py'),
                                           'lessonkit.photos.readers._column': ( 'photos/readers.html#_column',

@@ -66,7 +66,10 @@ def _load(args: argparse.Namespace) -> Any:
     if len(images.classes) <= MOST_CLASSES:
         totals = images.counts().sum(axis=1)
         print("  " + ", ".join(one_line(f"{name} {count:,}") for name, count in totals.items()))
-    for note in listing.notes if listing else ():
+    notes = [*listing.notes] if listing else []
+    if listing and "valid" not in {part for _, part, _ in listing.rows}:
+        notes.append("Nothing is marked for validation: a fifth of each class is set aside.")
+    for note in notes:
         print(f"  {one_line(note)}")
     sys.stdout.flush()
     if args.skip_damaged:
@@ -300,7 +303,7 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     took = duration(time.perf_counter() - start)
     covered = coverage(features, chosen.indices, labels, seed=args.seed)
     probe = probe_choice(features, labels, chosen.indices)
-    notes = [f"Described by {network}, at {args.size} px; chosen by {args.method}, in {took}.", *([str(probe)] if probe else [])]
+    notes = [f"Described by {network}; chosen by {args.method}, in {took}.", *([str(probe)] if probe else [])]
     gallery = subset_gallery(images, features, chosen, f"{count:,} photos of {Path(args.folder).resolve().name}", notes)
     chosen = chosen.of_rows(train)
     about = {name: getattr(args, name) for name in ("method", "balance", "seed", "network_seed", "size")}

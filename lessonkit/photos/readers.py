@@ -55,7 +55,7 @@ def photo_suffixes() -> frozenset[str]:
     return frozenset(
         ending
         for ending, kind in Image.registered_extensions().items()
-        if kind in Image.OPEN and kind not in NOT_PHOTOS
+        if kind in {*Image.OPEN, "MPO"} - NOT_PHOTOS  # MPO is opened as JPEG
     )
 
 
@@ -100,9 +100,20 @@ def _describe_left_out(left_out: Counter) -> list[str]:
     if heic := sum(count for ending, count in left_out.items() if ending in HEIC):
         said.append("HEIC photos left out, since nothing here reads them: "
                     f"{heic:,} (pip install pillow-heif).")
-    kinds = [(ending, count) for ending, count in left_out.most_common() if ending not in HEIC]
+    kinds = [(ending, count) for ending, count in sorted(left_out.items()) if ending not in HEIC]
     others = [f"{count:,} {ending or 'without an ending'}" for ending, count in kinds]
     return said + ([f"Left out, as they are no photos: {some_of(others)}."] if others else [])
+
+
+def _beside(folders: Iterable[Path]) -> list[str]:
+    """Sentences about photos in no class folder, and about folders of the system."""
+    entries = [entry for folder in folders for entry in os.scandir(folder)]
+    names = sorted(entry.name for entry in entries if entry.name[0] != "." and os.path.isfile(entry)
+                   and _is_photo(os.path.dirname(entry), entry.name))
+    systems = {entry.name for entry in entries if _NO_CLASS.match(entry.name)}
+    systems = sorted(name for name in systems if name[0] != ".")
+    said = [f"Left out, as no class folder holds them: {len(names):,} photos, such as {names[0]}."] if names else []
+    return said + ([f"Left out, as the system's own: {some_of(systems)}."] if systems else [])
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -173,11 +184,12 @@ def list_folder(
             names = image_files(root / there, left_out)
             found += [(part, place, f"{there}/{name}") for name in names]
             without += [] if names else [there]
+    beside = _beside({root, *(root / place for place in parts)})
     if not found:
         raise ValueError(
             f"No photos found in {root}: expected class folders with pictures in them, as in "
             f"{root.name}/cat/1.jpg, or in {root.name}/train/cat/1.jpg and {root.name}/val/cat/2.jpg."
-            + "".join(f" {note}" for note in _describe_left_out(left_out))
+            + "".join(f" {note}" for note in [*beside, *_describe_left_out(left_out)])
         )
     inside = [name.removeprefix(place).lstrip("/") for _, place, name in found]
     label_of, nested = _how_to_read(inside, classes)
@@ -185,7 +197,7 @@ def list_folder(
     if without:
         warnings.warn(f"No pictures in {some_of(without)} of {root}: not counted as classes.",
                       stacklevel=3)
-    notes = [*said, *nested, *_describe_left_out(left_out)]
+    notes = [*said, *nested, *beside, *_describe_left_out(left_out)]
     return Listing(root, rows, notes)
 
 
@@ -198,7 +210,11 @@ def _parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
     places = {_inner(root, name, part): part for name in names if (part := part_of(name))}
     places = {place: part for place, part in places.items() if _class_folders(root / place)}
     if "train" not in places.values():
-        return {"": "train"}, []
+        inner, said = _parts_of(root / names[0]) if len(names) == 1 else ({"": "train"}, [])
+        if "" in inner:
+            return {"": "train"}, []
+        told = f"Read in {names[0]}, the only folder."
+        return {f"{names[0]}/{place}": part for place, part in inner.items()}, [told, *said]
     words = {"train": "training", "valid": "validation"}
     usual = ("train", "val", "valid")
     said = [f"{place} is for {words[part]}."
@@ -373,8 +389,10 @@ def _column(csv: str | Path, table: pd.DataFrame, asked: str | None, usual: list
     if asked is None and (found := next((small[name] for name in usual if name in small), None)):
         return found
     missing = f"no column {asked!r}" if asked is not None else f"no column of {what.split(':')[0]}"
-    close = difflib.get_close_matches(str(asked).lower(), small, n=1) if asked is not None else []
-    hint = f" Did you mean {small[close[0]]!r}?" if close else f" Name it: {what.split(': ')[1]}" if asked is None else ""
+    alike, least = (usual, 0.75) if asked is None else ([str(asked).lower()], 0.6)
+    close = [name for one in alike for name in difflib.get_close_matches(one, small, 1, least)]
+    hint = f" Did you mean {small[close[0]]!r}?" if close else ""
+    hint += f" Name it: {what.split(': ')[1]}" if asked is None else ""
     raise ValueError(f"{csv} has {missing}; its columns are {some_of(list(table), 12)}.{hint}")
 
 
@@ -458,7 +476,7 @@ def _refuse_rows(csv: str | Path, bad: np.ndarray | list[bool], what: str) -> No
 
 def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tuple[list[str], list[str]]:
     """The part of each row, and which column said it."""
-    small = {str(name).lower().strip(): name for name in table}
+    small, odd = {str(name).lower().strip(): name for name in table}, []
     for column in [small[name] for name in PART_COLUMNS if name in small] if asked is None else [asked]:
         if column not in table:
             _column(csv, table, column, [], "")
@@ -476,7 +494,9 @@ def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tupl
         if asked is not None or column == "is_valid":
             what = f"something else than true/false or a part in {column!r}"
             _refuse_rows(csv, [part is None for part in read], what)
-    return ["train"] * len(table), []
+        value = table[column].iloc[read.index(None)]
+        odd.append(f"The column {column!r} isn't read as parts, since {value!r} is none.")
+    return ["train"] * len(table), odd
 
 
 def _part_in_table(value: str) -> str | None:

@@ -37,7 +37,7 @@ from ..photos.photo_cache import digests
 from .facility_location import chunks, spread_evenly
 
 # %% auto #0
-__all__ = ['STEPS', 'PASSES', 'embed', 'quick_features', 'feature_seconds']
+__all__ = ['STEPS', 'PASSES', 'LEAST_SIZE', 'embed', 'quick_features', 'feature_seconds']
 
 # %% ../../nbs/selection/features.ipynb #83f73f16
 STEPS, PASSES = 240, 20  # most training steps of a network that is made for features, and most epochs
@@ -359,9 +359,12 @@ def _what_it_does(normalize: Callable[[Tensor], Tensor] | None) -> str | None:
     return _digest([normalize(picture).detach().cpu().float().numpy().tobytes()])
 
 # %% ../../nbs/selection/features.ipynb #c3a4d531
+LEAST_SIZE = 64  # pixels: of smaller photos pretrained networks see hardly anything
+
+
 def quick_features(
     images: ImageSet,  # all of its photos get a row
-    size: int = 64,  # side of the photos, in pixels
+    size: int = 64,  # side of the photos, in pixels; a pretrained network sees 64 at least
     out: str | Path | None = None,  # a .npy file, as for `embed`
     seed: int = 0,  # of the training, where a network is trained
     progress: bool = True,  # say how long it will take, and show a bar
@@ -371,10 +374,11 @@ def quick_features(
     Nothing is downloaded. Raises what `embed` raises.
     """
     name, model = pretrained_at_hand() or ("small_resnet", None)
+    size = max(size, LEAST_SIZE) if model else size
     normalize = (
         Normalize(pretrained_stats(getattr(model, "lessonkit_weights", model))) if model else None
     )
-    words = f"{name}, {'pretrained' if model else 'trained for it'}"
+    words = f"{name}, {'pretrained' if model else 'trained for it'}, at {size} px"
     if progress:
         told = (f"Describing {len(images):,} photos with {words}: "
                 f"about {feature_seconds(images, model, size):.0f} s.")

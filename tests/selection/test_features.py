@@ -65,15 +65,15 @@ def test_quick_features_need_no_training_where_weights_are_at_hand(photos, monke
     monkeypatch.setattr("lessonkit.selection.features.pretrained_stats", lambda _: Stats((0.5,) * 3, (0.5,) * 3))
     monkeypatch.setattr("lessonkit.selection.features.small_resnet", lambda *_: pytest.fail("trained"))
     features, network = quick_features(photos, 8)
-    assert features.shape == (len(photos), 4) and network == "tiny, pretrained"
-    assert "Describing 16 photos with tiny, pretrained: about 1 s." in capsys.readouterr().out
+    assert features.shape == (len(photos), 4) and network == "tiny, pretrained, at 64 px"
+    assert "Describing 16 photos with tiny, pretrained, at 64 px: about 1 s." in capsys.readouterr().out
 
 
 def test_without_weights_at_hand_a_network_is_trained(photos, monkeypatch):
     monkeypatch.setattr("lessonkit.selection.features.pretrained_at_hand", lambda: None)
     monkeypatch.setattr("lessonkit.selection.features.STEPS", 2)
     features, network = quick_features(photos, 8, seed=3, progress=False)
-    assert network == "small_resnet, trained for it"
+    assert network == "small_resnet, trained for it, at 8 px"
     assert (features == embed(photos, size=8, seed=3, progress=False)).all()
 
 

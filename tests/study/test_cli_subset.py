@@ -85,8 +85,8 @@ def test_features_are_kept_for_another_choice(photos, tmp_path, here):
     code, _, errors = here(*typed[:-1], "other.npy", "--n", "4", "--seed", "5", "--out", "five")
     assert code == 0, errors
     assert here(*typed, "--n", "4", "--seed", "5", "--out", "six")[0] == 0  # another choice, the same features
-    code, _, errors = here(*typed[:3], "20", *typed[4:], "--n", "4", "--out", "seven")
-    assert code == 2 and "holds other features (size was 16, now 20)" in errors
+    code, _, errors = here(*typed[:3], "72", *typed[4:], "--n", "4", "--out", "seven")
+    assert code == 2 and "holds other features (size was 64, now 72)" in errors
     assert (tmp_path / "photos.npy").read_bytes() == kept
     assert four < eight  # the first picks of a larger choice are the smaller one
 
