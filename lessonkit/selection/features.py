@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
 import itertools
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import delayed, effective_n_jobs, Parallel
 from torch import nn, Tensor
 from torch.nn.modules import pooling
 from torch.nn.modules.conv import _ConvNd
@@ -37,9 +39,10 @@ from ..photos.photo_cache import digests
 from .facility_location import chunks, spread_evenly
 
 # %% auto #0
-__all__ = ['STEPS', 'PASSES', 'LEAST_SIZE', 'embed', 'quick_features', 'feature_seconds']
+__all__ = ['BLOCK', 'STEPS', 'PASSES', 'LEAST_SIZE', 'embed', 'quick_features', 'feature_seconds']
 
 # %% ../../nbs/selection/features.ipynb #83f73f16
+BLOCK = 4096  # photos that a worker describes at once
 STEPS, PASSES = 240, 20  # most training steps of a network that is made for features, and most epochs
 
 
@@ -55,6 +58,7 @@ def embed(
     seed: int = 0,  # of the training
     normalize: Callable[[Tensor], Tensor]
     | None = None,  # applied to each batch (0 to 1); None: see below
+    n_jobs: int = 1,  # processes that share the photos, also on a cluster (joblib); -1: all cores
 ) -> np.ndarray:  # (N, D), float32; row i belongs to images.paths[i]; with `out` mapped, read-only
     """Describe each photo by the numbers from which a network decides.
 
@@ -74,7 +78,7 @@ def embed(
     checks.whole_number(seed, "seed", 0)
     if normalize is not None:
         checks.function(normalize, "normalize", "a function of a batch, such as Normalize")
-    task = _Task(images, model, size, batch_size, layer, progress, seed, normalize)
+    task = _Task(images, model, size, batch_size, layer, progress, seed, normalize, n_jobs)
     if layer is not None and model is not None:
         _named(model, layer)  # an unknown one is told before anything is computed
     if out is not None:
@@ -94,6 +98,7 @@ class _Task:
     progress: bool
     seed: int
     normalize: Callable[[Tensor], Tensor] | None
+    n_jobs: int
 
     def stated(self) -> Callable[[Tensor], Tensor] | None:
         """The normalization that was given, or that a timm network carries."""
@@ -112,20 +117,44 @@ class _Task:
         return self.model, self.normalize
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Yield features, batch after batch, from row `start` on."""
-        model, normalize = self.prepare()
-        weights = next((part for part in model.parameters() if part.is_floating_point()), torch.empty(0))
-        photos, rows = PhotoRows(self.images, np.arange(len(self.images)), 1), np.arange(
-            start, len(self.images)
-        )
-        loader = ImageLoader(photos, bs=self.batch_size, size=self.size, device=weights.device)
-        bar = tqdm(None, "describing photos", len(self.images), initial=start, unit="photo", leave=False,
-                   delay=2, disable=not self.progress)
-        with bar, _reading(model, self.layer) as features_of, torch.inference_mode():
-            for part in chunks(len(rows), self.batch_size):
-                x = loader._make_batch(rows[part])[0].as_subclass(Tensor)
-                yield features_of(normalize(x).to(weights.dtype)).float().cpu().numpy()
-                bar.update(len(x))
+        """Yield features in the order of the photos, from row `start` on."""
+        how = *self.prepare(), self.size, self.batch_size, self.layer
+        n = len(self.images)
+        if effective_n_jobs(self.n_jobs) == 1:
+            found = _describe(self.images, start, *how)
+        else:  # a worker reads and keeps the photos of its own blocks
+            blocks = (np.arange(n)[first : first + BLOCK] for first in range(start, n, BLOCK))
+            work = (delayed(_describe_block)(self.images.take(rows), *how) for rows in blocks)
+            found = Parallel(self.n_jobs, return_as="generator")(work)
+        shown = {"unit": "photo", "leave": False, "delay": 2, "disable": not self.progress}
+        with tqdm(None, "describing photos", n, initial=start, **shown) as bar:
+            for features in found:
+                yield features
+                bar.update(len(features))
+
+
+def _describe(
+    images: ImageSet,
+    start: int,
+    model: nn.Module,
+    normalize: Callable,
+    size: int,
+    batch_size: int,
+    layer: str | None,
+) -> Iterator[np.ndarray]:
+    """Yield features, batch after batch."""
+    weights = next((part for part in model.parameters() if part.is_floating_point()), torch.empty(0))
+    rows = np.arange(len(images))
+    loader = ImageLoader(PhotoRows(images, rows, 1), bs=batch_size, size=size, device=weights.device)
+    with _reading(model, layer) as features_of, torch.inference_mode():
+        for part in chunks(len(rows) - start, batch_size):
+            x = loader._make_batch(rows[start:][part])[0].as_subclass(Tensor)
+            yield features_of(normalize(x).to(weights.dtype)).float().cpu().numpy()
+
+
+def _describe_block(images: ImageSet, model: nn.Module, *how: Any) -> np.ndarray:
+    own = copy.deepcopy(model)  # threads of one worker would listen to each other's
+    return np.concatenate(list(_describe(images, 0, own, *how)))
 
 
 def _own_statistics(images: ImageSet, size: int) -> Normalize:

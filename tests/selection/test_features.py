@@ -1,7 +1,9 @@
 """Features: the network's own, whatever its layout, precision and head; a file that belongs to these photos and continues."""
 
+import contextlib
 import os
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -235,6 +237,22 @@ def test_embed_goes_on_after_an_interruption(photos, tmp_path):
     (tmp_path / "mine.npy").write_bytes(b"mine")
     with pytest.raises(ValueError, match="no record"):
         embed(photos, model, size=8, out=tmp_path / "mine.npy")
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_workers_describe_blocks_of_photos_as_one_process_does(photos, tmp_path, monkeypatch, backend):
+    distributed = pytest.importorskip("distributed") if backend == "dask" else None
+    monkeypatch.setattr("lessonkit.selection.features.BLOCK", 5)
+    model = tiny_network()
+    alone = embed(photos, model, size=8, batch_size=2, progress=False)
+    with contextlib.ExitStack() as stack:
+        if distributed:
+            cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+            stack.enter_context(distributed.Client(stack.enter_context(cluster)))
+        stack.enter_context(joblib.parallel_config(backend))
+        out = tmp_path / "features.npy"
+        shared = embed(photos, model, size=8, batch_size=2, progress=False, n_jobs=2, out=out)
+    assert len(photos) > 10 and shared == pytest.approx(alone, abs=1e-5)
 
 
 def test_its_own_network_is_trained_once_though_interrupted(photos, tmp_path, monkeypatch):
