@@ -43,8 +43,8 @@ def partners(values: Tensor, partner: Tensor | None) -> Tensor:
     """Return each photo's or label's partner, (N, ...); None: the previous one."""
     if partner is None:
         return values.roll(1, 0)
-    partner = partner.to(values.device)
-    return values.index_select(0, partner) if values.is_contiguous() else values[partner]  # quick, or as it lies
+    partner = partner.to(values.device)  # the first way is quick, the second keeps how the values lie
+    return values.index_select(0, partner) if values.is_contiguous() else values[partner]
 
 
 def typed_as(values: Tensor, x: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def random_boxes(
     height: int,  # of the photos, pixels
     width: int,
     generator: torch.Generator | None = None,  # draws the middles; None: PyTorch's state
-) -> tuple[Tensor, Tensor]:  # which pixels lie in the box, (N, height, width); the share outside, (N,), float32
+) -> tuple[Tensor, Tensor]:  # pixels in the box, (N, height, width); the share outside, (N,), float32
     """Boxes of √(1 − λ) of both sides around random points, cut off at the border."""
     drawn: dict = {} if generator is None else {"generator": generator}  # compilers know no None here
     middle = torch.rand(2, len(lam), **drawn, device=lam.device)
@@ -131,7 +131,7 @@ class BatchMixing(Callback):
     def __init__(
         self,
         draw: Callable,  # (photos, generator=...) -> share of each photo, (N,)
-        mix: Callable,  # (inputs, labels, shares, partner, generator) -> mixed inputs, shares that stayed
+        mix: Callable,  # (inputs, labels, shares, partner, generator) -> inputs, shares that stayed
         mixed_loss: Callable,  # (loss function, predictions, labels, shares, partner) -> loss
         seed: int | None = None,  # None: the loader's generator for techniques, else PyTorch's seed
     ):
@@ -145,11 +145,8 @@ class BatchMixing(Callback):
             raise ValueError("fastai's MixUp or CutMix is there, too: labels would be mixed twice. "
                              "Remove one.")
         if getattr(getattr(self.learn, "recorder", None), "train_metrics", False):
-            warnings.warn(
-                "Metrics on training batches compare mixed photos with one of their labels: read those of the"
-                " validation.",
-                stacklevel=2,
-            )
+            warnings.warn("Metrics on training batches compare mixed photos with one of their labels: "
+                          "read those of the validation.", stacklevel=2)
 
     def before_batch(self):
         learn = self.learn
@@ -190,7 +187,7 @@ class BatchMixing(Callback):
 
 # %% ../../nbs/foundation/batch_mixing.ipynb #5e0c7a12
 class RandomMix(BatchMixing):
-    """Give each batch to one of several callbacks: `cbs=RandomMix([MixUp(), CutMix()], chances=[0.7, 0.3])`.
+    """Give each batch to one of several callbacks: `RandomMix([MixUp(), CutMix()], chances=[0.7, 0.3])`.
 
     Where it draws from follows `seed`; the seeds of the callbacks inside don't count.
     """
@@ -271,9 +268,10 @@ def _replaced(batch: Any, parts: dict) -> Any:
 
 
 class RandomMixCollate:
-    """Let one of several collates make each batch: `RandomMixCollate([MixUpCollate(10), CutMixCollate(10)])`.
+    """Let one of several collates make each batch.
 
-    It chooses as `RandomMix` does. A batch of one isn't mixed.
+    `RandomMixCollate([MixUpCollate(10), CutMixCollate(10)])` chooses as `RandomMix` does. A batch of one
+    isn't mixed.
     """
 
     def __init__(

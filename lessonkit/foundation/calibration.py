@@ -71,7 +71,7 @@ class CalibrationBins:
 
     @classmethod
     def of(cls, confidence: np.ndarray, right: np.ndarray, n_bins: int) -> CalibrationBins:
-        """Sort answers, (N,), by confidence; each bin excludes its lower edge and includes its upper one."""
+        """Sort answers, (N,), by confidence; a bin excludes its lower edge and includes its upper."""
         edges = np.linspace(0, 1, n_bins + 1)
         index = np.searchsorted(edges[1:-1], confidence, side="left")
         count = np.bincount(index, minlength=n_bins)
@@ -100,7 +100,7 @@ def expected_calibration_error(
     probs: Any,  # probabilities, (N, C)
     targets: Any,  # class numbers, (N,)
     n_bins: int = 15,  # bins of equal width between 0 and 1
-    norm: str = "l1",  # of the bins' gaps: "l1" is their mean, weighted by the photos in each; "max" the largest
+    norm: str = "l1",  # of the bins' gaps: "l1" is their mean, weighted by photos, "max" the largest
     classwise: bool = False,  # judge the probability of every class, not of the largest one alone
 ) -> float:  # 0 (confidence and accuracy agree) to 1
     """Gap between confidence and accuracy over bins of confidence.
@@ -129,9 +129,9 @@ def score(
 ) -> dict[str, float]:  # accuracy, balanced_accuracy, macro_f1, nll, brier, ece
     """Score predicted probabilities: `accuracy`, `balanced_accuracy`, `macro_f1`, `nll`, `brier`, `ece`.
 
-    - `balanced_accuracy` is the mean over the classes that occur in `targets` of the share of right answers.
+    - `balanced_accuracy` is the mean share of right answers over the classes that occur in `targets`.
     - `macro_f1` is the mean of F1 over the classes that occur in `targets` or are predicted.
-    - `nll` uses natural logarithms; a probability of 0 counts as the smallest step of the given float type
+    - `nll` uses natural logarithms; a probability of 0 counts as the smallest step of its float type
       (about 1e-7 for float32 and less), as in scikit-learn, so that no single mistake makes it infinite.
     - `brier` sums over classes (0 to 2), Brier 1950; halve it to get the usual number for two classes.
     - `ece` is `expected_calibration_error` with 15 bins.
@@ -164,7 +164,7 @@ def reliability_diagram(
     ax: Any = None,  # matplotlib axes to draw on; new ones when None
     title: str = "",  # drawn above, with the calibration error
 ) -> Any:  # the axes
-    """Draw accuracy against confidence, a bar for each bin; grey bars below show the photos in each bin."""
+    """Draw accuracy against confidence, a bar for each bin; grey bars below show how many photos."""
     import matplotlib.pyplot as plt
 
     bins = calibration_bins(probs, targets, n_bins)

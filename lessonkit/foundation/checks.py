@@ -214,7 +214,7 @@ def size_or_sides(size: Any, name: str = "size") -> int | tuple[int, int]:
     if not isinstance(size, tuple | list):
         return whole_number(size, name, unit="pixels")
     if len(size) != 2:
-        raise ValueError(f"{name}={size!r:.60} must be one number of pixels, or two: (height, width).")
+        raise ValueError(f"{name}={size!r:.60} must be a whole number of pixels, or (height, width).")
     height, width = (whole_number(side, name, unit="pixels") for side in size)
     return height, width
 

@@ -56,9 +56,8 @@ class Estimate(NamedTuple):
             return np.inf
         if not one_seed:
             return 2
-        by_normal = ndtri((1 - confidence) / 2) ** 2 * one_seed / (
-            half_width * half_width - of_photos * of_photos
-        )
+        left = half_width * half_width - of_photos * of_photos
+        by_normal = ndtri((1 - confidence) / 2) ** 2 * one_seed / left
         if not by_normal < 1e9:
             return np.inf
         seeds = max(2, int(np.ceil(by_normal)))  # to which Student's t adds a few
@@ -105,7 +104,8 @@ def _sum_groups(table: np.ndarray, groups: Any) -> np.ndarray:
     if groups.shape != table.shape[1:] or pd.isna(groups).any():
         raise ValueError(f"groups must be one for each of {table.shape[1]} photos, not {groups.shape}.")
     means = table.mean(axis=1, keepdims=True)
-    sums = pd.DataFrame((table - means).T).groupby(pd.factorize(groups.astype(object))[0]).sum().to_numpy().T
+    numbers = pd.factorize(groups.astype(object))[0]
+    sums = pd.DataFrame((table - means).T).groupby(numbers).sum().to_numpy().T
     return means + sums * sums.shape[1] / table.shape[1]
 
 # %% ../../nbs/foundation/estimates.ipynb #4df8174b

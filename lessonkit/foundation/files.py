@@ -115,7 +115,7 @@ def remove_abandoned(parent: Path, name: str = "*", older_than: float = 24 * 360
 
 # %% ../../nbs/foundation/files.ipynb #a9f5c0fd
 def cache_dir() -> Path:  # made if it isn't there, readable by its owner alone
-    """The folder for everything that can be made again: `LESSONKIT_CACHE`, or the system's place for caches.
+    """The folder for what can be made again: `LESSONKIT_CACHE`, or the system's place for caches.
 
     Raises `OSError`, which says what to do, where it can't be made.
     """
@@ -123,9 +123,8 @@ def cache_dir() -> Path:  # made if it isn't there, readable by its owner alone
     missing = ("There is no home folder to keep decoded photos in: set LESSONKIT_CACHE to a folder of "
                "your own.")
     try:
-        folder = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path(
-            "lessonkit", appauthor=False
-        )
+        usual = "" if chosen else platformdirs.user_cache_path("lessonkit", appauthor=False)
+        folder = Path(chosen or usual).expanduser()
     except RuntimeError as error:  # no HOME, and a user that the system doesn't know
         raise OSError(missing) from error
     if not folder.is_absolute() and not chosen:  # what older releases of platformdirs answer then
@@ -165,9 +164,7 @@ def run_file(path: str | Path) -> Mapping[str, Any]:
         where = lines[-1] if lines else getattr(error, "lineno", None)
         raise ValueError(f"{path}, line {where or '?'}: {type(error).__name__}: {error}") from error
     finally:
-        sys.modules.pop(
-            name, None
-        )  # unknown to other processes, so functions travel there with their code
+        sys.modules.pop(name, None)  # so that functions travel to other processes with their code
     return vars(module)
 
 

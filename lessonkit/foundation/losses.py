@@ -141,7 +141,8 @@ def quick_mean(
         goal = torch.full(logits.shape, -eps / n_classes / n, dtype=logits.dtype, device=logits.device)
         goal.scatter_(1, y[:, None], (eps - 1 - eps / n_classes) / n)
     elif y.dtype == logits.dtype and y.shape == logits.shape and n_classes > 1:
-        sums = torch.mv(y, torch.full((n_classes,), 1, dtype=y.dtype, device=y.device))  # quicker than y.sum(1)
+        ones = torch.full((n_classes,), 1, dtype=y.dtype, device=y.device)
+        sums = torch.mv(y, ones)  # quicker than y.sum(1)
         if not (sums.min().item() >= 0.99 and sums.max().item() <= 1.01 and y.min().item() >= 0):
             return None  # rows of zeros are ignored, all others are mistakes
         rest = torch.full((), -eps / n_classes / n, dtype=logits.dtype, device=logits.device)
@@ -171,10 +172,10 @@ def quick_mean_of_shares(
 
 
 def _plain(logits: Tensor, y: Tensor) -> bool:
-    """Whether logits (N, C) are exact enough, few enough to add up in one go, and can be looked at, as labels can."""
-    if type(logits) is not Tensor or type(y) is not Tensor or logits.ndim != 2 or not 0 < logits.numel() < 2**24:
+    """Whether logits (N, C) are exact, and few enough to add up in one go, and all may be looked at."""
+    if type(logits) is not Tensor or type(y) is not Tensor or logits.ndim != 2:
         return False
-    return logits.dtype in _EXACT and checks.may_look(logits, y)
+    return 0 < logits.numel() < 2**24 and logits.dtype in _EXACT and checks.may_look(logits, y)
 
 
 _EXACT = torch.float32, torch.float64
@@ -190,7 +191,8 @@ def takes_class_numbers(loss_func: Callable, pred: Tensor, y: Tensor) -> bool:
 
     Raises `ValueError` for one logit an item with yes or no, which is no question of classes.
     """
-    if y.dtype == torch.int64 and (y.ndim, pred.ndim) == (1, 2) and plain_smoothing(loss_func) is not None:
+    usual = y.dtype == torch.int64 and (y.ndim, pred.ndim) == (1, 2)
+    if usual and plain_smoothing(loss_func) is not None:
         return True
     parts = loss_parts(loss_func)
     of_classes = parts is not None and parts.ignore_index is not None

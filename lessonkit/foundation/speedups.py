@@ -22,14 +22,12 @@ __all__ = ['BFloat16', 'bfloat16_is_quicker', 'orthogonal', 'Muon', 'UseMuon']
 
 # %% ../../nbs/foundation/speedups.ipynb #0fd630f1
 class BFloat16(Callback):
-    """
-    Train in bfloat16; weights, loss and optimizer stay in float32, and so does the network when it only predicts.
+    """Train in bfloat16; weights, loss, optimizer and all predictions stay in float32.
 
-    On the CPU, images below 32 pixels stay in float32: where a stride is larger than what is left of the image,
-    PyTorch's gradient of a convolution in bfloat16 holds uninitialized memory.
-
-    Whatever happens in a training, also an interruption, the network is left as it was. Source: Micikevicius et al. 2017,
-    *Mixed Precision Training*; bfloat16 needs no scaling of the loss.
+    On the CPU, images below 32 pixels stay in float32: where a stride is larger than what is left of the
+    image, PyTorch's gradient of a convolution in bfloat16 holds uninitialized memory. Whatever happens
+    in a training run, also an interruption, the network is left as it was. Source: Micikevicius et al.
+    2017, *Mixed Precision Training*; bfloat16 needs no scaling of the loss.
     """
 
     order = 1000  # after all callbacks that might still refuse the batch
@@ -105,12 +103,11 @@ def orthogonal(
 
 # %% ../../nbs/foundation/speedups.ipynb #658cda14
 class Muon(torch.optim.Optimizer):
-    """
-    Muon for the convolutions, each as a matrix; Adam, with a share of the learning rate, for all other weights.
+    """Muon for the convolutions, each as a matrix; Adam, at a share of the rate, for all other weights.
 
-    The convolution that looks at the pixels counts among the others. `torch.optim.Muon` takes matrices only, this one the
-    weights of a network. Raises `ValueError` for settings that make no sense. Source: Jordan et al. 2024; the rate of
-    tall matrices from there as well.
+    The convolution that looks at the pixels counts among the others. `torch.optim.Muon` takes matrices
+    only, this one the weights of a network. Raises `ValueError` for settings that make no sense. Source:
+    Jordan et al. 2024; the rate of tall matrices from there as well.
     """
 
     adam_share, adam_betas = 0.25, (0.95, 0.99)
@@ -121,7 +118,7 @@ class Muon(torch.optim.Optimizer):
         lr: float = 0.06,  # of the convolutions, above 0
         momentum: float = 0.95,  # of the gradient's running mean, 0 to 1
         weight_decay: float = 0.01,  # weights shrink by lr times this in a step
-        times: float = 1.0,  # by which lr is multiplied, for a schedule that was made for another optimizer
+        times: float = 1.0,  # by which lr is multiplied, for another optimizer's schedule
     ):
         if not (lr >= 0 and 0 <= momentum < 1 and weight_decay >= 0 and times > 0):
             raise ValueError(f"{lr=}, {momentum=}, {weight_decay=}, {times=}: "
@@ -143,9 +140,8 @@ class Muon(torch.optim.Optimizer):
             for weights in group["params"]:
                 if weights.grad is not None:
                     is_matrix = weights.ndim == 4 and weights.shape[1] > 3
-                    (self._muon if is_matrix else self._adam)(
-                        weights, weights.grad, group, self.state[weights]
-                    )
+                    change = self._muon if is_matrix else self._adam
+                    change(weights, weights.grad, group, self.state[weights])
         return loss
 
     def _muon(self, weights: Tensor, grad: Tensor, group: dict, state: dict) -> None:
@@ -154,7 +150,7 @@ class Muon(torch.optim.Optimizer):
         mean = state["mean"].lerp_(grad, 1 - group["momentum"])
         ahead = grad.lerp(mean, group["momentum"])  # Nesterov's look ahead
         update = orthogonal(ahead.flatten(1)).view_as(weights)
-        tall = max(1, len(update) / update[0].numel()) ** 0.5  # a matrix with more rows than columns takes longer steps
+        tall = max(1, len(update) / update[0].numel()) ** 0.5  # more rows than columns: longer steps
         lr = group["lr"] * group["times"]
         weights.mul_(1 - lr * group["weight_decay"]).sub_(lr * tall * update)
 
@@ -175,7 +171,7 @@ class UseMuon(Callback):
 
     def __init__(
         self,
-        times: float = 12.0,  # its learning rate, as a multiple of the one that is given to `fit_one_cycle`
+        times: float = 12.0,  # its learning rate, as a multiple of the one given to `fit_one_cycle`
     ):
         self.times = times
 

@@ -102,11 +102,10 @@ def random_views(
     seed: int = 0,  # another seed, other views
     augment: Augment = Augment(),  # how strongly to vary
 ) -> tuple[View, ...]:  # n views of the photo's own size, another one for each photo
-    """Cut a random part out of each photo, enlarge it to the photo's size, and mirror about half of them.
+    """Cut a random part out of each photo, enlarge it to the photo's size, and mirror about half.
 
-    A photo's view depends only on the seed, the view's number and the photo's place in the data: it
-    is the same in every call and for batches of any size, and the first of many views are the views
-    of few.
+    A photo's view depends only on the seed, the view's number and the photo's place in the data: it is
+    the same in every call and for batches of any size, and the first of many views are the views of few.
     Raises `TypeError` or `ValueError` for n, seed and `augment` out of range.
     Source: crops as for training in Szegedy et al. 2015, Going Deeper with Convolutions, section 6.
     """

@@ -22,7 +22,7 @@ Colour = tuple[int, int, int]
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Return red, green and blue (0 to 255) of a hue (0 to 1, it wraps), a saturation and a value (0 to 1)."""
+    """Return red, green and blue (0 to 255) of a hue (it wraps), a saturation and a value (0 to 1)."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1))
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -50,7 +50,8 @@ def clouds(rng: Generator, height: int, width: int, cell: float) -> np.ndarray:
     """Return a soft random texture, (height, width), −1 to 1, of blobs of `cell` pixels."""
     shape = max(2, math.ceil(height / cell)), max(2, math.ceil(width / cell))
     coarse = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32) / 127.5 - 1
+    soft = coarse.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(soft, dtype=np.float32) / 127.5 - 1
 
 
 def backdrop(rng: Generator, height: int, width: int) -> np.ndarray:  # (height, width, 3), float32

@@ -72,7 +72,7 @@ def _choose_wrong(n_train: int, share: float, rng: Generator) -> dict[int, str]:
 
 
 def _choose_copies(n_train: int, share: float, rng: Generator) -> dict[int, int]:
-    """Return number of the copy -> number of its original, of the same class; each class keeps originals."""
+    """Return number of the copy -> number of its original, of the same class; each keeps some."""
     originals = [set(range(label, n_train, len(CLASSES))) for label in range(len(CLASSES))]
     copies: list[int] = []
     for number in rng.permutation(n_train).tolist():
@@ -102,7 +102,7 @@ DRAWINGS_VERSION = 3  # raise it whenever the same options would give other pict
 
 
 def make_bundled(
-    folder: str | Path | None = None,  # where to; None: a folder in the user's cache, named after the options
+    folder: str | Path | None = None,  # where to; None: in the user's cache, named after the options
     n_train: int = 1000,  # training pictures, over all classes, copies included
     n_valid: int = 500,  # validation pictures; they have no wrong labels and no copies
     size: int = 160,  # shorter side, in pixels
@@ -133,7 +133,7 @@ def make_bundled(
         return target
     with new_folder(target) as making:
         _write_set(making, rows, size, made_by, progress)
-    _is_finished(target, made_by, rows)  # if another process was faster: its set is as good, or it is refused
+    _is_finished(target, made_by, rows)  # another process may have been faster, with other options
     return target
 
 # %% ../../nbs/photos/bundled.ipynb #14f4733f

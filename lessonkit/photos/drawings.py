@@ -51,7 +51,7 @@ class Pen:
 
     def at(self, x: float = 0.0, y: float = 0.0, scale: float = 1.0, turn: float = 0.0,
            mirror: bool = False) -> Pen:
-        """Return a pen for a part of the thing: moved, scaled, turned (radians), left and right swapped."""
+        """Return a pen for a part of the thing: moved, scaled, turned (radians), mirrored."""
         matrix = self.matrix @ rotation(turn) @ np.diag([-scale if mirror else scale, scale])
         return Pen(self.tile, matrix, self.origin + self.matrix @ np.array([x, y]))
 
@@ -195,18 +195,15 @@ def draw_compass(pen: Pen, rng: Generator) -> None:
 
 # %% ../../nbs/photos/drawings.ipynb #c6f87718
 def draw_insect(pen: Pen, rng: Generator) -> tuple[Colour, float, float]:
-    """Draw what ladybirds and beetles have in common; return the dark colour and the shell's half axes."""
+    """Draw what ladybirds and beetles share; return the dark colour and the shell's half axes."""
     shell = hsv(one_of(rng, [0.0, 0.02, 0.06, 0.12, 0.14, 0.3, 0.55]) + rng.normal(0, 0.015),
                 rng.uniform(0.6, 0.95), rng.uniform(0.6, 0.95))
     dark = blend(hsv(rng.random(), 0.4, 0.15), SOOT, 0.5)
     wide, long = rng.uniform(0.52, 0.68), rng.uniform(0.66, 0.76)
     for side in (-1, 1):
         for y, reach in ((-0.3, -0.5), (0.1, 0.12), (0.45, 0.75)):
-            pen.line(
-                [(0, y), (side * (wide + 0.15), y + reach * 0.3), (side * (wide + 0.3), y + reach * 0.55)],
-                0.06,
-                dark,
-            )
+            knee, foot = (wide + 0.15, y + reach * 0.3), (wide + 0.3, y + reach * 0.55)
+            pen.line([(0, y), (side * knee[0], knee[1]), (side * foot[0], foot[1])], 0.06, dark)
         pen.line([(side * 0.1, -0.75), (side * 0.22, -0.98), (side * 0.38, -1.05)], 0.035, dark)
     pen.oval(0, -0.72, 0.27, 0.2, dark)
     pen.oval(0, -0.5, 0.46, 0.26, blend(shell, dark, 0.75))

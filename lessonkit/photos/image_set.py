@@ -68,12 +68,14 @@ def _scrambled(name: str, seed: int) -> str:
 
 # %% ../../nbs/photos/image_set.ipynb #66f0d9e7
 WORDNET = {
-    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain saw",
-    "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas pump",
-    "n03445777": "golf ball", "n03888257": "parachute",
-    "n02086240": "Shih-Tzu", "n02087394": "Rhodesian ridgeback", "n02088364": "beagle", "n02089973": "English foxhound",
-    "n02093754": "Border terrier", "n02096294": "Australian terrier", "n02099601": "golden retriever",
-    "n02105641": "Old English sheepdog", "n02111889": "Samoyed", "n02115641": "dingo",
+    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player",
+    "n03000684": "chain saw", "n03028079": "church", "n03394916": "French horn",
+    "n03417042": "garbage truck", "n03425413": "gas pump", "n03445777": "golf ball",
+    "n03888257": "parachute",
+    "n02086240": "Shih-Tzu", "n02087394": "Rhodesian ridgeback", "n02088364": "beagle",
+    "n02089973": "English foxhound", "n02093754": "Border terrier", "n02096294": "Australian terrier",
+    "n02099601": "golden retriever", "n02105641": "Old English sheepdog", "n02111889": "Samoyed",
+    "n02115641": "dingo",
 }  # fmt: skip
 SPLITS = ("train", "valid", "test")
 
@@ -89,7 +91,7 @@ class ImageSet:
     labels: np.ndarray  # (N,), int64: for each photo the position of its class in `classes`
     classes: list[str]  # names of the classes
     split: np.ndarray  # (N,): "train", "valid" or "test" for each photo
-    groups: np.ndarray | None = None  # (N,): names; photos of one group belong together, as views of a thing
+    groups: np.ndarray | None = None  # (N,): names; photos of a group belong together, as views do
 
     def __post_init__(self):
         if unknown := {str(part) for part in self.split} - set(SPLITS):
@@ -124,15 +126,14 @@ class ImageSet:
 
     @staticmethod
     def from_folder(
-        path: str
-        | Path,  # a folder for each class, or `train` and `val` (or `valid`, `test`) folders that hold them
+        path: str | Path,  # a folder for each class, or `train` and `val` (`valid`, `test`) with those
         valid_fraction: float = 0.2,  # share of each class set aside where there is no `val` folder
         seed: int = 0,  # decides which photos are set aside
         # of nested folders, which one's name is the class: "top", "leaf", or 2 for the second
         classes: str | int | None = None,
-        split_folders: bool = True,  # folders called train, val, test... are parts; False: they are classes
+        split_folders: bool = True,  # folders called train, val, test... are parts; False: classes
     ) -> ImageSet:
-        """List the photos of a folder, the same on every computer; raises what `readers.list_folder` raises."""
+        """List the photos of a folder, the same on every computer; raises what `list_folder` raises."""
         return ImageSet.from_listing(list_folder(path, classes, split_folders), valid_fraction, seed)
 
     @staticmethod
@@ -157,7 +158,7 @@ class ImageSet:
         valid_fraction: float = 0.2,  # share of each class set aside where no photo is for validation
         seed: int = 0,  # decides which photos are set aside
     ) -> ImageSet:
-        """Make a set of photos that were found. Raises `ValueError` where there is nothing to train on."""
+        """Make a set of photos that were found. Raises `ValueError` for nothing to train on."""
         return _from_listing(listing, valid_fraction, seed)
 
     def indices(self, part: str) -> np.ndarray:
@@ -336,7 +337,7 @@ NEAR = 16  # bits of 272 by which two near copies may differ
 def near_copies(
     images: ImageSet,
     progress: bool = True,  # show a bar when it takes more than a moment
-) -> pd.DataFrame:  # columns row, other, bits: a validation photo, the training photo that is most like it
+) -> pd.DataFrame:  # columns row, other, bits: a validation photo, the training photo most like it
     """Find validation photos that are near copies of training photos. Raises `DamagedPhoto`."""
     train, valid = images.indices("train"), images.indices("valid")
     hashes = _difference_hashes(images.paths, progress)
@@ -349,7 +350,7 @@ def near_copies(
 
 
 def _difference_hashes(paths: Sequence[Path], progress: bool) -> np.ndarray:
-    """Whether each of 17 by 17 pixels has a right neighbour that is brighter by more than a grain, (N, 272)."""
+    """Whether the right neighbours of 17 by 17 pixels are brighter by more than a grain, (N, 272)."""
     small, _ = cached_photos(paths, 34, "squish", progress)
     grey = small.astype(np.float32).mean(axis=-1).reshape(-1, 17, 2, 17, 2).mean(axis=(2, 4))
     return (np.diff(grey, axis=2) > 1).reshape(len(small), -1)
@@ -360,7 +361,8 @@ def describe_copies(images: ImageSet, copies: pd.DataFrame) -> str:
     if copies.empty:
         return ""
     row, other, _ = copies.sort_values("bits").iloc[0]
-    count = "1 validation photo is a near copy" if len(copies) == 1 else f"{len(copies):,} validation photos are near copies"
+    one = "1 validation photo is a near copy"
+    count = one if len(copies) == 1 else f"{len(copies):,} validation photos are near copies"
     example = f"{images.paths[row].name} and {images.paths[other].name}"
     return (f"{count} of training photos, such as {example}: keep what belongs together on one side, "
             "groups= or --groups.")

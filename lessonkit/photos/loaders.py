@@ -54,7 +54,7 @@ class PhotoRows:
         rows: np.ndarray,  # which of them, row numbers
         split_idx: int,  # 0: for training, 1: not; fastai's transforms look at it
         labelled: bool = True,  # False: batches hold photos alone
-        pictures: list[Image.Image] | None = None,  # photos that lie in memory, one a row of `images`; None: files
+        pictures: list[Image.Image] | None = None,  # in memory, one a row of `images`; None: files
     ):
         self.images, self.rows, self.pictures = images, np.asarray(rows), pictures
         self.split_idx, self.labelled, self.passes = split_idx, labelled, 0
@@ -97,7 +97,7 @@ class PhotoRows:
         self,
         size: int,  # pixels
         fit: str,  # "crop" or "squish", as for `cached_photos`
-    ) -> tuple[np.ndarray, np.ndarray]:  # pictures (N, size, size, 3), uint8; width and height of each, (N, 2)
+    ) -> tuple[np.ndarray, np.ndarray]:  # (N, size, size, 3), uint8; width and height of each, (N, 2)
         """The photos as squares, decoded once."""
         if self.pictures is None:
             return cached_photos([self.images.paths[row] for row in self.rows], size, fit)
@@ -135,7 +135,7 @@ class ImageLoader(TfmdDL):
         size: int = 64,  # side of the pictures, in pixels
         augment: Augment | None = None,  # random crop and flip; None: the centre square
         seed: int = 0,  # with the epoch's number decides everything random
-        in_training: Augment | None = None,  # the training loader's, for what asks validation photos to be varied
+        in_training: Augment | None = None,  # the training loader's, where validation photos are varied
         **kwargs,  # of fastai's TfmdDL
     ):
         kwargs["num_workers"] = 0
@@ -218,7 +218,7 @@ class ImageLoader(TfmdDL):
         return crops_of_batches(batches, augment, self.generators.augment)
 
     def _augment(self) -> Augment | None:
-        """How photos are varied now: as set, or as in training or validation while `Learner.tta` asks for that."""
+        """How photos are varied now: as set, or as `Learner.tta` asks for the time being."""
         if self.dataset.told is None:
             return self.augment
         return None if self.dataset.told else self.augment or self.in_training
@@ -363,7 +363,7 @@ class PhotoLoaders(DataLoaders):
 
     def test_dl(
         self,
-        test_items: Iterable | ImageSet,  # files or their bytes, images (Pillow, arrays, tensors), or a set
+        test_items: Iterable | ImageSet,  # files, their bytes, images (Pillow, arrays, tensors), a set
         rm_type_tfms: Any = None,  # of fastai; there is nothing to take away here
         with_labels: bool = False,  # batches hold labels too: those that the validation loader's set has
         process: bool = True,  # of fastai's loaders of tables; there is nothing to process here

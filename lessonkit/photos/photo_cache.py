@@ -64,8 +64,8 @@ def read_photo(
     """Decode a photo; raises `DamagedPhoto`, which names the file, when it can't be decoded."""
     name = Path(f"A photo of {len(path)} bytes") if isinstance(path, bytes) else path
     try:
-        if not isinstance(path, bytes) and not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
-            raise ValueError("it is no ordinary file")
+        if not isinstance(path, bytes) and not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("it is no ordinary file")  # a pipe would never end
         with Image.open(io.BytesIO(path) if isinstance(path, bytes) else path) as picture:
             if picture.format == "EPS":  # Pillow would have Ghostscript run it
                 raise ValueError("it is a PostScript program, not a picture")
@@ -76,7 +76,7 @@ def read_photo(
             return to_rgb(upright(picture))
     except FileNotFoundError as error:
         raise DamagedPhoto(name, "there is no such file (any more)") from error
-    except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error, DecompressionBombError...
+    except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error...
         raise DamagedPhoto(name,
                            " ".join(str(error).split()).rstrip(".") or type(error).__name__) from error
 
@@ -151,7 +151,7 @@ def _digests_in(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _facts(path: Path) -> list[int]:
-    """What changes with a file's content: length, times of change of content and entry, place on the disk."""
+    """What changes with a file's content: length, times of change, place on the disk."""
     try:
         facts = os.stat(path)
     except OSError as error:
@@ -174,14 +174,14 @@ def cache_key(
     paths: Sequence[Path],  # the photos
     **how,  # everything else that decides the pixels; must be plain JSON values
 ) -> str:  # 40 hexadecimal digits
-    """Name what is decoded and how: equal exactly when the photos' bytes, their order and the settings are equal."""
+    """Name what is decoded and how: equal exactly for equal bytes, order and settings."""
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, Image.__version__, how], sort_keys=True).encode())
     digest.update("".join(digests(paths)).encode())
     return digest.hexdigest()[:40]
 
 # %% ../../nbs/photos/photo_cache.ipynb #18f135d2
 def map_in_order(work: Callable, items: Sequence, threads: int | None = None) -> Iterator:
-    """Like `map`, in threads; holds only a few finished results at a time, and stops at the first error."""
+    """Like `map`, in threads; holds only a few finished results, and stops at the first error."""
     threads = threads or min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque = deque()
@@ -246,7 +246,7 @@ def _check_request(paths: Sequence[Path], size: int, fit: str) -> None:
 
 
 def _open_arrays(target: Path, n: int, size: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Map finished arrays; None when they are not there or damaged (a damaged one is removed, to be made again)."""
+    """Map finished arrays; None where they aren't there; damaged ones are removed."""
     if not target.exists():
         return None
     try:
@@ -265,7 +265,7 @@ def _open_arrays(target: Path, n: int, size: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _write_arrays(folder: Path, paths: Sequence[Path], size: int, fit: str, progress: bool) -> None:
-    """Decode in threads and write row after row, so that memory stays flat and a full disk is an error, not a crash."""
+    """Decode in threads and write row after row: memory stays flat, and a full disk is an error."""
 
     def decode_one(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
         picture = read_photo(path, shorter=size)

@@ -112,7 +112,8 @@ def _beside(folders: Iterable[Path]) -> list[str]:
                    and _is_photo(os.path.dirname(entry), entry.name))
     systems = {entry.name for entry in entries if _NO_CLASS.match(entry.name)}
     systems = sorted(name for name in systems if name[0] != ".")
-    said = [f"Left out, as no class folder holds them: {len(names):,} photos, such as {names[0]}."] if names else []
+    said = [f"Left out, as no class folder holds them: {len(names):,} photos, "
+            f"such as {names[0]}."] if names else []
     return said + ([f"Left out, as the system's own: {some_of(systems)}."] if systems else [])
 
 
@@ -138,7 +139,7 @@ def part_of(name: str) -> str | None:
 
 
 def _class_folders(folder: Path) -> list[str]:
-    """The folders in a folder, sorted; a link to the folder itself or one above would hold everything twice."""
+    """The folders in a folder, sorted; a link to itself or to one above is refused."""
     entries = [entry for entry in os.scandir(folder) if is_folder(entry)]
     names = sorted(entry.name for entry in entries if not _NO_CLASS.match(entry.name))
     above = folder.resolve()
@@ -158,7 +159,7 @@ def is_folder(entry: os.DirEntry | Path) -> bool:
 # %% ../../nbs/photos/readers.ipynb #52858de4
 def list_folder(
     path: str | Path,  # holds a folder for each class, or folders such as `train` and `val` that do
-    # which of nested folders is the class: "top", the outermost; "leaf", the innermost; 2, the second; None: see notes
+    # which of nested folders is the class: "top", the outermost; "leaf", the innermost; 2, the second
     classes: str | int | None = None,
     split_folders: bool = True,  # folders called train, val, test... are parts; False: they are classes
 ) -> Listing:
@@ -202,7 +203,7 @@ def list_folder(
 
 
 def _parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
-    """Which folders hold which part, and that in words; the folder itself where nothing is for training."""
+    """Which folders hold which part, and that in words; the folder itself where none is for training."""
     names = _class_folders(root)
     if len(names) > 1 and all(re.fullmatch(r"fold[ _-]?\d+", name.lower()) for name in names):
         folds = dict.fromkeys(names[:-1], "train") | {names[-1]: "valid"}
@@ -233,7 +234,7 @@ def _parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def _inner(root: Path, name: str, part: str) -> str:
-    """The folder in which a part's class folders lie: `train`, or `train/train` where an archive was made that way."""
+    """The folder in which a part's class folders lie: `train`, or `train/train` as in some archives."""
     inside = _class_folders(root / name)
     return f"{name}/{inside[0]}" if len(inside) == 1 and part_of(inside[0]) == part else name
 
@@ -241,7 +242,7 @@ def _inner(root: Path, name: str, part: str) -> str:
 def _how_to_read(
     names: list[str],  # of photos, from the class folder on: "Fruit/Apple/1.jpg"
     classes: str | int | None,  # as for `list_folder`
-) -> tuple[Callable[[str], str], list[str]]:  # gives a photo's class; all ways to read nested folders in words
+) -> tuple[Callable[[str], str], list[str]]:  # gives a photo's class; the ways to read in words
     """Decide which folder's name is the class; where nothing is said, `_deepest_of_classes` does."""
     deepest = max(name.count("/") for name in names)
     readings = {depth: _labels(names, depth) for depth in range(1, deepest + 1)}
@@ -252,10 +253,9 @@ def _how_to_read(
 
     def told(depth: int) -> tuple[str, str, str]:
         count = f"{len(set(readings[depth].values())):,}"
-        if depth in (1, deepest):
-            word = "top" if depth == 1 else "leaf"
-            return count, {"top": "outermost", "leaf": "innermost"}[word], f"classes={word!r}, or --classes {word}"
-        return count, f"{depth}{'nd' if depth == 2 else 'rd' if depth == 3 else 'th'}", f"classes={depth}, or --classes {depth}"
+        ends = {deepest: ("leaf", "innermost"), 1: ("top", "outermost")}
+        word, place = ends.get(depth, (depth, f"{depth}{ {2: 'nd', 3: 'rd'}.get(depth, 'th') }"))
+        return count, place, f"classes={word!r}, or --classes {word}"
 
     count, word, _ = told(chosen)
     note = f"Class folders hold folders: read as {count} classes, called after the {word} folders."
@@ -285,7 +285,7 @@ def _deepest_of_classes(names: list[str], deepest: int) -> int:
 
 
 def _labels(names: list[str], depth: int) -> dict[str, str]:
-    """The class of each photo, after the folders so deep; a whole path where two of them share a name."""
+    """The class of each photo, after the folders so deep; a whole path where two share a name."""
     folders = {name: unicode(_cut(name, depth)) for name in names}
     last = {folder: folder.rpartition("/")[2] for folder in set(folders.values())}
     shared = Counter(last.values())
@@ -312,11 +312,11 @@ GROUP_COLUMNS = "group scene object series".split()
 
 def list_table(
     csv: str | Path,  # the table; commas, semicolons, tabs or spaces between its columns
-    root: str | Path | None = None,  # folder that the paths are relative to; None: the table's own, or its record's
+    root: str | Path | None = None,  # folder that the paths are relative to; None: the table's own
     path_col: str | None = None,  # column of paths; None: the first of `PATH_COLUMNS` that is there
     # column of class names; None: the first of `LABEL_COLUMNS`, or a column of 0 and 1 for each class
     label_col: str | None = None,
-    # column that marks validation photos (true/false, 1/0 or a part's name); None: one of `PART_COLUMNS` that does
+    # column that marks validation photos (true/false, 1/0 or a part's name); None: one of `PART_COLUMNS`
     valid_col: str | None = None,
     encoding: str = "utf-8-sig",  # how the table's text is stored
     sep: str | None = None,  # what separates columns; None: found out
@@ -349,7 +349,7 @@ def list_table(
 
 
 def _root_of(csv: Path) -> Path:
-    """The folder that a table's paths are relative to: its own, except of a chosen subset, whose record names it."""
+    """The folder that a table's paths are relative to: its own; a chosen subset's record names it."""
     record = read_json(csv.with_name("subset.json")) or {}
     chosen = record.get("how") == "csv" and csv.name == "photos.csv"
     return Path(record["root"]) if chosen else csv.parent

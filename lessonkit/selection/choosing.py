@@ -77,7 +77,7 @@ def choose_by_class(
     more = apportion(sizes, n - len(initial), balance, np.bincount(taken, minlength=len(sizes)))
     turns = np.concatenate([taken, more])
     quotas = np.bincount(turns, minlength=len(sizes))
-    with threadpool_limits(1):  # n_jobs alone decides how many cores are used, and the result depends on neither
+    with threadpool_limits(1):  # n_jobs alone decides how many cores are used
         parallel = Parallel(n_jobs, prefer="threads")
         if len(sizes) == 1:
             found = {0: _choose(x, n, method, (seed, 0), parallel, initial)}

@@ -286,7 +286,7 @@ def _picks_of_part(x: np.ndarray, counts: np.ndarray, n: int) -> list[int]:
 
 # %% ../../nbs/selection/facility_location.ipynb #c3a1f0d2
 def _distances(x: np.ndarray, picks: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Squared distances (R, n) of rows from picks by products, and by differences where these are lost."""
+    """Squared distances (R, n) of rows from picks by products, or by differences where they're lost."""
     part, chosen = x - mean, picks - mean
     scale = (part**2).sum(axis=1)[:, None] + (chosen**2).sum(axis=1)
     distances = (-2 * part) @ chosen.T

@@ -29,7 +29,8 @@ class Probe(NamedTuple):
     high: float  # and this
 
     def __str__(self) -> str:
-        beats = "beats" if self.chosen > self.high else "is worse than" if self.chosen < self.low else "can't be told from"
+        worse = "is worse than" if self.chosen < self.low else "can't be told from"
+        beats = "beats" if self.chosen > self.high else worse
         return (f"A linear classifier on the features gets {self.chosen:.1%} of the other training "
                 f"photos right from the chosen ones, and {self.random:.1%} from random ones (95% of "
                 f"draws: {self.low:.1%} to {self.high:.1%}). So this choice {beats} a random one.")
@@ -49,8 +50,9 @@ def probe_choice(
     x = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
     rng, quota = np.random.default_rng(seed), np.bincount(labels[picks], minlength=labels.max() + 1)
     of_class = [np.flatnonzero(labels == label) for label in range(len(quota))]
-    at_random = [_right(x, labels, np.concatenate([rng.choice(rows, n, replace=False) for rows, n in zip(of_class, quota)]))
-                 for _ in range(draws)]  # fmt: skip
+    drawn = ([rng.choice(rows, n, replace=False) for rows, n in zip(of_class, quota)]
+             for _ in range(draws))
+    at_random = [_right(x, labels, np.concatenate(rows)) for rows in drawn]
     low, high = np.quantile(at_random, [0.025, 0.975])
     return Probe(_right(x, labels, picks), float(np.mean(at_random)), float(low), float(high))
 
@@ -85,7 +87,9 @@ def subset_gallery(
         picks = [pick for pick in chosen.indices.tolist() if labels[pick] == label]
         by_size = sorted(picks, key=lambda pick: -(owners == pick).sum())
         classes.append({
-            "name": images.classes[label], "chosen": f"{len(picks):,}", "photos": f"{(labels == label).sum():,}",
+            "name": images.classes[label],
+            "chosen": f"{len(picks):,}",
+            "photos": f"{(labels == label).sum():,}",
             "picks": [_pick(images, rows, features, owners, pick) for pick in by_size[:shown]],
             "more": max(0, len(picks) - shown),
         })  # fmt: skip
@@ -111,9 +115,12 @@ def _pick(images: ImageSet, rows: np.ndarray, features: np.ndarray, owners: np.n
     others = np.flatnonzero(owners == pick)
     others = others[others != pick]
     far = np.linalg.norm(features[others] - features[pick], axis=1).argsort()
-    some = others[far[np.unique(np.linspace(0, len(far) - 1, min(_LIKE, len(far))).astype(int))]] if len(far) else others
+    if len(far):
+        some = np.unique(np.linspace(0, len(far) - 1, min(_LIKE, len(far))).astype(int))
+        far = far[some]
     return {"shown": _thumbnail(images, rows[pick], "chosen", images.paths[rows[pick]].name),
-            "count": len(others), "like": [_thumbnail(images, rows[row], "not chosen") for row in some]}
+            "count": len(others),
+            "like": [_thumbnail(images, rows[row], "not chosen") for row in others[far]]}
 
 
 def _thumbnail(images: ImageSet, row: int, told: str, caption: str = "") -> Shown:

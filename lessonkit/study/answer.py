@@ -92,7 +92,7 @@ def next_step(
 
 
 # %% ../../nbs/study/answer.ipynb #9a050009
-FALLING, FEW = 0.1, 10  # share by which a loss that has settled doesn't fall in an epoch; photos of a class
+FALLING, FEW = 0.1, 10  # share by which a settled loss doesn't fall in an epoch; photos of a class
 
 
 def warnings_of(images: ImageSet, trials: pd.DataFrame, out: str | Path) -> list[str]:

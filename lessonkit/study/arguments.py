@@ -121,7 +121,7 @@ def _add_command(commands: argparse._SubParsersAction, name: str, help: str, des
     add("--skip-damaged", action="store_true",
         help="check all photos first, leave out those that can't be read")
     add("--classes", type=_depth, metavar="top|leaf|N",
-        help="of folders in class folders: the outermost name is the class, or the innermost, or the Nth "
+        help="of folders in class folders: the outermost name is the class, the innermost, or the Nth "
         "(default: whichever fits; it is told)")
     add("--no-split-folders", action="store_true",
         help="folders called train, val, test... are classes, not parts")
@@ -129,11 +129,12 @@ def _add_command(commands: argparse._SubParsersAction, name: str, help: str, des
     add("--label-col", metavar="NAME",
         help="column of classes (default: label, class..., or a column of 0 and 1 for each class)")
     add("--valid-col", metavar="NAME",
-        help="column that marks validation photos: true and false, or a part's name (default: is_valid, split...)")
+        help="column that marks validation photos: true and false, or a part's name "
+        "(default: is_valid, split...)")
     add("--group-col", metavar="NAME",
         help="column of what belongs together in a table, such as a scene (default: none)")
     add("--groups", metavar="FILE",
-        help="a table of photos and what they belong to: photos of one group stay on one side of the split")
+        help="a table of photos and what they belong to: a group stays on one side of the split")
     add("--sep", metavar="SIGN",
         help="what separates columns (default: comma, semicolon, tab or spaces, found out)")
     return command
@@ -180,7 +181,7 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
         help="choose learning rate and crops for each technique first, on a part of the training photos")
     add("--seeds", type=_positive, metavar="N", help=f"training runs of each (default: {SEEDS})")
     add("--time-budget", type=_seconds, metavar="TIME",
-        help="90s, 20m, 1.5h: as many seeds and epochs as fit; drops what is settled or hopeless, stops in time")
+        help="90s, 20m, 1.5h: as many seeds and epochs as fit; drops what is settled or hopeless")
     add("--planned", type=_positive, metavar="N",
         help="look now, add seeds later: the most seeds there may ever be; widens the intervals")
     add("--out", metavar="DIR", help="where results go (default: ablation-FOLDER, here)")
@@ -189,7 +190,7 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
     add("--cluster", metavar="ADDRESS",
         help="a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers see the photos")
     add("--margin", type=float, default=1.0, metavar="POINTS",
-        help="smallest difference that matters to you, in percentage points; of nll, in hundredths (default: 1)")
+        help="smallest difference that matters to you, in points; of nll, in hundredths (default: 1)")
     add("--metric", choices=("accuracy", "balanced_accuracy", "macro_f1", "nll"), default="accuracy",
         help="what is compared: one interval and one verdict (default: %(default)s)")
     add("--no-frozen", action="store_true",
@@ -225,7 +226,7 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
     add("--seed", type=_seed, default=0, metavar="N",
         help="another seed, another choice where chance takes part (default: 0)")
     add("--network-seed", type=_seed, default=0, metavar="N",
-        help="of the small network that is trained to describe photos where no pretrained one is at hand (default: 0)")
+        help="of the network that describes photos where no pretrained one is at hand (default: 0)")
     add("--size", type=_positive, default=Settings.size, metavar="N",
         help="side of the images that are compared, in pixels (default: %(default)s)")
     add("--features", metavar="FILE", help="an .npy file to keep what was computed for each photo")
@@ -236,7 +237,7 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
     """What can be typed after `lessonkit cache`."""
     one = commands.add_parser(
         "cache", help="say where decoded photos are kept, and how much room they take",
-        description="Photos are decoded once for each size and kept. They are made again when they are needed.",
+        description="Photos are decoded once for each size and kept. They are made again when needed.",
     )  # fmt: skip
     one.add_argument("--clear", action="store_true", help="remove them")
     one.set_defaults(run="cache", smaller="--size", out=None)

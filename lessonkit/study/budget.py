@@ -60,7 +60,7 @@ def run_in_time(
     clock: Callable[[], float] = time.monotonic,  # seconds
     progress: bool = True,  # show bars and the means as they come
 ) -> pd.DataFrame:  # all trials, one row each
-    """Train up to each planned look, drop what is settled or hopeless there, and stop before the deadline."""
+    """Train up to each planned look, drop what is settled or hopeless, and stop before the deadline."""
     study.forecast.clock, path = clock, study.folder / "plan.json"
     enough = partial(study.forecast.fits, deadline=deadline - RESERVE)
     pairs, going, trials = comparisons(study.techniques), list(study.variants), pd.DataFrame()

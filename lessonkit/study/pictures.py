@@ -47,18 +47,17 @@ def technique_pictures(
                                         for row in (one, two)]))
     x = pixels.movedim(-1, 1) / 255
     n = len(images.classes)
+
+    def smaller(share: float) -> tuple[torch.Tensor, str]:
+        return _reduced(x[0], round(size * share), size), f"{round(size * share)} px"
+
     ways = {
         "normalization": lambda: [
             (x[0], "as it is"),
             (_normalized(images, x, size), "normalized; −2 is drawn black, 2 white"),
         ],
-        "progressive_resizing": lambda: [
-            (_reduced(x[0], round(size * share), size), f"{round(size * share)} px")
-            for share in (0.5, 0.75, 1)
-        ],
-        "smaller_pictures": lambda: [
-            (_reduced(x[0], round(size * share), size), f"{round(size * share)} px") for share in (1, 0.75)
-        ],
+        "progressive_resizing": lambda: [smaller(share) for share in (0.5, 0.75, 1)],
+        "smaller_pictures": lambda: [smaller(share) for share in (1, 0.75)],
         "mixup": lambda: [
             (x[0], name), (x[1], other),
             (mixup(x, 0.6, torch.tensor([1, 0], device="cpu"))[0], f"60% {name}, 40% {other}"),
@@ -68,10 +67,12 @@ def technique_pictures(
         ],
         "tta": lambda: [(x[0], "predicted as it is"), (x[0].flip(-1), "and flipped; the mean counts")],
     }  # fmt: skip
-    return {
-        technique: [Shown(data_uri(_as_pixels(picture)), f"{technique}: {told}", told) for picture, told in ways[technique]()]
-        for technique in techniques if technique in ways
-    }  # fmt: skip
+
+    def shown(technique: str) -> list[Shown]:
+        return [Shown(data_uri(_as_pixels(picture)), f"{technique}: {told}", told)
+                for picture, told in ways[technique]()]
+
+    return {technique: shown(technique) for technique in techniques if technique in ways}
 
 
 def _first(images: ImageSet, label: int) -> int:
@@ -95,7 +96,8 @@ def _reduced(picture: torch.Tensor, size: int, full: int) -> torch.Tensor:
     """A picture with as few pixels as an image of `size`, beside `full`, would have here."""
     small = max(1, round(size * min(1, SIDE / full)))
     pixels = Image.fromarray(_as_pixels(picture)).resize((small, small), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(pixels.resize((SIDE, SIDE), Image.Resampling.NEAREST))).movedim(-1, 0) / 255
+    large = np.array(pixels.resize((SIDE, SIDE), Image.Resampling.NEAREST))
+    return torch.from_numpy(large).movedim(-1, 0) / 255
 
 # %% ../../nbs/study/pictures.ipynb #bdabed1e
 class Confusion(NamedTuple):

@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: those of its affinity and its container, not all of the machine."""
+    """The cores that this process may use: those of its affinity and its container."""
     from joblib import cpu_count
 
     return cpu_count()

@@ -36,10 +36,10 @@ def interaction(
     What two techniques add alone, with the other one on, and together compared with the sum of both.
 
     Columns: `effect`, the setting, `seeds` (that all four recipes have), `difference`, `low`, `high`,
-    `level`, `covers`, `verdict` and `seeds_needed`, as in `summarize`. The rows of `effect`, with a and b
-    for A and B: "A alone" (a - baseline), "A with B on" (both - b), "B alone", "B with A on",
-    and "together minus the sum of both" (both - a - b + baseline), where "helps" means that together
-    they are better than the sum. The last row is the interaction of a 2 × 2 factorial design (Fisher 1935,
+    `level`, `covers`, `verdict` and `seeds_needed`, as in `summarize`. The rows of `effect`, with a and
+    b for A and B: "A alone" (a - baseline), "A with B on" (both - b), "B alone", "B with A on", and
+    "together minus the sum of both" (both - a - b + baseline), where "helps" means that together they
+    are better than the sum. The last row is the interaction of a 2 × 2 factorial design (Fisher 1935,
     *The Design of Experiments*).
 
     Raises `ValueError` for missing columns, repeated trials, and where no seed has all four recipes.

@@ -320,11 +320,11 @@ def format_subsets(table: pd.DataFrame) -> str:
     }[first["same"]]
     below = [
         *subset_sentences(table),
-        f"Agreement: τ-b between the orders of {first['techniques']} techniques on the subset and on the "
-        "whole, with an interval over seeds. The whole agrees with itself, half of its seeds against the "
-        f"other half, at {_tau(first['ceiling'], first['ceiling_low'], first['ceiling_high'])}.",
-        f"Subsets were chosen by {first['method']} and trained for {same}. Distance: from a training photo "
-        "to the nearest chosen one, as a share of the same for random choice.",
+        f"Agreement: τ-b between the orders of {first['techniques']} techniques on the subset and on "
+        "the whole, with an interval over seeds. The whole agrees with itself, half of its seeds "
+        f"against the other half, at {_tau(*first[['ceiling', 'ceiling_low', 'ceiling_high']])}.",
+        f"Subsets were chosen by {first['method']} and trained for {same}. Distance: from a training "
+        "photo to the nearest chosen one, as a share of the same for random choice.",
     ]
     lines = _lines(pd.DataFrame(rows), left=("enough",))
     return "\n".join([*lines, "", *(textwrap.fill(text, 120) for text in below)])

@@ -51,7 +51,7 @@ def save_network(
     normalize = [step for step in valid.after_batch.fs if isinstance(step, Normalize)]
     for name in ("mean", "std"):
         about[name] = getattr(normalize[0], name).flatten().tolist() if normalize else None
-    losses = [float(loss) for loss in getattr(learn.recorder, "losses", [])]  # none where weights were loaded
+    losses = [float(loss) for loss in getattr(learn.recorder, "losses", [])]  # none: weights were loaded
     parts = np.array_split(losses, learn.n_epoch) if losses else []
     about["losses"] = [round(float(part.mean()), 4) for part in parts]  # of each epoch
     write_json(place.with_name(f"{place.name}.json"), about)

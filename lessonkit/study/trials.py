@@ -94,7 +94,7 @@ def answers_file(folder: Path, name: str) -> Path:
 
 
 def read_answers(folder: str | Path, trials: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Read what each trial answered for each validation photo; trials without a whole file are left out."""
+    """Read which class each trial gave each validation photo; leave out those without a whole file."""
     found = {i: _read_row(answers_file(Path(folder), i)) for i in trials.get("id", [])}
     return {i: answers for i, answers in found.items() if answers is not None}
 

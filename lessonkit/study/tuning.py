@@ -40,8 +40,8 @@ def inner_split(
 
 # %% ../../nbs/study/tuning.ipynb #9a060007
 def choose_on_grid(
-    measure: Callable[[Sequence[float], Sequence[float]], pd.DataFrame],  # rates, crops -> a row for each
-    arms: Sequence[str],  # what the rows call `technique`; the others are `lr`, `min_area`, accuracy, nll
+    measure: Callable[[Sequence[float], Sequence[float]], pd.DataFrame],  # rates, crops -> a row each
+    arms: Sequence[str],  # the rows' `technique`; their others are `lr`, `min_area`, accuracy, nll
     rates: Sequence[float],  # learning rates, ascending
     areas: Sequence[float],  # smallest shares of a photo that a crop keeps, ascending
     wider: bool = True,  # add a value where most chose the same end
@@ -51,7 +51,7 @@ def choose_on_grid(
     while asked != (len(rates), len(areas)):
         ordered = measure(rates, areas).sort_values(["accuracy", "nll"], ascending=[False, True])
         best = ordered.drop_duplicates("technique").set_index("technique")
-        best = best.loc[[name for name in arms if name in best.index]]  # one that always failed has no best
+        best = best.loc[[name for name in arms if name in best.index]]  # one that always failed has none
         asked = len(rates), len(areas)
         if wider and len(arms) > 1:
             rates = widen(rates, best["lr"], MOST[0])

@@ -44,7 +44,7 @@ def _numbers(answer: Any) -> np.ndarray | None:
 
 
 def _near(answer: Any, right: Any, tolerance: float) -> bool:
-    """Return whether two answers of numbers have the same shape and differ by no more than the tolerance."""
+    """Return whether two answers of numbers have the same shape and differ by the tolerance at most."""
     one, other = _numbers(answer), _numbers(right)
     if one is None or other is None or one.shape != other.shape:
         return False
@@ -130,7 +130,7 @@ def _outcome(function: Callable, inputs: Sequence) -> Any:
 
 
 def _agree(one: Callable, other: Callable, tries: list[tuple], tolerance: float) -> bool:
-    """Return whether two functions give the same, or fail, on all inputs: on a single one, different rules may agree."""
+    """Return whether two functions give the same, or fail, on all inputs: on one, others may, too."""
     for inputs in tries:
         results = [_outcome(function, [x.clone() for x in inputs]) for function in (one, other)]
         failed = [isinstance(result, BaseException) for result in results]
@@ -172,7 +172,7 @@ JUDGES = {"number": _judge_number, "array": _judge_array, "choice": _judge_choic
 
 # %% ../../nbs/teaching/quiz.ipynb #9cfc8652
 def progress_file() -> Path | None:  # None when `LESSONKIT_PROGRESS` is "off"; it need not be there
-    """Where it is noted which questions were answered right: `LESSONKIT_PROGRESS`, or the system's place for data."""
+    """Where right answers are noted: `LESSONKIT_PROGRESS`, or the system's place for data."""
     chosen = os.environ.get("LESSONKIT_PROGRESS")
     if chosen == "off":
         return None
@@ -180,13 +180,14 @@ def progress_file() -> Path | None:  # None when `LESSONKIT_PROGRESS` is "off"; 
 
 
 def _read_notes() -> dict[str, str]:
-    """Names of the questions that were answered rightly, each with the time; a damaged file counts as empty."""
+    """The questions that were answered rightly, with the time; a damaged file counts as empty."""
     try:
         file = progress_file()
         notes = json.loads(file.read_text(encoding="utf-8")) if file else {}
     except (OSError, ValueError, RuntimeError):  # not there, no JSON, too deep, or no home folder
         return {}
-    return {name: time for name, time in notes.items() if isinstance(time, str)} if isinstance(notes, dict) else {}
+    notes = notes if isinstance(notes, dict) else {}
+    return {name: time for name, time in notes.items() if isinstance(time, str)}
 
 
 def _note(name: str) -> None:
@@ -199,18 +200,18 @@ def _note(name: str) -> None:
         with FileLock(f"{file}.lock", timeout=2):
             notes = {**_read_notes(), name: datetime.now(UTC).isoformat(timespec="seconds")}
             write_atomic(file, json.dumps(notes, indent=1) + "\n", private=True)
-    except (OSError, RuntimeError, NotImplementedError):  # a full or locked disk, no home folder, no locks
+    except (OSError, RuntimeError, NotImplementedError):  # a full disk, no home folder, no locks
         pass
 
 
 def _is_interactive() -> bool:
-    """Whether a reader answers, in Jupyter or IPython, and no test (`nbdev_test` says `IN_TEST`) and no script."""
+    """Whether a reader answers, in Jupyter or IPython, and no test (`IN_TEST`) and no script."""
     shell = sys.modules.get("IPython")
     return "IN_TEST" not in os.environ and shell is not None and shell.get_ipython() is not None
 
 
-def progress() -> dict[str, tuple[int, int]]:  # "00": questions answered rightly, questions; in the lessons' order
-    """Return for each lesson how many of its questions were answered rightly on this machine, and how many there are."""
+def progress() -> dict[str, tuple[int, int]]:  # "00": answered, questions; in the lessons' order
+    """Return for each lesson how many questions were answered rightly here, and how many there are."""
     answered = _read_notes()
     lessons: dict[str, tuple[int, int]] = {}
     for name in QUESTIONS:
@@ -265,7 +266,7 @@ def judge_answer(
     name: str,  # of a question, for example "01.paired"
     answer: Any,  # a number, an array, the letter of a choice, or a function
 ) -> tuple[bool, str]:  # whether the answer is right, and what to say to it
-    """Judge an answer as `check` does, with nothing printed or noted. Raises `ValueError` for a name that isn't there."""
+    """Judge an answer as `check` does, with nothing printed or noted; raises `ValueError`, too."""
     question = _find(name)
     try:
         right, remark = JUDGES[question.kind](question, answer)
@@ -279,10 +280,10 @@ def check(
     name: str,  # of a question, for example "01.paired"
     answer: Any,  # a number, an array, the letter of a choice, or a function
 ) -> bool:  # whether the answer is right
-    """Say whether an answer is right, and if not, give a hint that fits the mistake. That it was right is noted for
-    `progress`, on this machine alone, when it is given in Jupyter or IPython.
+    """Say whether an answer is right, and if not, give a hint that fits the mistake.
 
-    Raises `ValueError` for a name that isn't there; no answer raises anything.
+    In Jupyter and IPython a right one is noted for `progress`, on this machine alone. Raises
+    `ValueError` for a name that isn't there; no answer raises anything.
     """
     if answer is None or answer is ...:
         _find(name)
