@@ -170,9 +170,8 @@ def list_folder(
     """
     root = Path(os.path.expanduser(path))
     if not is_folder(root):
-        raise ValueError(
-            f"{root} is not a folder." if os.path.exists(root) else f"There is no folder {root}."
-        )
+        there = os.path.exists(root)
+        raise ValueError(f"{root} is not a folder." if there else f"There is no folder {root}.")
     if not isinstance(classes, int):
         checks.choice(classes, "classes", ("top", "leaf", None))
     left_out: Counter[str] = Counter()
@@ -247,7 +246,7 @@ def _how_to_read(
     deepest = max(name.count("/") for name in names)
     readings = {depth: _labels(names, depth) for depth in range(1, deepest + 1)}
     if readings[1] == readings[deepest]:
-        return _label_by(readings[1]), []
+        return readings[1].__getitem__, []
     depths = {"top": 1, "leaf": deepest, None: _deepest_of_classes(names, deepest)}
     chosen = depths[classes] if classes in depths else min(int(str(classes)), deepest)
 
@@ -262,7 +261,7 @@ def _how_to_read(
     for depth in readings:
         if depth != chosen:
             note += " After the {1} ones there would be {0}: {2}.".format(*told(depth))
-    return _label_by(readings[chosen]), [note]
+    return readings[chosen].__getitem__, [note]
 
 
 def _cut(name: str, depth: int) -> str:
@@ -292,9 +291,6 @@ def _labels(names: list[str], depth: int) -> dict[str, str]:
     return {name: folder if shared[last[folder]] > 1 else last[folder]
             for name, folder in folders.items()}
 
-
-def _label_by(labels: dict[str, str]) -> Callable[[str], str]:
-    return labels.__getitem__
 
 
 def unicode(name: str) -> str:
@@ -368,9 +364,8 @@ def read_groups(csv: str | Path, listing: Listing) -> Listing:  # the same, with
                        "paths: path_col=..., or --path-col.")
     others = [name for name in table if name != path_col]
     group_col = next((name for name in others if str(name).lower() in GROUP_COLUMNS), others[0])
-    names, there = [str(_relative(name, listing.root)) for name in table[path_col]], {
-        name for _, _, name in listing.rows
-    }
+    names = [str(_relative(name, listing.root)) for name in table[path_col]]
+    there = {name for _, _, name in listing.rows}
     _refuse_rows(csv, [name not in there for name in names],
                  f"a photo that isn't among those in {listing.root}")
     return listing._replace(groups=_groups_of(names, table[group_col]))
@@ -408,8 +403,7 @@ def _read_labels(csv: str | Path, table: pd.DataFrame, label_col: str | None,
             told = f"The columns {some_of(list(flags))} are read as one class each."
             return flags.idxmax(axis=1).rename("label"), [told]
         if flags.shape[1] > 1 and (flags.sum(axis=1) > 1).any():
-            raise ValueError(f"{csv} marks several classes for a photo, and a classifier here has one "
-                             "for each.")
+            raise ValueError(f"{csv} marks several classes for a photo: a classifier here takes one.")
     label_col = _column(csv, table, label_col, LABEL_COLUMNS, "classes: label_col=..., or --label-col.")
     return table[label_col], []
 
@@ -483,8 +477,8 @@ def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tupl
         read = [_part_in_table(value) for value in table[column]]
         parts = [part for part in read if part is not None]
         if len(parts) == len(read):
-            said = [] if column == "is_valid" else [f"The column {column!r} says which photos are for "
-                                                    "validation."]
+            told = f"The column {column!r} says which photos are for validation."
+            said = [] if column == "is_valid" else [told]
             if "valid" not in parts and "test" in parts:
                 parts = ["valid" if part == "test" else part for part in parts]
                 said.append("Its test photos are for validation.")
