@@ -266,7 +266,7 @@ def judge_answer(
     name: str,  # of a question, for example "01.paired"
     answer: Any,  # a number, an array, the letter of a choice, or a function
 ) -> tuple[bool, str]:  # whether the answer is right, and what to say to it
-    """Judge an answer as `check` does, with nothing printed or noted; raises `ValueError`, too."""
+    """Judge an answer as `check` does, with nothing noted. Raises `ValueError` for unknown names."""
     question = _find(name)
     try:
         right, remark = JUDGES[question.kind](question, answer)
@@ -282,8 +282,8 @@ def check(
 ) -> bool:  # whether the answer is right
     """Say whether an answer is right, and if not, give a hint that fits the mistake.
 
-    In Jupyter and IPython a right one is noted for `progress`, on this machine alone. Raises
-    `ValueError` for a name that isn't there; no answer raises anything.
+    In Jupyter and IPython a right one is noted for `progress`, on this machine alone.
+    Raises `ValueError` for a name that isn't there; no answer raises anything.
     """
     if answer is None or answer is ...:
         _find(name)
