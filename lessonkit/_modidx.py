@@ -950,8 +950,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'lessonkit.photos.readers._inner': ('photos/readers.html#_inner', 'lessonkit/photos/readers.py'),
                                           'lessonkit.photos.readers._is_photo': ( 'photos/readers.html#_is_photo',
                                                                                   'lessonkit/photos/readers.py'),
-                                          'lessonkit.photos.readers._label_by': ( 'photos/readers.html#_label_by',
-                                                                                  'lessonkit/photos/readers.py'),
                                           'lessonkit.photos.readers._labels': ( 'photos/readers.html#_labels',
                                                                                 'lessonkit/photos/readers.py'),
                                           'lessonkit.photos.readers._leaves': ( 'photos/readers.html#_leaves',

@@ -398,7 +398,7 @@ def quick_features(
     seed: int = 0,  # of the training, where a network is trained
     progress: bool = True,  # say how long it will take, and show a bar
 ) -> tuple[np.ndarray, str]:  # (N, D), float32; by which network, in words
-    """Describe photos by a pretrained network whose weights are at hand; if there is none, train a small one.
+    """Describe photos by a pretrained network whose weights are at hand, else by one trained now.
 
     Nothing is downloaded. Raises what `embed` raises.
     """
@@ -424,5 +424,5 @@ def feature_seconds(images: ImageSet, model: nn.Module | None, size: int) -> flo
         with evaluating(network):
             network(x)
         seconds.append(time.perf_counter() - start)
-    looks = len(images) / n + (0 if model else 3 * _steps(images))  # a training step: forward, and twice as long back
+    looks = len(images) / n + (0 if model else 3 * _steps(images))  # a step: forward, twice as long back
     return 1 + looks * seconds[1]
