@@ -30,7 +30,7 @@ from torch import nn, Tensor
 from ..foundation.batch_transforms import Augment
 from ..foundation.calibration import score
 from ..foundation.files import write_array, write_atomic
-from ..foundation.models import make_model
+from ..foundation.models import last_layer, make_model
 from ..normalization import channel_stats, Normalize, pretrained_stats
 from ..photos.image_set import ImageSet
 from ..photos.loaders import image_dataloaders
@@ -81,9 +81,8 @@ class _PixelCounter(Callback):
 def head_and_body(
     model: nn.Module,
 ) -> list[list[nn.Parameter]]:  # weights of the body, and of the layer that tells the classes
-    """Split a network's weights in two; a network without a linear layer has no body."""
-    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    head = list((linear[-1] if linear else model).parameters())
+    """Split a network's weights in two."""
+    head = list(last_layer(model)[1].parameters())
     return [[w for w in model.parameters() if all(w is not h for h in head)], head]
 
 
