@@ -159,12 +159,13 @@ def _side_by_side(
         try:
             options = {"return_as": "generator_unordered", "pre_dispatch": jobs, "batch_size": 1}
             pool = Parallel(n_jobs=jobs, backend="loky", idle_worker_timeout=60, **options)
-            for outcomes in pool(tasks(batch, sent)):
-                group = tuple(outcome[:2] for outcome in outcomes)
-                for some in (waiting, suspects, sent):
-                    if group in some:
-                        some.remove(group)
-                yield from outcomes
+            with _quietly_closing(pool(tasks(batch, sent))) as results:
+                for outcomes in results:
+                    group = tuple(outcome[:2] for outcome in outcomes)
+                    for some in (waiting, suspects, sent):
+                        if group in some:
+                            some.remove(group)
+                    yield from outcomes
         except TerminatedWorkerError as error:
             if not suspects:  # whichever of these it was: one trial at a time
                 suspects, waiting = _singles(sent), [group for group in waiting if group not in sent]
@@ -174,6 +175,16 @@ def _side_by_side(
                 suspects.remove(batch[0])
                 told = f"its process died {ATTEMPTS} times: {_died(error)}"
                 yield _failure(batch[0][0], RuntimeError(told))
+
+
+@contextlib.contextmanager
+def _quietly_closing(results: Any) -> Iterator[Any]:
+    """Close joblib's generator in the end; its advice on tasks that are cancelled then is for developers."""
+    try:
+        yield results
+    finally:
+        with warnings.catch_warnings(action="ignore"):
+            results.close()
 
 
 def _singles(groups: Sequence[Group]) -> list[Group]:
@@ -303,7 +314,8 @@ def run_trials(
         with _progress_bar(len(todo) * steps, progress) as bar, moving(bar, steps) as epochs:
             groups = group_trials(todo, trains or {})
             outcomes = _outcomes(groups, run, bar, jobs, cluster, enough, epochs)
-            failed = _store_all(study, outcomes, finished, wanted, bar, steps, each, left)
+            with contextlib.closing(outcomes):
+                failed = _store_all(study, outcomes, finished, wanted, bar, steps, each, left)
     table = _table(finished, wanted)
     if failed:
         _tell_failures(failed, wanted, table)
