@@ -19,7 +19,8 @@ def requirements(key: str) -> list[str]:
 
 
 def for_an_index(text: str) -> str:
-    """The README with links and pictures that lead from anywhere to this version's files in the repository."""
+    """The README with links and pictures that lead from anywhere to this version's files in the
+    repository."""
     text = re.sub(r'((?:!\[[^\]]*\]\(|src="|srcset="))(?!https?:)(?!\.\./)',
                   rf"\1{address.replace('github.com', 'raw.githubusercontent.com')}/{tag}/", text)
     page = f"{address}/blob/{tag}/README.md"
@@ -30,7 +31,8 @@ names = ("lessons", "pretrained", "cluster", "peers", "dev", "browser", "site", 
 extras = {name: requirements(f"{name}_requirements") for name in names}
 extras["dev"] += extras["lessons"] + extras["pretrained"] + extras["cluster"] + extras["peers"]
 commands = ["lessonkit = lessonkit.cli:main"]
-if "editable_wheel" in sys.argv:  # for those who work on the course: the name they know; nbdev 3 installs nbdev-test
+# for those who work on the course: the name they know; nbdev 3 installs nbdev-test
+if "editable_wheel" in sys.argv:
     commands.append("nbdev_test = nbdev.test:nbdev_test")
 
 setup(

@@ -1,4 +1,5 @@
-"""How time and memory grow with the number of things: listing and decoding photos, choosing some, running and judging a study."""
+"""How time and memory grow with the number of things: listing and decoding photos, choosing some,
+running and judging a study."""
 
 import multiprocessing
 import statistics
@@ -20,7 +21,8 @@ from lessonkit.images import ImageSet, decode, load_images
 from lessonkit.study.workers import run_trials
 from lessonkit.subset_selection import select_subset
 
-PER_THING = 1.3  # the most that a thing may cost in the largest run, as a multiple of its cost in one a quarter as large
+# the most that a thing may cost in the largest run, as a multiple of its cost in one a quarter as large
+PER_THING = 1.3
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Curve:
     mib: list[float]  # memory at its peak, less what was used before
 
     def ratio(self) -> Ratio:
-        """Seconds for the most things, beside what the run with a quarter of them would lead one to expect."""
+        """Seconds for the most things, beside what the run with a quarter of them would lead one to
+        expect."""
         few, many = self.numbers[-2:]
         name = f"{self.name}, {many:,} {self.things}: seconds / {many / few:g} times those for {few:,}"
         return Ratio(name, self.seconds[-1:], [self.seconds[-2] * many / few], "<=", PER_THING)
@@ -44,7 +47,8 @@ def listed(n: int) -> Callable:
     """The listing of a folder with n files in 100 class folders; it opens none, so they are empty."""
     folder = tempfile.TemporaryDirectory()
     for number in range(n):
-        path = Path(folder.name, "val" if number % 500 < 100 else "train", f"class{number % 100:02}", f"{number}.jpg")
+        path = Path(folder.name, "val" if number % 500 < 100 else "train", f"class{number % 100:02}",
+                    f"{number}.jpg")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
@@ -84,7 +88,8 @@ def studied(n: int) -> Callable:
 
     def call() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            run_trials({f"a{'b' * i}": {} for i in range(10)}, n // 10, trial, folder, {}, progress=False, each=len)
+            run_trials({f"a{'b' * i}": {} for i in range(10)}, n // 10, trial, folder, {},
+                       progress=False, each=len)
 
     return call
 
@@ -93,11 +98,8 @@ def judged(n: int) -> Callable:
     """The table of ten techniques, ten seeds and n validation photos."""
     draws = np.random.default_rng(0)
     correct = {f"{t}-{seed}": draws.random(n) < 0.7 for t in range(10) for seed in range(10)}
-    rows = [
-        {"id": f"{t}-{seed}", "technique": f"t{t}", "seed": seed, "size": 32, "epochs": 5, "accuracy": correct[f"{t}-{seed}"].mean()}
-        for t in range(10)
-        for seed in range(10)
-    ]
+    rows = [{"id": f"{t}-{seed}", "technique": f"t{t}", "seed": seed, "size": 32, "epochs": 5,
+             "accuracy": correct[f"{t}-{seed}"].mean()} for t in range(10) for seed in range(10)]
     return lambda: summarize(pd.DataFrame(rows), "t0", correct=correct)
 
 
@@ -107,21 +109,26 @@ def alone(make: Callable[[int], Callable], few: int, n: int) -> tuple[float, int
     return timed(make(n))
 
 
-def measure(name: str, things: str, make: Callable[[int], Callable], numbers: list[int], rounds: int) -> Curve:
-    """Medians over rounds. Each call has a process of its own: memory that an earlier one gave back would hide what it needs."""
+def measure(name: str, things: str, make: Callable[[int], Callable], numbers: list[int],
+            rounds: int) -> Curve:
+    """Medians over rounds. Each call has a process of its own: memory that an earlier one gave back
+    would hide what it needs."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        taken = [[pool.submit(alone, make, numbers[0], n).result() for _ in range(rounds)] for n in numbers]
+        taken = [[pool.submit(alone, make, numbers[0], n).result() for _ in range(rounds)]
+                 for n in numbers]
     seconds, memory = ([statistics.median(pair[i] for pair in pairs) for pairs in taken] for i in (0, 1))
-    print(f"growth, {name}: " + ", ".join(f"{n:,} {s:.2f} s {m / MIB:.0f} MiB" for n, s, m in zip(numbers, seconds, memory)), flush=True)
+    print(f"growth, {name}: "
+          + ", ".join(f"{n:,} {s:.2f} s {m / MIB:.0f} MiB" for n, s, m in zip(numbers, seconds, memory)),
+          flush=True)
     return Curve(name, things, numbers, seconds, [amount / MIB for amount in memory])
 
 
 def curves(folder: Path, rounds: int) -> list[Curve]:
     photos = load_images(folder)
-    return [
-        measure("listing a folder", "files", listed, [1000, 4000, 16_000, 64_000], rounds),
-        measure("decoding to 64 px", "photos", partial(decoded, photos), [250, 1000, 4000, 16_000], rounds),
-        measure("choosing 1 % by class", "photos", chosen, [5120, 20_480, 81_920, 327_680], rounds),
-        measure("storing a study", "trials", studied, [20, 80, 320, 1280], rounds),
-        measure("judging a study", "validation photos", judged, [1000, 4000, 16_000, 64_000], rounds),
-    ]
+    return [measure("listing a folder", "files", listed, [1000, 4000, 16_000, 64_000], rounds),
+            measure("decoding to 64 px", "photos", partial(decoded, photos), [250, 1000, 4000, 16_000],
+                    rounds),
+            measure("choosing 1 % by class", "photos", chosen, [5120, 20_480, 81_920, 327_680], rounds),
+            measure("storing a study", "trials", studied, [20, 80, 320, 1280], rounds),
+            measure("judging a study", "validation photos", judged, [1000, 4000, 16_000, 64_000],
+                    rounds)]

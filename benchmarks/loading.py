@@ -1,4 +1,5 @@
-"""How fast photos get to the network: lessonkit's loaders against fastai's own and against no loading at all.
+"""How fast photos get to the network: lessonkit's loaders against fastai's own and against no loading at
+all.
 
 An epoch is training and validation with the same small network, the same optimizer and batches of 64.
 """
@@ -53,7 +54,8 @@ def network(n_classes: int) -> nn.Module:
 def learner(loaders: DataLoaders, n_classes: int) -> Learner:
     """The same for both: only the loaders differ."""
     optimizer = partial(OptimWrapper, opt=torch.optim.AdamW, fused=True)
-    learn = Learner(loaders, network(n_classes), CrossEntropyLossFlat(), opt_func=optimizer, cbs=EpochSeconds())
+    learn = Learner(loaders, network(n_classes), CrossEntropyLossFlat(), opt_func=optimizer,
+                    cbs=EpochSeconds())
     learn.remove_cb(ProgressCallback)
     learn.logger = lambda *_: None
     return learn
@@ -66,7 +68,8 @@ def warm_epoch(learn: Learner, epochs: int) -> float:
 
 
 def fastai_loaders(folder: Path, size: int) -> DataLoaders:
-    """fastai's own way, as its book has it: every photo resized to 160, the batch augmented to `size`."""
+    """fastai's own way, as its book has it: every photo resized to 160, the batch augmented to
+    `size`."""
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
         get_items=get_image_files,
@@ -79,15 +82,14 @@ def fastai_loaders(folder: Path, size: int) -> DataLoaders:
 
 
 class Ready:
-    """As many batches as n photos fill, already in memory; a loader as far as fastai's training asks for one."""
+    """As many batches as n photos fill, already in memory; a loader as far as fastai's training asks for
+    one."""
 
     def __init__(self, n: int, size: int, device: torch.device = torch.device("cpu")):
         self.n, self.device = n, device
         # a few different ones, so that the processor's caches don't hold the answer
-        self.batches = [
-            (torch.randn(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last), torch.randint(0, 10, (BATCH,)))
-            for _ in range(8)
-        ]
+        self.batches = [(torch.randn(BATCH, 3, size, size).contiguous(memory_format=torch.channels_last),
+                         torch.randint(0, 10, (BATCH,))) for _ in range(8)]
 
     def __len__(self) -> int:
         return -(-self.n // BATCH)
@@ -99,12 +101,13 @@ class Ready:
 
 
 def ready_loaders(images: ImageSet, size: int) -> DataLoaders:
-    return DataLoaders(*(Ready(len(images.indices(part)), size) for part in ("train", "valid")), device=torch.device("cpu"))
+    return DataLoaders(*(Ready(len(images.indices(part)), size) for part in ("train", "valid")),
+                       device=torch.device("cpu"))
 
 
 def bare_epoch(loaders: DataLoaders, n_classes: int, epochs: int) -> float:
-    """Seconds of the model's steps alone, on tensors that are already in memory: the limit for every loader. The median of
-    all epochs but the first."""
+    """Seconds of the model's steps alone, on tensors that are already in memory: the limit for every
+    loader. The median of all epochs but the first."""
     model, loss_func = network(n_classes), nn.CrossEntropyLoss()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     seconds = []
@@ -155,7 +158,8 @@ def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]]:
         seconds["fastai"].append(warm_epoch(theirs, epochs=2))
         seconds["first decode"].append(first_decode(images, size))
         seconds["fastai loading"].append(loading_alone(theirs.dls))
-        print(f"{size} px, round {number + 1} of {rounds}: " + ", ".join(f"{k} {v[-1]:.1f} s" for k, v in seconds.items()), flush=True)
+        print(f"{size} px, round {number + 1} of {rounds}: "
+              + ", ".join(f"{k} {v[-1]:.1f} s" for k, v in seconds.items()), flush=True)
     return seconds
 
 
@@ -165,9 +169,13 @@ def ratios(folder: Path, rounds: int) -> list[Ratio]:
         seconds = measure(folder, size, rounds)
         rows += [
             Ratio(f"{size} px: fastai's epoch / ours", seconds["fastai"], seconds["ours"], ">=", faster),
-            Ratio(f"{size} px: our epoch / bare model steps", seconds["ours"], seconds["bare"], "<=", slower),
-            Ratio(f"{size} px: fastai's training of tensors in memory, no loading / bare model steps", seconds["no loading"], seconds["bare"]),
-            Ratio(f"{size} px: our epoch / fastai's training of tensors in memory", seconds["ours"], seconds["no loading"]),
-            Ratio(f"{size} px: first decode / fastai's loading of an epoch", seconds["first decode"], seconds["fastai loading"], "<=", 0.5),
+            Ratio(f"{size} px: our epoch / bare model steps", seconds["ours"], seconds["bare"], "<=",
+                  slower),
+            Ratio(f"{size} px: fastai's training of tensors in memory, no loading / bare model steps",
+                  seconds["no loading"], seconds["bare"]),
+            Ratio(f"{size} px: our epoch / fastai's training of tensors in memory", seconds["ours"],
+                  seconds["no loading"]),
+            Ratio(f"{size} px: first decode / fastai's loading of an epoch", seconds["first decode"],
+                  seconds["fastai loading"], "<=", 0.5),
         ]
     return rows

@@ -1,8 +1,10 @@
-"""How fast a batch is mixed: lessonkit's MixUp with a share for each photo against other libraries and plain copying, as functions,
-in a collate and as a callback with its loss; and what the losses cost against PyTorch's own.
+"""How fast a batch is mixed: lessonkit's MixUp with a share for each photo against other libraries and
+plain copying, as functions, in a collate and as a callback with its loss; and what the losses cost
+against PyTorch's own.
 
-Each contender draws its shares, mixes photos and labels, and returns new ones (timm's changes the batch it is given, so
-it has its own; its quickest mode draws one share for the batch). All are called in turns, with one thread.
+Each contender draws its shares, mixes photos and labels, and returns new ones (timm's changes the batch
+it is given, so it has its own; its quickest mode draws one share for the batch). All are called in
+turns, with one thread.
 """
 
 import random
@@ -28,15 +30,18 @@ from lessonkit.label_smoothing import LabelSmoothingCrossEntropy
 from lessonkit.mixup import mix_targets, mixed_loss, MixUp, mixup, MixUpCollate, sample_lambda
 
 CLASSES = 10
-SHAPES = {"64 photos of 128 px": (64, 3, 128, 128), "64 of 64 px": (64, 3, 64, 64), "16 of 32 px": (16, 3, 32, 32)}
+SHAPES = {"64 photos of 128 px": (64, 3, 128, 128), "64 of 64 px": (64, 3, 64, 64),
+          "16 of 32 px": (16, 3, 32, 32)}
 # The goals, for each of these shapes: a ratio at most, or None.
-LIMITS = {"torchvision": (0.8, 0.8, 1), "timm in place": (None, 0.7, 1.5), "timm, a share for each": (0.5, 0.5, 0.5),
-          "kornia": (0.5, 0.5, 0.5), "two copies": (None, None, None)}
+LIMITS = {"torchvision": (0.8, 0.8, 1), "timm in place": (None, 0.7, 1.5),
+          "timm, a share for each": (0.5, 0.5, 0.5), "kornia": (0.5, 0.5, 0.5),
+          "two copies": (None, None, None)}
 IN_COLLATE, AS_CALLBACK = (1, 1, 1), (0.3, 0.5, 0.8)
 
 
 def in_turns(contenders: dict[str, Callable], rounds: int, calls: int) -> dict[str, list[float]]:
-    """Seconds of one call of each contender: the median of `calls`, once a round; in another order each time."""
+    """Seconds of one call of each contender: the median of `calls`, once a round; in another order each
+    time."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for call in contenders.values():
         call()
@@ -54,7 +59,9 @@ def in_turns(contenders: dict[str, Callable], rounds: int, calls: int) -> dict[s
 
 def batch(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(shape, generator=generator), torch.randint(0, CLASSES, shape[:1], generator=generator)
+    return torch.rand(shape, generator=generator), torch.randint(
+        0, CLASSES, shape[:1], generator=generator
+    )
 
 
 def mixers(shape: tuple[int, ...]) -> dict[str, Callable]:
@@ -66,7 +73,8 @@ def mixers(shape: tuple[int, ...]) -> dict[str, Callable]:
         return mixup(x, lam), mix_targets(y, lam, n_classes=CLASSES)
 
     torchvisions = v2.MixUp(alpha=0.4, num_classes=CLASSES)
-    for_each, for_all = (TimmMixUp(mixup_alpha=0.4, mode=mode, label_smoothing=0.0, num_classes=CLASSES) for mode in ("elem", "batch"))
+    for_each, for_all = (TimmMixUp(mixup_alpha=0.4, mode=mode, label_smoothing=0.0, num_classes=CLASSES)
+                         for mode in ("elem", "batch"))
     kornias = RandomMixUpV2(p=1.0, data_keys=["input", "class"])
     return {
         "ours": ours,
@@ -90,7 +98,8 @@ def callbacks(shape: tuple[int, ...]) -> dict[str, Callable]:
     loader = DataLoader(list(zip(x[:4], y[:4])), bs=4, shuffle=True, num_workers=0)
 
     def steps(callback: Callback) -> Callable:
-        learn = Learner(DataLoaders(loader, loader), nn.Linear(2, 2), loss_func=CrossEntropyLossFlat(), cbs=callback)
+        learn = Learner(DataLoaders(loader, loader), nn.Linear(2, 2), loss_func=CrossEntropyLossFlat(),
+                        cbs=callback)
         learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
         learn.dl, learn.training, logits.grad = loader, True, None
         callback("before_train")  # where fastai's swaps the loss function
@@ -137,18 +146,24 @@ def ratios(rounds: int) -> list[Ratio]:
         for number, (name, shape) in enumerate(SHAPES.items()):
             calls = 40 if shape[0] == 64 else 100
             of = in_turns(mixers(shape), rounds, calls)
-            rows += [Ratio(f"MixUp, {name}: ours / {peer}", of["ours"], of[peer], "<=", limits[number]) for peer, limits in LIMITS.items()]
+            rows += [Ratio(f"MixUp, {name}: ours / {peer}", of["ours"], of[peer], "<=", limits[number])
+                     for peer, limits in LIMITS.items()]
             of = in_turns(collates(shape), rounds, calls)
-            rows.append(Ratio(f"in a collate, {name}: ours / torchvision", of["ours"], of["torchvision"], "<=", IN_COLLATE[number]))
+            rows.append(Ratio(f"in a collate, {name}: ours / torchvision", of["ours"], of["torchvision"],
+                              "<=", IN_COLLATE[number]))
             of = in_turns(callbacks(shape), rounds, calls)
-            rows.append(Ratio(f"callback with loss, {name}: ours / fastai", of["ours"], of["fastai"], "<=", AS_CALLBACK[number]))
+            rows.append(Ratio(f"callback with loss, {name}: ours / fastai", of["ours"], of["fastai"],
+                              "<=", AS_CALLBACK[number]))
             print(f"mixing: {name}, ours {1e3 * min(of['ours']):.1f} ms a batch", flush=True)
         for n, n_classes in ((64, 10), (64, 1000), (256, 1000)):
             of = in_turns(losses(n, n_classes), rounds, calls=100)
             name = f"loss and gradient, {n} photos, {n_classes} classes"
-            rows += [Ratio(f"{name}: mixed / PyTorch's of mixed rows", of["mixed"], of["by rows"], "<=", 1),
-                     Ratio(f"{name}: smoothed / PyTorch's", of["smoothing"], of["torch's smoothing"], "<=", 1.05),
-                     Ratio(f"{name}: soft labels / PyTorch's", of["soft"], of["torch's soft"], "<=", 1.1)]
+            rows += [Ratio(f"{name}: mixed / PyTorch's of mixed rows", of["mixed"], of["by rows"], "<=",
+                           1),
+                     Ratio(f"{name}: smoothed / PyTorch's", of["smoothing"], of["torch's smoothing"],
+                           "<=", 1.05),
+                     Ratio(f"{name}: soft labels / PyTorch's", of["soft"], of["torch's soft"], "<=",
+                           1.1)]
     finally:
         torch.set_num_threads(threads)
     return rows

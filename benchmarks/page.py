@@ -1,4 +1,5 @@
-"""The page that the benchmark leaves: the machine, a picture of all goals, the tables, the curves of growth."""
+"""The page that the benchmark leaves: the machine, a picture of all goals, the tables, the curves of
+growth."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,22 +25,28 @@ TITLES = {
 MET, MISSED = "#2b6ca3", "#c8501e"
 
 
-def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: str, ratios_png: str = "", growth_png: str = "") -> str:
+def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: str, ratios_png: str = "",
+         growth_png: str = "") -> str:
     """The page in Markdown."""
     here = "; ".join(f"{name}: {value}" for name, value in (machine() | versions()).items())
     goals = [line for lines in parts.values() for line in lines if line.limit is not None]
-    lines = ["# Benchmark", "", f"`make bench` made this page on {date.today():%d %B %Y}. {about}", "", f"{here}.", ""]
-    lines += ["Contenders take turns, once a round; a ratio is that of their medians, and its spread that of the rounds.", ""]
+    lines = ["# Benchmark", "", f"`make bench` made this page on {date.today():%d %B %Y}. {about}", "",
+             f"{here}.", ""]
+    lines += ["Contenders take turns, once a round; a ratio is that of their medians, and its spread "
+              "that of the rounds.", ""]
     lines += [f"**{sum(line.met() for line in goals)} of {len(goals)} goals are met.**", ""]
     if ratios_png:
         lines += [f"![How far each measured value lies from its goal]({ratios_png})", ""]
     for part, measured in parts.items():
-        lines += [f"## {TITLES[part]}", "", "| measured | median | over rounds | goal | met |", "|---|---|---|---|---|"]
+        lines += [f"## {TITLES[part]}", "", "| measured | median | over rounds | goal | met |",
+                  "|---|---|---|---|---|"]
         lines += [*(line.row() for line in measured), ""]
     if growth_png:
         lines += [f"![Seconds and memory over the number of things]({growth_png})", ""]
     for curve in curves:
-        lines += [f"| {curve.name}: {curve.things} | " + " | ".join(f"{n:,}" for n in curve.numbers) + " |"]
+        lines += [
+            f"| {curve.name}: {curve.things} | " + " | ".join(f"{n:,}" for n in curve.numbers) + " |"
+        ]
         lines += ["|---|" + "---|" * len(curve.numbers)]
         lines += ["| seconds | " + " | ".join(f"{value:.2f}" for value in curve.seconds) + " |"]
         lines += ["| memory, MiB | " + " | ".join(f"{value:.0f}" for value in curve.mib) + " |", ""]
@@ -51,13 +58,16 @@ def draw_goals(parts: Mapping[str, Sequence[Line]], file: Path) -> None:
     lines = [line for measured in parts.values() for line in measured if line.limit is not None][::-1]
     figure, axes = plt.subplots(figsize=(11, 0.8 + 0.27 * len(lines)), layout="constrained")
     for y, line in enumerate(lines):
-        low, middle, high = (share(line, value) for value in (min(line.each()), line.value(), max(line.each())))
+        low, middle, high = (share(line, value)
+                             for value in (min(line.each()), line.value(), max(line.each())))
         colour = MET if line.met() else MISSED
         ends = [value for value in (low, high) if math.isfinite(value)] + [middle]
         axes.plot([min(ends), max(ends)], [y, y], color=colour, lw=1.5, alpha=0.6)
-        axes.plot(middle, y, "o" if line.met() else "s", color=colour, ms=6, label="met" if line.met() else "missed")
+        axes.plot(middle, y, "o" if line.met() else "s", color=colour, ms=6,
+                  label="met" if line.met() else "missed")
     axes.axvline(1, color="black", lw=1)
-    axes.set(xscale="log", ylim=(-0.7, len(lines) - 0.3), xlabel="share of what the goal allows (logarithmic):\nleft of 1 it is met")
+    axes.set(xscale="log", ylim=(-0.7, len(lines) - 0.3),
+             xlabel="share of what the goal allows (logarithmic):\nleft of 1 it is met")
     axes.set_yticks(range(len(lines)), [line.name for line in lines], fontsize=8)
     ticks = [0.01, 0.03, 0.1, 0.3, 0.5, 1, 2]
     low, high = axes.get_xlim()
@@ -81,7 +91,8 @@ def draw_growth(curves: Sequence[Curve], file: Path) -> None:
     figure, both = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for axes, what in zip(both, ("seconds", "mib")):
         for curve, marker in zip(curves, "os^Dv"):
-            axes.plot(curve.numbers, getattr(curve, what), marker=marker, label=f"{curve.name} ({curve.things})")
+            axes.plot(curve.numbers, getattr(curve, what), marker=marker,
+                      label=f"{curve.name} ({curve.things})")
         axes.set(xscale="log", xlabel="number of things")
         axes.grid(alpha=0.3)
     both[0].set(yscale="log", ylabel="seconds", title="time")
@@ -100,4 +111,5 @@ def write(out: Path, parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve
     draw_goals(parts, goals)
     if curves:
         draw_growth(curves, grown)
-    out.write_text(text(parts, curves, about, goals.name, grown.name if curves else ""), encoding="utf-8")
+    out.write_text(text(parts, curves, about, goals.name, grown.name if curves else ""),
+                   encoding="utf-8")

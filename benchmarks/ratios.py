@@ -1,4 +1,5 @@
-"""The lines of the benchmark: ratios of two times, taken in turns, and accuracies, each with what was hoped for."""
+"""The lines of the benchmark: ratios of two times, taken in turns, and accuracies, each with what was
+hoped for."""
 
 import statistics
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ class Line:
         """A row of a Markdown table: the value, its spread over rounds, the goal."""
         numbers = self.value(), min(self.each()), max(self.each())
         value, low, high = (f"{number:.{self.digits}f}".replace("inf", "never") for number in numbers)
-        goal, met = ("", "") if self.limit is None else (f"{self.sign} {self.limit:g}", "yes" if self.met() else "NO")
+        goal, met = ("", "") if self.limit is None else (f"{self.sign} {self.limit:g}",
+                                                         "yes" if self.met() else "NO")
         return f"| {self.name} | {self.before}{value} | {low} to {high} | {goal} | {met} |"
 
 

@@ -1,6 +1,8 @@
-"""The course's best recipe against the recipe of the chapter that the course follows, with the same network: time and accuracy.
+"""The course's best recipe against the recipe of the chapter that the course follows, with the same
+network: time and accuracy.
 
-The chapter's: fastai's own loading, every photo resized to 160 pixels, the batch augmented to 64, five epochs of one cycle.
+The chapter's: fastai's own loading, every photo resized to 160 pixels, the batch augmented to 64, five
+epochs of one cycle.
 """
 
 import time
@@ -45,10 +47,13 @@ def ratios(folder: Path, rounds: int) -> list[Ratio | Accuracy]:
         for name, train in (("chapter", chapter), ("ours", ours)):
             measured[name].append(train(folder, seed))
             seconds, share = measured[name][-1]
-            print(f"recipe, round {seed + 1} of {rounds}: {name} {seconds:.0f} s, {share:.1%}", flush=True)
-    seconds, shares = ({name: [pair[i] for pair in pairs] for name, pairs in measured.items()} for i in (0, 1))
+            print(f"recipe, round {seed + 1} of {rounds}: {name} {seconds:.0f} s, {share:.1%}",
+                  flush=True)
+    seconds, shares = ({name: [pair[i] for pair in pairs] for name, pairs in measured.items()}
+                       for i in (0, 1))
     return [
-        Ratio(f"the best recipe, {OURS} epochs: its seconds / those of the chapter's {EPOCHS} epochs", seconds["ours"], seconds["chapter"], "<=", 1),
+        Ratio(f"the best recipe, {OURS} epochs: its seconds / those of the chapter's {EPOCHS} epochs",
+              seconds["ours"], seconds["chapter"], "<=", 1),
         Accuracy("the best recipe's accuracy", shares["ours"], GOAL),
         Accuracy("the chapter's accuracy, same network", shares["chapter"]),
     ]

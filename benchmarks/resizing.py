@@ -1,7 +1,8 @@
 """How much of the time of full size throughout growing pictures need for the same accuracy.
 
-Trainings with several seeds take hours, so this reads the stored ones of nbs/results/make_progressive_resizing.py, which
-says how they were made; seconds are those in which a core worked.
+Trainings with several seeds take hours, so this reads the stored ones of
+nbs/results/make_progressive_resizing.py, which says how they were made; seconds are those in which a
+core worked.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ LIMIT = 0.6
 
 @dataclass(frozen=True)
 class StoredRatio(Line):
-    """From a stored study; the spread is a 95 % interval over seeds, and "never" an accuracy that wasn't reached."""
+    """From a stored study; the spread is a 95 % interval over seeds, and "never" an accuracy that wasn't
+    reached."""
 
     name: str
     found: CostRatio
@@ -44,6 +46,8 @@ def ratios() -> list[StoredRatio]:
         full = int(study.loc[study["technique"] == name, "end"].iloc[0])
         epochs = EPOCHS[full]
         seeds = study[(study["technique"] == name) & (study["epochs"] == epochs)]["seed"].nunique()
-        title = f"{full} px, {name}: seconds to the accuracy of {epochs} epochs at {full} px / their seconds ({seeds} stored seeds)"
-        rows.append(StoredRatio(title, cost_ratio(study, name, f"fixed_{full}", epochs, cost="train_cpu_seconds")))
+        title = (f"{full} px, {name}: seconds to the accuracy of {epochs} epochs at {full} px / their "
+                 f"seconds ({seeds} stored seeds)")
+        rows.append(StoredRatio(title, cost_ratio(study, name, f"fixed_{full}", epochs,
+                                                  cost="train_cpu_seconds")))
     return rows

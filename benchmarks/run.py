@@ -1,11 +1,11 @@
 """Speed, as ratios measured side by side in one run, and how time and memory grow.
 
-    python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only PART ...] [--out benchmarks/results.md]
+python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only PART ...] [--out benchmarks/results.md]
 
 Without a folder: the one that LESSONKIT_IMAGES names, else the bundled pictures.
 
-Rounds are interleaved (each contender once a round) and medians compared, since a laptop's speed changes from minute to
-minute.
+Rounds are interleaved (each contender once a round) and medians compared, since a laptop's speed changes
+from minute to minute.
 """
 
 import argparse
@@ -38,10 +38,13 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", help="photos in the Imagenette layout: train/<class>, val/<class>")
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?",
+                        help="photos in the Imagenette layout: train/<class>, val/<class>")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=[*PARTS, "growth"], default=[*PARTS, "growth"], help="parts to measure; all of them if left out")
+    parser.add_argument("--only", nargs="+", choices=[*PARTS, "growth"], default=[*PARTS, "growth"],
+                        help="parts to measure; all of them if left out")
     parser.add_argument("--out", type=Path, help="also write a page, with pictures beside it")
     args = parser.parse_args()
     folder = args.folder or Path(os.environ.get("LESSONKIT_IMAGES") or make_bundled())

@@ -1,6 +1,7 @@
 """Choosing subsets of generated features: times beside apricot's, and goals in seconds and bytes.
 
-A goal in seconds stands as a ratio to the seconds allowed. Memory is what the process's peak grows by, features excluded.
+A goal in seconds stands as a ratio to the seconds allowed. Memory is what the process's peak grows by,
+features excluded.
 """
 
 import random
@@ -34,10 +35,12 @@ def worth(x: np.ndarray, picks: np.ndarray) -> float:
 
 
 def closed_gap(n: int = 10_000, picks: int = 100, parts: int = 7) -> tuple[float, float]:
-    """How far choosing in parts, as done for 100,000 rows, closes the gap from chance to plain greedy; and the gap itself, 1."""
+    """How far choosing in parts, as done for 100,000 rows, closes the gap from chance to plain greedy;
+    and the gap itself, 1."""
     x, exact = features(n, 200)[0], facility_location.EXACT
     greedy = worth(x, select_subset(x, picks).indices)
-    chance = np.mean([worth(x, select_subset(x, picks, method="random", seed=seed).indices) for seed in range(10)])
+    chance = np.mean([worth(x, select_subset(x, picks, method="random", seed=seed).indices)
+                      for seed in range(10)])
     try:
         facility_location.EXACT = -(-n // parts)
         found = worth(x, select_subset(x, picks).indices)
@@ -51,7 +54,8 @@ def against_apricot(rounds: int) -> list[Ratio]:
     try:
         from apricot import FacilityLocationSelection
     except ImportError:
-        print("selecting: apricot-select isn't installed, so its rows are left out (pip install apricot-select)", flush=True)
+        print("selecting: apricot-select isn't installed, so its rows are left out "
+              "(pip install apricot-select)", flush=True)
         return []
     x, n = features(10_000, 200)[0], 1000
     norms = (x.astype(np.float64) ** 2).sum(1)
@@ -62,7 +66,8 @@ def against_apricot(rounds: int) -> list[Ratio]:
         "ours": lambda: found.update(ours=select_subset(x, n, n_jobs=2).indices),
         "apricot": lambda: FacilityLocationSelection(n, metric="euclidean", optimizer="lazy").fit(x),
         "apricot, given": lambda: found.update(
-            theirs=FacilityLocationSelection(n, metric="precomputed", optimizer="lazy").fit(similar).ranking
+            theirs=FacilityLocationSelection(n, metric="precomputed",
+                                             optimizer="lazy").fit(similar).ranking
         ),
     }
     FacilityLocationSelection(5, metric="euclidean", optimizer="lazy").fit(x[:50])  # compiles
@@ -71,12 +76,16 @@ def against_apricot(rounds: int) -> list[Ratio]:
     for number in range(rounds):
         for name, call in random.sample(list(calls.items()), len(calls)):
             seconds[name].append(timed(call)[0])
-        print(f"selecting, round {number + 1} of {rounds}: " + ", ".join(f"{k} {v[-1]:.2f} s" for k, v in seconds.items()), flush=True)
+        print(f"selecting, round {number + 1} of {rounds}: "
+              + ", ".join(f"{k} {v[-1]:.2f} s" for k, v in seconds.items()), flush=True)
     values = [similar[:, found[name]].max(axis=1).sum() for name in ("ours", "theirs")]
     return [
-        Ratio("10,000 rows, 1,000 picks: apricot's lazy greedy, from features / ours", seconds["apricot"], seconds["ours"], ">=", 3),
-        Ratio("10,000 rows, 1,000 picks: apricot with the similarities given / ours from features", seconds["apricot, given"], seconds["ours"]),
-        Ratio("10,000 rows, 1,000 picks, objective: ours / apricot's", [values[0]], [values[1]], ">=", 0.999),
+        Ratio("10,000 rows, 1,000 picks: apricot's lazy greedy, from features / ours",
+              seconds["apricot"], seconds["ours"], ">=", 3),
+        Ratio("10,000 rows, 1,000 picks: apricot with the similarities given / ours from features",
+              seconds["apricot, given"], seconds["ours"]),
+        Ratio("10,000 rows, 1,000 picks, objective: ours / apricot's", [values[0]], [values[1]], ">=",
+              0.999),
     ]
 
 
@@ -87,16 +96,20 @@ def ratios(rounds: int) -> list[Ratio]:
     x = features(100_000, 200)[0]
     seconds, grown = timed(lambda: select_subset(x, 1000, n_jobs=2))
     print(f"selecting: 100,000 rows, 1,000 picks: {seconds:.1f} s, {grown / GIB:.2f} GiB", flush=True)
-    rows.append(Ratio("100,000 x 64, no labels, 1,000 picks: seconds / 60", [seconds], [SECONDS], "<=", 1))
+    rows.append(Ratio("100,000 x 64, no labels, 1,000 picks: seconds / 60", [seconds], [SECONDS], "<=",
+                      1))
     rows.append(Ratio("100,000 x 64, no labels, 1,000 picks: memory / 2 GiB", [grown], [BYTES], "<=", 1))
-    rows.append(Ratio("in parts, 10,000 x 64: share of the gap from chance to plain greedy", *([v] for v in closed_gap()), ">=", 0.97))
+    rows.append(Ratio("in parts, 10,000 x 64: share of the gap from chance to plain greedy",
+                      *([v] for v in closed_gap()), ">=", 0.97))
     few, labels = features(320_292, 250)
     quarter = timed(lambda: select_subset(few, 3203, labels, n_jobs=2))[0]
     few = labels = None  # frees their memory
     x, labels = features(1_281_167, 1000)
     seconds, grown = timed(lambda: select_subset(x, 12_812, labels, n_jobs=2))
-    print(f"selecting: 1,281,167 rows, 1,000 classes, 1 %: {seconds:.1f} s, {grown / GIB:.2f} GiB; a quarter of it: {quarter:.1f} s", flush=True)
+    print(f"selecting: 1,281,167 rows, 1,000 classes, 1 %: {seconds:.1f} s, {grown / GIB:.2f} GiB; "
+          f"a quarter of it: {quarter:.1f} s", flush=True)
     rows.append(Ratio("1,281,167 x 64, 1,000 classes, 1 %: seconds / 60", [seconds], [SECONDS], "<=", 1))
     rows.append(Ratio("1,281,167 x 64, 1,000 classes, 1 %: memory / 2 GiB", [grown], [BYTES], "<=", 1))
-    rows.append(Ratio("1,281,167 x 64, 1,000 classes, 1 %: seconds / 4 times those for a quarter of the classes", [seconds], [4 * quarter], "<=", 1.2))
+    rows.append(Ratio("1,281,167 x 64, 1,000 classes, 1 %: seconds / 4 times those for a quarter of "
+                      "the classes", [seconds], [4 * quarter], "<=", 1.2))
     return rows + against_apricot(rounds)

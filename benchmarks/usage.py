@@ -14,9 +14,12 @@ STATUS = Path("/proc/self/status")  # Linux
 
 
 def peak() -> int:
-    """The process's largest memory since it was last reset, in bytes; where it can't be reset, so far."""
+    """The process's largest memory since it was last reset, in bytes; where it can't be reset, so
+    far."""
     if STATUS.exists():
-        return 1024 * int(next(line.split()[1] for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")))
+        return 1024 * int(next(line.split()[1]
+                               for line in STATUS.read_text(encoding="utf-8").splitlines()
+                               if line.startswith("VmHWM")))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

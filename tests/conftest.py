@@ -1,13 +1,13 @@
-"""What holds for every test: threads that leave the cores to others while they wait, the same random numbers whatever ran before,
-and no time limit but pytest's own."""
+"""What holds for every test: threads that leave the cores to others while they wait, the same random
+numbers whatever ran before, and no time limit but pytest's own."""
 
 import os
 import random
 import sys
 
 
-# PyTorch reads these when it is imported. Waiting threads would take the cores from the other processes, and a training could last ten
-# times as long; with pytest-xdist each process has a core of its own.
+# PyTorch reads these when it is imported. Waiting threads would take the cores from the other processes,
+# and a training could last ten times as long; with pytest-xdist each process has a core of its own.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,8 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-# Hypothesis' own profile for servers: no limit of time for an example, which a busy machine would pass, and the same examples each time,
-# so that no commit is red by bad luck. `pytest --hypothesis-profile=search` looks for new ones, as the weekly workflow does.
+# Hypothesis' own profile for servers: no limit of time for an example, which a busy machine would pass,
+# and the same examples each time, so that no commit is red by bad luck. `pytest
+# --hypothesis-profile=search` looks for new ones, as the weekly workflow does.
 settings.register_profile("search", settings.get_profile("ci"), derandomize=False, print_blob=True)
 settings.load_profile("ci")
 
@@ -36,7 +37,8 @@ COMPUTES = {"foundation", "lessons", "selection", "parity"}
 
 
 # The files that take longest, longest first: with two processes no long one is left for the end.
-LONG = ["test_typing", "test_workers", "test_notebook_tools", "test_images", "test_cli", "test_study", "test_cli_answer", "test_wheel"]
+LONG = ["test_typing", "test_workers", "test_notebook_tools", "test_images", "test_loaders", "test_cli", "test_study",
+        "test_cli_answer", "test_wheel"]
 
 
 def pytest_collection_modifyitems(items):
@@ -44,7 +46,9 @@ def pytest_collection_modifyitems(items):
     order = {name: number - 99 for number, name in enumerate(LONG)} | {"test_parity_predictions": 1}
     items.sort(key=lambda item: order.get(item.path.stem, 0))
     for item in items:
-        if item.path.parent.name in COMPUTES or item.path.stem in ("test_hostile_numbers", "test_trainer"):
+        if item.path.parent.name in COMPUTES or item.path.stem in (
+            "test_hostile_numbers", "test_trainer"
+        ):
             item.add_marker(pytest.mark.processor)
 
 
@@ -53,8 +57,7 @@ def warm():
     """New processes begin at once: see `processes.py`."""
     import processes
 
-    with pytest.MonkeyPatch.context() as patch:
-        processes.warm_up(patch)
+    with processes.warm_up():
         yield
 
 
@@ -70,7 +73,9 @@ def random_photos(tmp_path_factory):
     for label in ("cat", "owl"):
         (folder / label).mkdir()
         for number in range(15):
-            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / label / f"{number}.png")
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(
+                folder / label / f"{number}.png"
+            )
     return ImageSet.from_folder(folder)
 
 
@@ -82,7 +87,8 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def shard(monkeypatch):
-    """Make fastai's loader of one rank's share: `shard(loader, rank, of=2)`; here all ranks are in this process."""
+    """Make fastai's loader of one rank's share: `shard(loader, rank, of=2)`; here all ranks are in this
+    process."""
     from types import ModuleType
 
     module = ModuleType("accelerate")  # fastai.distributed wants its name, and no more of it

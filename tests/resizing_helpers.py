@@ -22,7 +22,8 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                  nn.Flatten()]
         self.features, self.head = nn.Sequential(*layers), nn.Linear(4, 2)
         self.fed, self.pixels = [], []
 
@@ -41,7 +42,8 @@ def tensors(n=20, height=16, width=16, bs=4, kind=FastaiDataLoader):
     items = [(torch.rand(3, height, width, generator=generator), i % 2) for i in range(n)]
     if kind is DataLoader:
         x, y = torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
-        return DataLoaders(DataLoader(TensorDataset(x, y), bs, shuffle=True), DataLoader(TensorDataset(x[:8], y[:8]), bs))
+        return DataLoaders(DataLoader(TensorDataset(x, y), bs, shuffle=True),
+                           DataLoader(TensorDataset(x[:8], y[:8]), bs))
     return DataLoaders(FastaiDataLoader(items, bs=bs, shuffle=True), FastaiDataLoader(items[:8], bs=bs))
 
 
@@ -49,22 +51,21 @@ def learner(loaders, *callbacks, groups=False, lr=0.01, opt=SGD, **kwargs):
     torch.manual_seed(0)
     if groups:
         kwargs["splitter"] = lambda net: [list(net.features.parameters()), list(net.head.parameters())]
-    learn = Learner(loaders, Net(), loss_func=CrossEntropyLossFlat(), opt_func=opt, lr=lr, cbs=list(callbacks), **kwargs)
+    learn = Learner(loaders, Net(), loss_func=CrossEntropyLossFlat(), opt_func=opt, lr=lr,
+                    cbs=list(callbacks), **kwargs)
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
     learn.logger = lambda *args: None
     return learn
 
 
 def sized(random_photos, size=32, **options):
-    """Loaders that can be asked for another size: 24 photos for training, in 6 batches of 4, and 6 for validation."""
+    """Loaders that can be asked for another size: 24 photos for training, in 6 batches of 4, and 6 for
+    validation."""
     return image_dataloaders(random_photos, size, 4, **options)
 
 
-LOADERS = {
-    "sized": lambda random_photos: sized(random_photos, 16),
-    "fastai": lambda _: tensors(24),
-    "pytorch": lambda _: tensors(24, kind=DataLoader),
-}
+LOADERS = {"sized": lambda random_photos: sized(random_photos, 16), "fastai": lambda _: tensors(24),
+           "pytorch": lambda _: tensors(24, kind=DataLoader)}
 any_loader = pytest.mark.parametrize("make", LOADERS.values(), ids=LOADERS)
 
 

@@ -1,6 +1,8 @@
-"""With `torch.set_default_device`, what is on the CPU is still computed there: every call gives what it gives without.
+"""With `torch.set_default_device`, what is on the CPU is still computed there: every call gives what it
+gives without.
 
-The other device is `meta`, which holds no numbers, so that a single tensor made there is an error."""
+The other device is `meta`, which holds no numbers, so that a single tensor made there is an error.
+"""
 
 import copy
 
@@ -52,20 +54,25 @@ PURE = {
     "loss": lambda _: mixed_loss(LabelSmoothingCrossEntropy(0.1, [1, 2, 3]), PRED, Y, 0.3),
     "labels": lambda _: smooth_labels([0, 1], 3),
     "normalization": lambda _: (Normalize(HALF, HALF)(X), denormalize(X, HALF, HALF)),
-    "statistics": lambda photos: (channel_stats(X).mean, channel_stats(X.numpy()).std, channel_stats(photos).mean),
+    "statistics": lambda photos: (channel_stats(X).mean, channel_stats(X.numpy()).std,
+                                  channel_stats(photos).mean),
     "resizing": lambda _: resize_batch((X * 255).byte(), 8),
     "batch norm": refreshed,
-    "tta": lambda _: [tta(NETWORK, X, views).probs for views in (flip, five_crop, scales([16, 20]), random_views(2))],
+    "tta": lambda _: [tta(NETWORK, X, views).probs
+                      for views in (flip, five_crop, scales([16, 20]), random_views(2))],
     "tta of batches": lambda _: tta(NETWORK, [(X, Y)], flip).targets,
     "tta of a loader": lambda photos: tta(NETWORK, loaders(photos).train, flip).targets,
     "scores": lambda _: torch.tensor(list(score(PRED.softmax(1), Y).values()), device="cpu"),
     "choice": lambda _: torch.from_numpy(select_subset(X.flatten(1), 4).indices),
     "photos": lambda photos: [x for x, _ in loaders(photos).train],
     "one photo": lambda photos: loaders(photos).test_dl([photos.paths[0]]).one_batch(),
-    "features": lambda photos: torch.from_numpy(embed(photos, NETWORK, size=16, progress=False, normalize=Normalize(HALF, HALF))),
-    "features by a network of its own": lambda photos: torch.from_numpy(embed(photos, size=16, progress=False)),
+    "features": lambda photos: torch.from_numpy(embed(photos, NETWORK, size=16, progress=False,
+                                                      normalize=Normalize(HALF, HALF))),
+    "features by a network of its own":
+        lambda photos: torch.from_numpy(embed(photos, size=16, progress=False)),
     "pictures": lambda _: [type(draw) for draw in (
-        show_mixup(X, Y, NAMES, [0.2, 0.5], cut=True), show_smoothed_labels([0, 1], NAMES), show_normalized(X, Normalize(HALF, HALF)),
+        show_mixup(X, Y, NAMES, [0.2, 0.5], cut=True), show_smoothed_labels([0, 1], NAMES),
+        show_normalized(X, Normalize(HALF, HALF)),
     )],
 }  # fmt: skip
 
@@ -85,15 +92,18 @@ def test_calls_give_the_same_whatever_the_default_device_is(random_photos, own_c
 
 
 TRAININGS = {
-    "plain": lambda: [], "MixUp": lambda: [MixUp(seed=1)], "CutMix": lambda: [CutMix(seed=1)], "Muon": lambda: [UseMuon()],
-    "one of both": lambda: [RandomMix([MixUp(), CutMix()], seed=1)], "sizes": lambda: [ProgressiveResize(8, refresh_bn=True)],
+    "plain": lambda: [], "MixUp": lambda: [MixUp(seed=1)], "CutMix": lambda: [CutMix(seed=1)],
+    "Muon": lambda: [UseMuon()],
+    "one of both": lambda: [RandomMix([MixUp(), CutMix()], seed=1)],
+    "sizes": lambda: [ProgressiveResize(8, refresh_bn=True)],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", TRAININGS)
 def test_trainings_end_the_same_whatever_the_default_device_is(random_photos, own_cache, what):
     def train(callbacks):
-        learn = Learner(loaders(random_photos), copy.deepcopy(NETWORK), loss_func=CrossEntropyLossFlat(), cbs=callbacks)
+        learn = Learner(loaders(random_photos), copy.deepcopy(NETWORK), loss_func=CrossEntropyLossFlat(),
+                        cbs=callbacks)
         with learn.no_bar(), learn.no_logging():
             learn.fit(1)
         return nn.utils.parameters_to_vector(learn.model.parameters())

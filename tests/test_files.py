@@ -14,7 +14,8 @@ import files as rules  # noqa: E402
 
 
 def test_every_file_belongs_here():
-    run = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    run = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True,
+                         encoding="utf-8")
     if run.returncode:
         pytest.skip("this is no git checkout")
     names = [name for name in run.stdout.split("\0") if name and (ROOT / name).is_file()]
@@ -22,7 +23,8 @@ def test_every_file_belongs_here():
 
 
 def notebook(output: dict) -> bytes:
-    return json.dumps({"cells": [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [output]}]}).encode()
+    return json.dumps({"cells": [{"cell_type": "markdown"},
+                                 {"cell_type": "code", "outputs": [output]}]}).encode()
 
 
 @pytest.mark.parametrize("name, content, said", [

@@ -12,7 +12,8 @@ import pytest
 import lessonkit
 from lessonkit.photos.photo_cache import DamagedPhoto
 
-MODULES = [module.name for module in pkgutil.walk_packages(lessonkit.__path__, "lessonkit.") if not module.name.endswith("_modidx")]
+MODULES = [module.name for module in pkgutil.walk_packages(lessonkit.__path__, "lessonkit.")
+           if not module.name.endswith("_modidx")]
 ARGUMENTS = {DamagedPhoto: (Path("photos/1.jpg"), "it is cut off")}
 
 
@@ -25,7 +26,8 @@ def public_exceptions() -> list[type]:
     return sorted(found, key=lambda kind: kind.__name__)
 
 
-@pytest.mark.parametrize("ways", [pickle.dumps, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
+@pytest.mark.parametrize("ways", [pickle.dumps, copy.copy, copy.deepcopy],
+                         ids=["pickle", "copy", "deepcopy"])
 def test_every_exception_comes_back_as_it_was(ways):
     for kind in public_exceptions():
         error = kind(*ARGUMENTS.get(kind, ("what happened",)))

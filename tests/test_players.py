@@ -1,4 +1,5 @@
-"""tools/players.py: sliders inside a page, small, of the course's own pictures, and of use without scripts."""
+"""tools/players.py: sliders inside a page, small, of the course's own pictures, and of use without
+scripts."""
 
 import base64
 import html
@@ -44,7 +45,9 @@ def test_pictures_are_few_small_different_and_of_one_size(letter):
 def test_a_mix_is_as_far_from_the_first_picture_as_its_share_says():
     pictures = [pixels(frame) for frame in frames("λ")]
     height, width, _ = pictures[0].shape
-    mixed = [picture[height // 5 : height // 2, round(0.77 * width) : round(0.93 * width)] for picture in pictures]  # the third
+    # the third
+    mixed = [picture[height // 5 : height // 2, round(0.77 * width) : round(0.93 * width)]
+             for picture in pictures]
     whole = np.abs(mixed[0] - mixed[-1]).mean()
     assert whole > 20
     for place in range(11):
@@ -56,7 +59,8 @@ def test_without_scripts_a_picture_with_its_value_is_there_and_no_slider(letter)
     shown = players.player(letter)
     start = players.PLAYERS[letter]().start
     picture = re.search(r'<img src="([^"]+)" alt="([^"]+)"', shown)
-    assert (picture[1], html.unescape(picture[2])) == (frames(letter)[start]["src"], frames(letter)[start]["alt"])
+    assert (picture[1], html.unescape(picture[2])) == (frames(letter)[start]["src"],
+                                                       frames(letter)[start]["alt"])
     assert f">{frames(letter)[start]['value']}<" in shown
     assert re.search(r"<input [^>]*hidden>", shown)
 
@@ -65,17 +69,20 @@ def test_every_slider_of_the_lessons_has_a_player_that_begins_where_it_does():
     found = []
     for path in notebooks.lessons():
         for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "code" and re.search(r"^with_slider\(", cell.source, flags=re.MULTILINE):
+            if cell.cell_type == "code" and re.search(r"^with_slider\(", cell.source,
+                                                      flags=re.MULTILINE):
                 found.append(letter := players.letter_of(cell.source))
                 still = cell.outputs[0].data["text/plain"]
-                assert letter and f"{frames(letter)[players.PLAYERS[letter]().start]['value']}, and a slider" in still, path.stem
+                assert (letter and f"{frames(letter)[players.PLAYERS[letter]().start]['value']}, "
+                        "and a slider" in still), path.stem
     assert sorted(found) == sorted(players.PLAYERS)
 
 
 def test_a_page_and_the_site_have_the_player(tmp_path):
     path = notebooks.NBS / "06_label_smoothing.ipynb"
     notebooks.write_page(nbformat.read(path, as_version=4), tmp_path / "page.html")
-    site = [output.data["text/html"] for cell in website.source_of_notebook(path).cells for output in cell.get("outputs", [])
+    site = [output.data["text/html"] for cell in website.source_of_notebook(path).cells
+            for output in cell.get("outputs", [])
             if 'class="player"' in output.get("data", {}).get("text/html", "")]
     assert len(site) == 1
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count('class="player"') == 1

@@ -1,4 +1,5 @@
-"""tools/questions.py: every question of the lessons is a form in their pages, which says something without scripts, too."""
+"""tools/questions.py: every question of the lessons is a form in their pages, which says something
+without scripts, too."""
 
 import html
 import json
@@ -77,22 +78,24 @@ def test_every_field_has_a_label_and_the_answer_is_announced(name):
 
 def test_every_question_is_asked_once_in_its_own_lesson_and_found_there():
     found = [(path.stem[:2], questions.asked(cell.source)) for path in notebooks.notebooks()
-             for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" and questions.asked(cell.source)]
+             for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
+             and questions.asked(cell.source)]
     assert sorted(name for _, name in found) == sorted(QUESTIONS)
     assert all(name.startswith(lesson) for lesson, name in found)
 
 
 def test_a_cell_with_an_answer_keeps_what_it_prints():
     out = [new_output("stream", text="Right.")]
-    cells = [new_code_cell('ask("00.leak")\ncheck("00.leak", 0.8);', outputs=out), new_code_cell("1 + 1"),
-             new_code_cell('check("no.such", ...)', outputs=out)]
+    cells = [new_code_cell('ask("00.leak")\ncheck("00.leak", 0.8);', outputs=out),
+             new_code_cell("1 + 1"), new_code_cell('check("no.such", ...)', outputs=out)]
     notebook = questions.with_forms(new_notebook(cells=cells))
     assert [cell.outputs for cell in notebook.cells] == [out, [], out]
 
 
 def test_style_and_script_stand_once_in_a_page():
     cells = [new_code_cell(f'check("{name}", ...);') for name in ("00.leak", "01.verdict", "01.paired")]
-    shown = [cell.outputs[0].data["text/html"] for cell in questions.with_forms(new_notebook(cells=cells)).cells]
+    shown = [cell.outputs[0].data["text/html"]
+             for cell in questions.with_forms(new_notebook(cells=cells)).cells]
     assert [text.count("<style>") for text in shown] == [1, 0, 0]
     assert [text.count("<script>") for text in shown] == [0, 0, 1]
     assert shown[2].index("<form") < shown[2].index("<script>")
@@ -111,7 +114,9 @@ def test_a_page_and_the_site_have_the_forms(tmp_path):
 
 def test_the_front_page_counts_what_there_is():
     path = notebooks.NBS / "index.ipynb"
-    shown = "".join(output.get("data", {}).get("text/html", "") for cell in website.source_of_notebook(path).cells
+    shown = "".join(output.get("data", {}).get("text/html", "")
+                    for cell in website.source_of_notebook(path).cells
                     for output in cell.get("outputs", []))
-    listed = [json.loads(html.unescape(names)) for names in re.findall(r"data-questions='([^']+)'", shown)]
+    listed = [json.loads(html.unescape(names))
+              for names in re.findall(r"data-questions='([^']+)'", shown)]
     assert sum(listed, []) == sorted(QUESTIONS, key=lambda name: name[:2])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -31,7 +32,8 @@ def run(folder: Path, **variables: str) -> None:
 @pytest.fixture
 def home(tmp_path):
     """Variables of a user whose data is in an empty folder."""
-    return {name: str(tmp_path / "home") for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_DATA_HOME")}
+    return {name: str(tmp_path / "home")
+            for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_DATA_HOME")}
 
 
 def noted(folder: Path) -> list[Path]:
@@ -56,18 +58,23 @@ def test_a_script_or_a_test_is_no_reader(tmp_path, home, how):
     env = {**os.environ, **home, "LESSONKIT_PROGRESS": "", "PYTHONPATH": str(ROOT)}
     code = ANSWER.replace(";", "")
     if how == "nbdev_test":  # nbdev runs cells in a shell of IPython's kind
-        nbformat.write(new_notebook(cells=[new_code_cell(ANSWER + "\nassert get_ipython()")]), tmp_path / "a.ipynb")
-        code = f"from nbdev.test import test_nb; assert test_nb({str(tmp_path / 'a.ipynb')!r}, basepath='')[0]"
+        nbformat.write(new_notebook(cells=[new_code_cell(ANSWER + "\nassert get_ipython()")]),
+                       tmp_path / "a.ipynb")
+        code = ("from nbdev.test import test_nb; "
+                f"assert test_nb({str(tmp_path / 'a.ipynb')!r}, basepath='')[0]")
     subprocess.run([sys.executable, "-c", code], env=env, check=True, cwd=tmp_path)
     assert not noted(tmp_path)
 
 
 def test_notebooks_that_are_open_at_once_lose_no_answer(tmp_path, monkeypatch):
     monkeypatch.setenv("LESSONKIT_PROGRESS", str(tmp_path / "progress.json"))
-    monkeypatch.setattr(quiz, "FileLock", lambda file, timeout: FileLock(file))  # no reader waits here: a slow disk must not count
+    # no reader waits here: a slow disk must not count
+    monkeypatch.setattr(quiz, "FileLock", lambda file, timeout: FileLock(file))
+    shell = SimpleNamespace(get_ipython=lambda: "a shell: a reader answers")
+    monkeypatch.setitem(sys.modules, "IPython", shell)
     names = list(quiz.QUESTIONS)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(quiz._note, names))
+        assert all(pool.map(lambda name: quiz.check(name, quiz.QUESTIONS[name].answer), names))
     assert set(json.loads((tmp_path / "progress.json").read_text())) == set(names)
     assert all(right == asked > 0 for right, asked in quiz.progress().values())
 
@@ -76,7 +83,8 @@ def test_the_stored_front_page_is_that_of_somebody_new(monkeypatch, capsys):
     monkeypatch.setenv("LESSONKIT_PROGRESS", "off")
     quiz.show_progress()
     stored = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
-    shown = [cell.outputs[0].text for cell in stored.cells if cell.cell_type == "code" and cell.source == "show_progress()"]
+    shown = [cell.outputs[0].text
+             for cell in stored.cells if cell.cell_type == "code" and cell.source == "show_progress()"]
     assert shown == [capsys.readouterr().out], "run: python tools/notebooks.py refresh nbs/index.ipynb"
 
 
@@ -93,7 +101,9 @@ def test_what_is_printed_fits_the_window(name, capsys):
     assert not [line for line in lines if line.strip().startswith("%")]
 
 
-@pytest.mark.parametrize("name", [name for name, question in quiz.QUESTIONS.items() if question.kind == "choice"])
+@pytest.mark.parametrize("name",
+                         [name for name, question in quiz.QUESTIONS.items()
+                          if question.kind == "choice"])
 def test_the_right_option_is_not_the_longest(name):
     question = quiz.QUESTIONS[name]
     lengths = {letter: len(text) for letter, text in question.choices.items()}

@@ -1,6 +1,9 @@
-"""What users rely on stands in signatures.txt: the names that they import, parameters, defaults, and the exceptions that the text names.
+"""What users rely on stands in signatures.txt: the names that they import, parameters, defaults, and the
+exceptions that the text names.
 
-A changed line there is a change for users, to be seen in review. Write the file anew with `python tests/test_signatures.py`."""
+A changed line there is a change for users, to be seen in review. Write the file anew with `python
+tests/test_signatures.py`.
+"""
 
 import ast
 import difflib
@@ -11,7 +14,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "lessonkit"
 SNAPSHOT = Path(__file__).with_name("signatures.txt")
-PUBLIC_TOO = ("lessonkit.study.ranking", "lessonkit.teaching.quiz")  # in folders; the other modules in folders are workings
+# in folders; the other modules in folders are workings
+PUBLIC_TOO = ("lessonkit.study.ranking", "lessonkit.teaching.quiz")
 HEADER = "# Public names by module. After a change that is meant: python tests/test_signatures.py\n"
 
 
@@ -22,7 +26,8 @@ def modules() -> dict[str, ast.Module]:
 
 
 def in_all(code: ast.Module) -> list[str]:
-    lists = (node.value for node in code.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+    lists = (node.value for node in code.body if isinstance(node, ast.Assign)
+             and ast.unparse(node.targets[0]) == "__all__")
     return ast.literal_eval(next(lists, ast.List([])))
 
 
@@ -36,7 +41,8 @@ def parameters(function: ast.FunctionDef) -> str:
 
 def raised(node: ast.AST) -> str:
     said = re.search(r"Raises? .*", ast.get_docstring(node) or "", flags=re.DOTALL)
-    kinds = set(re.findall(r"`(\w*(?:Error|DamagedPhoto|Study\w+|TrialsFailed))`", said[0])) if said else set()
+    kinds = set(re.findall(r"`(\w*(?:Error|DamagedPhoto|Study\w+|TrialsFailed))`",
+                           said[0])) if said else set()
     return f"  raises {', '.join(sorted(kinds))}" if kinds else ""
 
 
@@ -47,8 +53,12 @@ def lines_of(node: ast.stmt, value: str = "") -> list[str]:
     members = []
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and not part.target.id.startswith("_"):
-            members.append(f".{part.target.id}" + (f" = {ast.unparse(part.value)}" if part.value else ""))
-        elif isinstance(part, ast.FunctionDef) and (part.name in ("__init__", "__call__") or part.name[0] != "_"):
+            members.append(
+                f".{part.target.id}" + (f" = {ast.unparse(part.value)}" if part.value else "")
+            )
+        elif isinstance(part, ast.FunctionDef) and (
+            part.name in ("__init__", "__call__") or part.name[0] != "_"
+        ):
             marks = "".join(f"@{ast.unparse(mark)} " for mark in part.decorator_list)
             members.append(f".{marks}{part.name}{parameters(part)}{raised(part)}")
     bases = ", ".join(ast.unparse(base) for base in node.bases)
@@ -71,14 +81,16 @@ def snapshot() -> str:
 
 def test_public_names_parameters_and_exceptions_are_as_they_were():
     before, now = SNAPSHOT.read_text(encoding="utf-8").splitlines(), snapshot().splitlines()
-    changes = "\n".join(difflib.unified_diff(before, now, "signatures.txt", "the package", lineterm="", n=1))
+    changes = "\n".join(difflib.unified_diff(before, now, "signatures.txt", "the package", lineterm="",
+                                             n=1))
     assert not changes, f"if this is meant: python tests/test_signatures.py\n{changes}"
 
 
 def test_star_imports_of_any_two_modules_collide_in_nothing():
     found = {name: importlib.import_module(name) for name in modules()}
     names = {module: set(getattr(found[module], "__all__", ())) for module in found}
-    assert not [(name, one, other) for one, other in combinations(found, 2) for name in sorted(names[one] & names[other])
+    assert not [(name, one, other) for one, other in combinations(found, 2)
+                for name in sorted(names[one] & names[other])
                 if getattr(found[one], name) is not getattr(found[other], name)]
 
 

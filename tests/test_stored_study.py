@@ -1,4 +1,5 @@
-"""The stored studies are what they say: one trial is trained again, and tables, photos and settings belong together."""
+"""The stored studies are what they say: one trial is trained again, and tables, photos and settings
+belong together."""
 
 import importlib.util
 import json
@@ -24,7 +25,9 @@ STUDIES = ["ablation_photos", "ablation_bundled"]
 
 def stored(name):
     about = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return pd.read_csv(RESULTS / f"{name}.csv"), about, np.load(RESULTS / f"{name}_correct.npz", allow_pickle=False)
+    return pd.read_csv(RESULTS / f"{name}.csv"), about, np.load(
+        RESULTS / f"{name}_correct.npz", allow_pickle=False
+    )
 
 
 def study_script():
@@ -37,7 +40,8 @@ def study_script():
 
 @pytest.fixture(scope="module")
 def again():
-    """The baseline of the stored study, trained here with the seed 0: how it begins, its row, and which photos it gets right."""
+    """The baseline of the stored study, trained here with the seed 0: how it begins, its row, and which
+    photos it gets right."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -62,8 +66,9 @@ def interval(values):
 
 @pytest.mark.processor
 def test_a_stored_trial_comes_out_again(again, same):
-    """On whatever processor: the same photos in the same batches, the same crops, the same loss before the first step, and as many
-    pixels and answers. Only rounding may differ so far: by far less than the crops and losses of two seeds do."""
+    """On whatever processor: the same photos in the same batches, the same crops, the same loss before
+    the first step, and as many pixels and answers. Only rounding may differ so far: by far less than the
+    crops and losses of two seeds do."""
     beginning, row, right = again
     expected = stored("ablation_bundled")[1]["beginning"]
     assert beginning["photos"] == expected["photos"]
@@ -75,13 +80,15 @@ def test_a_stored_trial_comes_out_again(again, same):
 @pytest.mark.processor
 @pytest.mark.parametrize("metric", ["accuracy", "nll"])
 def test_a_stored_trial_ends_where_other_seeds_do(again, same, metric):
-    """Rounding differs between processors, and a training makes small differences large: the end is that of one more seed."""
+    """Rounding differs between processors, and a training makes small differences large: the end is that
+    of one more seed."""
     low, high = interval(same[metric])
     assert low <= again[1][metric] <= high
 
 
 def test_that_interval_tells_a_training_that_went_wrong(same):
-    """It is narrow enough: neither a network that guesses lies in it nor any that was trained four times as long."""
+    """It is narrow enough: neither a network that guesses lies in it nor any that was trained four times
+    as long."""
     trials, _, _ = stored("ablation_bundled")
     longer = trials[(trials["technique"] == "baseline") & (trials["epochs"] == 20)]
     for metric, guessing in (("accuracy", 0.1), ("nll", np.log(10))):
@@ -99,7 +106,9 @@ def test_tables_photos_and_settings_belong_together(name):
     for (size, epochs), rows in trials.groupby(["size", "epochs"]):
         study = about["studies"][f"{size}px-{epochs}epochs"]
         assert set(rows["fingerprint"]) == {study["fingerprint"]} == {fingerprint(study["identity"])}
-        assert [study["identity"][key] for key in ("size", "epochs", "cost", "recipe version")] == [size, epochs, "pixels", Settings.version]
+        assert [study["identity"][key] for key in ("size", "epochs", "cost", "recipe version")] == [
+            size, epochs, "pixels", Settings.version
+        ]
         longest = rows.loc[rows["technique"] == "baseline", "pixels"].max()
         assert (rows["pixels"] <= 1.02 * longest).all() and rows["threads"].eq(1).all()
 
@@ -109,7 +118,8 @@ def test_the_stored_settings_are_those_of_the_techniques(name):
     _, about, _ = stored(name)
     for study in about["studies"].values():
         for technique in TECHNIQUES.values():
-            own = {key: value for key, value in study["techniques"][technique.variant].items() if key != "epochs"}
+            own = {key: value
+                   for key, value in study["techniques"][technique.variant].items() if key != "epochs"}
             assert own == json.loads(json.dumps(technique.identity)), technique.name
 
 

@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 
 pytest.importorskip("setuptools", "77")
 ROOT = Path(__file__).resolve().parent.parent
-# Runs in a fresh process: what the wheel doesn't ask for can't be imported, whether it is installed here or not.
+# Runs in a fresh process: what the wheel doesn't ask for can't be imported, whether it is installed here
+# or not.
 ALONE = """
 import importlib.abc, json, sys
 
@@ -46,11 +47,12 @@ BUILD_WHEEL = "import sys; from setuptools import build_meta; build_meta.build_w
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    """A folder with the source distribution, unpacked too, and the wheel that is built from it, as it is published. It is made
-    from a copy, so that nothing is left in this folder."""
+    """A folder with the source distribution, unpacked too, and the wheel that is built from it, as it is
+    published. It is made from a copy, so that nothing is left in this folder."""
     folder = tmp_path_factory.mktemp("built")
     source = folder / "source"
-    shutil.copytree(ROOT / "lessonkit", source / "lessonkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "lessonkit", source / "lessonkit",
+                    ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "settings.ini", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, source)
@@ -98,14 +100,18 @@ def needed(requirements: list[str]) -> set[str]:
 def alone(wheel):
     """Runs code with the wheel and its run-time requirements alone; returns what it prints."""
     wanted = needed(metadata(wheel).get_all("Requires-Dist"))
-    assert {"torch", "fastai", "pandas"} <= wanted and not wanted & {"nbdev", "jupyterlab", "ipywidgets", "pytest", "kornia"}
+    assert {"torch", "fastai", "pandas"} <= wanted and not wanted & {
+        "nbdev", "jupyterlab", "ipywidgets", "pytest", "kornia"
+    }
     missing = [name for name, owners in packages_distributions().items()
-               if not {canonicalize_name(owner) for owner in owners} & wanted and name not in sys.stdlib_module_names | {"lessonkit"}]
+               if not {canonicalize_name(owner) for owner in owners} & wanted
+               and name not in sys.stdlib_module_names | {"lessonkit"}]
     assert {"nbdev", "jupyterlab", "ipywidgets", "pytest"} <= set(missing)
 
     def run(code: str) -> str:
         command = [sys.executable, "-W", "ignore", "-c", ALONE + code, str(wheel), json.dumps(missing)]
-        done = subprocess.run(command, cwd=wheel, capture_output=True, text=True, encoding="utf-8", env=environment())
+        done = subprocess.run(command, cwd=wheel, capture_output=True, text=True, encoding="utf-8",
+                              env=environment())
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -113,11 +119,14 @@ def alone(wheel):
 
 
 def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PYTHONUTF8": "1"}
+    return (
+        {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PYTHONUTF8": "1"}
+    )
 
 
 def test_wheel_holds_the_package_with_its_types_and_templates_alone(wheel):
-    files = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    files = {path.relative_to(wheel).as_posix()
+             for path in wheel.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {path for path in files if ".dist-info/" not in path} == {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "lessonkit").rglob("*")
         if path.is_file() and (path.suffix in (".py", ".jinja") or path.name == "py.typed")}
@@ -126,8 +135,9 @@ def test_wheel_holds_the_package_with_its_types_and_templates_alone(wheel):
 
 def test_source_distribution_holds_what_the_wheel_is_built_from_alone(built):
     (path,) = built.glob("*.tar.gz")
-    assert {Path(name).parts[1] for name in tarfile.open(path).getnames() if "/" in name} == {
-        "lessonkit", "lessonkit.egg-info", "setup.py", "settings.ini", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "PKG-INFO", "setup.cfg"}
+    assert ({Path(name).parts[1] for name in tarfile.open(path).getnames() if "/" in name}
+            == {"lessonkit", "lessonkit.egg-info", "setup.py", "settings.ini", "pyproject.toml",
+                "README.md", "LICENSE", "MANIFEST.in", "PKG-INFO", "setup.cfg"})
 
 
 def test_wheel_installs_one_command(wheel):
@@ -151,7 +161,9 @@ def test_every_requirement_is_imported(wheel):
 def test_description_leads_to_this_version_from_anywhere(wheel):
     about = metadata(wheel)
     description = about.get_payload()
-    links = re.findall(r"\]\(([^)\s]+)\)", description) + re.findall(r'(?:src|srcset)="([^"]+)"', description)
+    links = re.findall(r"\]\(([^)\s]+)\)", description) + re.findall(
+        r'(?:src|srcset)="([^"]+)"', description
+    )
     assert len(links) > 15
     address = about["Home-page"]
     raw = address.replace("github.com", "raw.githubusercontent.com")
@@ -178,11 +190,13 @@ from lessonkit.normalization import Normalize
 x, y = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
 lam = sample_lambda(4)
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
-print(mixed_loss(LabelSmoothingCrossEntropy(), model(mixup(Normalize([0.5] * 3, [0.25] * 3)(x), lam)), y, lam).isfinite().item())
+pred = model(mixup(Normalize([0.5] * 3, [0.25] * 3)(x), lam))
+print(mixed_loss(LabelSmoothingCrossEntropy(), pred, y, lam).isfinite().item())
 """)
     assert said.split() == [*names, "True"]
 
 
 def test_the_command_says_what_it_can_do(alone):
-    said = alone("from lessonkit.cli import main\nsys.argv = ['lessonkit', '--help']\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code")
+    said = alone("from lessonkit.cli import main\nsys.argv = ['lessonkit', '--help']\ntry:\n    "
+                 "main()\nexcept SystemExit as end:\n    assert not end.code")
     assert re.search(r"usage: lessonkit", said) and "ablate" in said

@@ -53,10 +53,13 @@ def trained(folder: str | Path, threads: int) -> dict:
     torch.set_num_threads(threads)
     try:
         technique = replace(TECHNIQUES["label_smoothing"], callbacks=lambda: [seen])
-        row, right = train_trial(ImageSet.from_folder(folder), technique, 0, Settings(size=32, epochs=4, batch_size=16, width=16))
+        row, right = train_trial(ImageSet.from_folder(folder), technique, 0,
+                                 Settings(size=32, epochs=4, batch_size=16, width=16))
     finally:
         torch.set_num_threads(before)
-    return {"losses": seen.seen, "right": right.tolist()} | {name: value for name, value in row.items() if "seconds" not in name}
+    return {"losses": seen.seen, "right": right.tolist()} | {
+        name: value for name, value in row.items() if "seconds" not in name
+    }
 
 
 class Losses(Callback):

@@ -16,9 +16,11 @@ def photos(n=5, height=9, width=9, seed=0):
 
 
 def network(n_classes=4, seed=0):
-    """Linear in the pixels' places, so that each view makes a difference; with parts whose mode matters."""
+    """Linear in the pixels' places, so that each view makes a difference; with parts whose mode
+    matters."""
     torch.manual_seed(seed)
-    return nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.BatchNorm2d(3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(27, n_classes))
+    return nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.BatchNorm2d(3), nn.Flatten(), nn.Dropout(0.5),
+                         nn.Linear(27, n_classes))
 
 
 def probabilities(views=3, n=4, classes=5, seed=0):
@@ -36,10 +38,8 @@ def by_hand(model, x):
     return probs
 
 
-ALL_VIEWS = [
-    *flip, *vertical_flip, *quarter_turns, *five_crop, *scales(5, 12, (4, 7)), *random_views(3), *product(five_crop, flip),
-    *product(flip, random_views(2)),
-]  # fmt: skip
+ALL_VIEWS = [*flip, *vertical_flip, *quarter_turns, *five_crop, *scales(5, 12, (4, 7)), *random_views(3),
+             *product(five_crop, flip), *product(flip, random_views(2))]
 
 
 def labelled(n=23):

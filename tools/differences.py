@@ -1,4 +1,5 @@
-"""Where we differ from other libraries, and why: a table made from the marks of the tests that show it, `tests/parity`."""
+"""Where we differ from other libraries, and why: a table made from the marks of the tests that show it,
+`tests/parity`."""
 
 from notebooks import repository
 from reference import marks
@@ -6,9 +7,9 @@ from reference import marks
 HEAD = """\
 # Where we differ, and why
 
-Values and gradients are those of PyTorch, torchvision, timm and fastai, and tests compare them on random input, up to a
-thousand classes. Here is where they differ on purpose. Each row is made from the test that shows it: it runs the other
-library beside ours, and fails when that library changes its mind.
+Values and gradients are those of PyTorch, torchvision, timm and fastai, and tests compare them on
+random input, up to a thousand classes. Here is where they differ on purpose. Each row is made from the
+test that shows it: it runs the other library beside ours, and fails when that library changes its mind.
 
 | Library | There | Here | Why | Test |
 |---|---|---|---|---|
@@ -24,7 +25,8 @@ def page() -> str:
     """The table as Markdown."""
     rows = []
     for row in differences():
-        link = f"[{row['test'].removeprefix('test_').replace('_', ' ')}]({repository()}/blob/main/{row['file']})"
+        name = row["test"].removeprefix("test_").replace("_", " ")
+        link = f"[{name}]({repository()}/blob/main/{row['file']})"
         rows.append(f"| {row['library']} | {row['there']} | {row['here']} | {row['why']} | {link} |")
     return HEAD + "\n".join(rows) + "\n"
 

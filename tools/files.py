@@ -1,4 +1,5 @@
-"""Refuse files that don't belong into the repository: `python tools/files.py FILE...`; before each commit, pre-commit runs it."""
+"""Refuse files that don't belong into the repository: `python tools/files.py FILE...`; before each
+commit, pre-commit runs it."""
 
 import json
 import sys
@@ -23,7 +24,8 @@ def fault(path: Path) -> str:
         return ""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return "the output of a cell is an error: run it again" if "error" in {output["output_type"] for output in outputs} else ""
+    return "the output of a cell is an error: run it again" if "error" in {output["output_type"]
+                                                                           for output in outputs} else ""
 
 
 def main(names: list[str]) -> int:

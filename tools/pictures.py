@@ -1,4 +1,5 @@
-"""Draw the pictures of the README from stored results and the course's own drawings: `python tools/pictures.py`."""
+"""Draw the pictures of the README from stored results and the course's own drawings: `python
+tools/pictures.py`."""
 
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from lessonkit.study.worth import plot_sets, read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / ".github" / "pictures"
-ROWS = "smaller_pictures progressive_resizing progressive_resizing+tta tta normalization label_smoothing mixup".split()
+ROWS = ("smaller_pictures progressive_resizing progressive_resizing+tta tta normalization "
+        "label_smoothing mixup".split())
 TITLE = "Growing images with the mirrored view win on both sets, MixUp loses on both"
 
 
@@ -30,9 +32,8 @@ def worth() -> dict[str, pd.DataFrame]:
     found = {}
     for photos, name in (("Imagenette", "main"), ("clothes", "ablation_photos")):
         trials, right = read_study(ROOT / "nbs" / "results" / f"{name}.csv")
-        found[photos] = summarize(
-            trials[trials["size"] == 64], pairs=pairs, correct=right, family=len(ROWS)
-        )
+        found[photos] = summarize(trials[trials["size"] == 64], pairs=pairs, correct=right,
+                                  family=len(ROWS))
     return found
 
 
@@ -40,9 +41,8 @@ def draw_worth() -> None:
     """One figure for light pages and one for dark ones."""
     summaries = worth()
     for name, style in (("worth", "default"), ("worth-dark", "dark_background")):
-        with plt.style.context(
-            [style, {"svg.hashsalt": "lessonkit", "svg.fonttype": "path", "font.size": 11}]
-        ):
+        with plt.style.context([style,
+                                {"svg.hashsalt": "lessonkit", "svg.fonttype": "path", "font.size": 11}]):
             figure = plot_sets(summaries, ROWS, TITLE)
             figure.patch.set_alpha(0)
             for ax in figure.axes:

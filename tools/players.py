@@ -15,7 +15,8 @@ import nbformat
 VALUES = [round(0.1 * step, 1) for step in range(11)]  # of λ and ε, in the order of the slider's places
 
 STYLE = """<style>
-.player { margin: 0.5em 0; max-width: 62em; font-family: system-ui, sans-serif; font-size: 1rem; line-height: 1.5; }
+.player { margin: 0.5em 0; max-width: 62em; font-family: system-ui, sans-serif; font-size: 1rem;
+  line-height: 1.5; }
 .player img { display: block; max-width: 100%; height: auto; background: white; }
 .player label { display: flex; flex-wrap: wrap; align-items: center; gap: 0 0.8em; }
 .player .value { min-width: 4em; }
@@ -66,10 +67,11 @@ def mixup_player() -> Player:
     two = images.take([images.labels.tolist().index(number) for number in (2, 7)])
     pictures, labels = torch.tensor(decode(two, 128)) / 255, torch.tensor(two.labels)
     one, other = (images.classes[label] for label in two.labels)
-    return Player(
-        lambda lam: show_mixup(pictures, labels, images.classes, lam, partner=torch.tensor([1, 0])), "λ", 5,
-        "Two of the course's own pictures, one through the other, and the label of the mix.",
-        lambda lam: f"{one}, {other}, and a mix of {percent(lam)} {one} and {percent(1 - lam)} {other} with bars of its label")
+    return Player(lambda lam: show_mixup(pictures, labels, images.classes, lam,
+                                         partner=torch.tensor([1, 0])), "λ", 5,
+                  "Two of the course's own pictures, one through the other, and the label of the mix.",
+                  lambda lam: f"{one}, {other}, and a mix of {percent(lam)} {one} and "
+                  f"{percent(1 - lam)} {other} with bars of its label")
 
 
 def smoothing_player() -> Player:
@@ -80,10 +82,11 @@ def smoothing_player() -> Player:
     images = bundled_images()
     one, n = images.take([images.labels.tolist().index(3)]), len(images.classes)
     name = images.classes[one.labels[0]]
-    return Player(
-        lambda eps: show_smoothed_labels(one.labels.tolist(), images.classes, eps, images=decode(one, 128)), "ε", 3,
-        "At ε = 0 the label is as it was; at 1 it says the same of every class, and so nothing.",
-        lambda eps: f"{name}, its label before, and after: {percent(1 - eps + eps / n)} for {name}, {percent(eps / n)} for each other")
+    return Player(lambda eps: show_smoothed_labels(one.labels.tolist(), images.classes, eps,
+                                                   images=decode(one, 128)), "ε", 3,
+                  "At ε = 0 the label is as it was; at 1 it says the same of every class, "
+                  "and so nothing.", lambda eps: f"{name}, its label before, and after: "
+                  f"{percent(1 - eps + eps / n)} for {name}, {percent(eps / n)} for each other")
 
 
 PLAYERS = {"λ": mixup_player, "ε": smoothing_player}
@@ -109,18 +112,21 @@ def player(letter: str) -> str:
     matplotlib.use("agg")
     made = PLAYERS[letter]()
     frames = [{"src": "data:image/webp;base64," + base64.b64encode(as_webp(made.draw(value))).decode(),
-               "alt": f"Picture for {letter} = {value}: {made.says(value)}", "value": f"{letter} = {value}"} for value in VALUES]
+               "alt": f"Picture for {letter} = {value}: {made.says(value)}",
+               "value": f"{letter} = {value}"} for value in VALUES]
     first = frames[made.start]
-    slider = (f'<input type="range" min="0" max="{len(VALUES) - 1}" step="1" value="{made.start}" autocomplete="off" '
-              f'aria-label="{letter}" aria-valuetext="{first["value"]}" hidden>')
+    slider = (f'<input type="range" min="0" max="{len(VALUES) - 1}" step="1" value="{made.start}" '
+              'autocomplete="off" ' f'aria-label="{letter}" aria-valuetext="{first["value"]}" hidden>')
     return (f'<figure class="player" data-frames="{html.escape(json.dumps(frames))}">'
             f'<img src="{first["src"]}" alt="{html.escape(first["alt"])}">'
-            f'<label><span class="value">{first["value"]}</span>{slider}</label><figcaption>{made.caption}</figcaption></figure>')
+            f'<label><span class="value">{first["value"]}</span>{slider}</label>'
+            f"<figcaption>{made.caption}</figcaption></figure>")
 
 
 def letter_of(source: str) -> str | None:
     """What the slider of a cell is called, when there is a player for it."""
-    found = re.search(r"^with_slider\(.*?[\"'](\w)[\"']\s*,?\s*\)\s*$", source, flags=re.MULTILINE | re.DOTALL)
+    found = re.search(r"^with_slider\(.*?[\"'](\w)[\"']\s*,?\s*\)\s*$", source,
+                      flags=re.MULTILINE | re.DOTALL)
     return found[1] if found and found[1] in PLAYERS else None
 
 

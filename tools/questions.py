@@ -1,4 +1,5 @@
-"""The lessons' questions in pages that have no kernel: forms that say whether an answer is right, with the same hints."""
+"""The lessons' questions in pages that have no kernel: forms that say whether an answer is right, with
+the same hints."""
 
 import html
 import json
@@ -11,12 +12,14 @@ from lessonkit.teaching.questions import QUESTIONS, Question
 from lessonkit.teaching.quiz import judge_answer, progress, right_answer
 
 STYLE = """<style>
-.question { border-left: 3px solid currentColor; padding: 0.2em 0 0.2em 1em; margin: 0.5em 0; max-width: 48em;
+.question { border-left: 3px solid currentColor; padding: 0.2em 0 0.2em 1em; margin: 0.5em 0;
+  max-width: 48em;
   font-family: system-ui, sans-serif; font-size: 1rem; line-height: 1.5; white-space: normal; }
 .question fieldset { border: 0; margin: 0; padding: 0; min-width: 0; }
 .question legend { padding: 0; margin: 0 0 0.5em; float: none; }
 .question label { display: block; padding: 0.15em 0 0.15em 1.6em; text-indent: -1.6em; }
-.question input[type=text] { font: inherit; width: 14em; max-width: 60%; padding: 0.1em 0.4em; margin: 0 0.4em; }
+.question input[type=text] { font: inherit; width: 14em; max-width: 60%;
+  padding: 0.1em 0.4em; margin: 0 0.4em; }
 .question button { font: inherit; padding: 0.1em 1em; margin: 0.3em 0; cursor: pointer; }
 .question :is(input, button, summary):focus-visible { outline: 3px solid #2f7fd0; outline-offset: 2px; }
 .question summary { cursor: pointer; }
@@ -27,14 +30,17 @@ STYLE = """<style>
 .question [role=status].wrong { border-left: 6px solid #9a6700; padding-left: 0.6em; }
 </style>"""
 
-# Runs in the page, after the forms. What needs it is hidden until then, so that a page without scripts has no dead buttons.
-# Which questions were answered rightly is noted in the browser, by name, for the front page.
+# Runs in the page, after the forms. What needs it is hidden until then, so that a page without scripts
+# has no dead buttons. Which questions were answered rightly is noted in the browser, by name, for the
+# front page.
 SCRIPT = r"""<script>
 (() => {
   const PLACE = "lessonkit.answered";
-  const answered = () => { try { return JSON.parse(localStorage.getItem(PLACE)) || {}; } catch { return {}; } };
+  const answered = () => {
+    try { return JSON.parse(localStorage.getItem(PLACE)) || {}; } catch { return {}; } };
   const note = name => {
-    try { localStorage.setItem(PLACE, JSON.stringify({...answered(), [name]: new Date().toISOString()})); } catch { }
+    const now = {...answered(), [name]: new Date().toISOString()};
+    try { localStorage.setItem(PLACE, JSON.stringify(now)); } catch { }
   };
   const number = text => {  // also 4/5, 80 % and 0,8
     const found = /^([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?:\/(\d+\.?\d*))?(%?)$/i.exec(text);
@@ -47,11 +53,13 @@ SCRIPT = r"""<script>
     return text.split(/[\s,;]+/).map(number);
   };
   const near = (one, other, tolerance) =>
-    one.length === other.length && one.every((value, place) => Math.abs(value - other[place]) <= tolerance);
+    one.length === other.length && 
+    one.every((value, place) => Math.abs(value - other[place]) <= tolerance);
   const judged = (form, {cases, otherwise, wanted}) => {
     if (!wanted) {
       const chosen = form.querySelector("input:checked");
-      return chosen ? cases.find(one => one.answer === chosen.value) : {text: "Choose one of the answers."};
+      return chosen ? cases.find(one => one.answer === chosen.value)
+        : {text: "Choose one of the answers."};
     }
     const answer = numbers(form.querySelector("input").value, wanted);
     if (answer.length !== wanted || answer.some(value => !Number.isFinite(value)))
@@ -73,7 +81,8 @@ SCRIPT = r"""<script>
   }
   for (const line of document.querySelectorAll("[data-questions]")) {
     const names = JSON.parse(line.dataset.questions), done = answered();
-    line.textContent = `${names.filter(name => name in done).length} of ${names.length} questions answered in this browser`;
+    const count = names.filter(name => name in done).length;
+    line.textContent = `${count} of ${names.length} questions answered in this browser`;
   }
 })();
 </script>"""
@@ -87,19 +96,21 @@ def as_html(text: str) -> str:
 
 
 def cases(name: str) -> list[dict]:
-    """The answers of which there is something to say, in the order in which they are looked for, as `judge_answer` has it."""
+    """The answers of which there is something to say, in the order in which they are looked for, as
+    `judge_answer` has it."""
     question = QUESTIONS[name]
     known = [(question.answer, question.why), *question.mistakes]
     if question.kind == "choice":
-        return [{"answer": letter, "right": letter == question.answer, "text": as_html(judge_answer(name, letter)[1])}
-                for letter in question.choices]
+        return [{"answer": letter, "right": letter == question.answer,
+                 "text": as_html(judge_answer(name, letter)[1])} for letter in question.choices]
     found = [{"answer": np.ravel(answer).tolist(), "tolerance": question.tolerance, "right": not place,
               "text": as_html(("Not yet." if place else "Right.") + f"\n{remark}")}
              for place, (answer, remark) in enumerate(known)]
     if question.kind == "number":  # a share that is given in percent
         percent = 100 * question.answer
         right, remark = judge_answer(name, percent)
-        found.append({"answer": [percent], "tolerance": 100 * question.tolerance, "right": right, "text": as_html(remark)})
+        found.append({"answer": [percent], "tolerance": 100 * question.tolerance, "right": right,
+                      "text": as_html(remark)})
     return found
 
 
@@ -109,12 +120,14 @@ def entry(name: str, question: Question) -> str:
         return "<p>Write the function in the notebook, where <code>check</code> tries it.</p>"
     check = '<button type="submit" hidden>Check</button><p role="status"></p>'
     if question.kind == "choice":
-        letters = "".join(
-            f'<label><input type="radio" name="{name}" value="{letter}" hidden> {letter}) {as_html(text)}</label>'
-            for letter, text in question.choices.items())
+        letters = "".join(f'<label><input type="radio" name="{name}" value="{letter}" hidden> {letter}) '
+                          f'{as_html(text)}</label>' for letter, text in question.choices.items())
         return letters + check
-    what = "Your answer" if question.kind == "number" else "Your answer, numbers with commas between them"
-    return f'<label hidden>{what}: <input type="text" inputmode="text" autocomplete="off"></label>{check}'
+    what = (
+        "Your answer" if question.kind == "number" else "Your answer, numbers with commas between them"
+    )
+    return (f'<label hidden>{what}: <input type="text" inputmode="text" '
+            f'autocomplete="off"></label>{check}')
 
 
 def form(name: str) -> str:
@@ -123,20 +136,24 @@ def form(name: str) -> str:
     data = ""
     if question.kind != "function":
         wanted = 0 if question.kind == "choice" else np.size(question.answer)
-        known = {"cases": cases(name), "otherwise": as_html(f"Not yet.\n{question.hint}"), "wanted": wanted}
+        otherwise = as_html(f"Not yet.\n{question.hint}")
+        known = {"cases": cases(name), "otherwise": otherwise, "wanted": wanted}
         data = f' data-cases="{html.escape(json.dumps(known, ensure_ascii=False))}"'
     answer = right_answer(name)
-    answer = f"<pre>{html.escape(answer)}</pre>" if question.kind == "function" else f"<p>{as_html(answer)}</p>"
-    return (f'<form class="question" data-name="{name}"{data}><fieldset><legend>{as_html(question.text)}</legend>'
-            f"{entry(name, question)}</fieldset>"
+    is_code = question.kind == "function"
+    answer = f"<pre>{html.escape(answer)}</pre>" if is_code else f"<p>{as_html(answer)}</p>"
+    return (f'<form class="question" data-name="{name}"{data}>'
+            f"<fieldset><legend>{as_html(question.text)}</legend>{entry(name, question)}</fieldset>"
             f"<details><summary>Hint</summary><p>{as_html(question.hint)}</p></details>"
             f"<details><summary>Solution</summary>{answer}<p>{as_html(question.why)}</p></details></form>")
 
 
 def asked(source: str) -> str | None:
-    """The question that a cell asks and leaves open, as `check("00.leak", ...)` or with a function that isn't written yet."""
+    """The question that a cell asks and leaves open, as `check("00.leak", ...)` or with a function that
+    isn't written yet."""
     open_ = re.search(r'^check\("([^"]+)", \.\.\.\)', source, flags=re.MULTILINE)
-    unwritten = re.search(r'^ask\("([^"]+)"\)\n+def \w+\(.*\): \.\.\.\n+check\("\1", \w+\)', source, flags=re.MULTILINE)
+    unwritten = re.search(r'^ask\("([^"]+)"\)\n+def \w+\(.*\): \.\.\.\n+check\("\1", \w+\)', source,
+                          flags=re.MULTILINE)
     found = open_ or unwritten
     return found[1] if found and found[1] in QUESTIONS else None
 
@@ -144,8 +161,8 @@ def asked(source: str) -> str | None:
 def progress_lines() -> str:
     """How many questions each lesson has; the page's script adds how many were answered."""
     names = {lesson: [name for name in QUESTIONS if name.startswith(lesson)] for lesson in progress()}
-    lines = (f"<li>Lesson {int(lesson)}: <span data-questions='{json.dumps(some)}'>{len(some)} questions</span></li>"
-             for lesson, some in names.items())
+    lines = (f"<li>Lesson {int(lesson)}: <span data-questions='{json.dumps(some)}'>{len(some)} "
+             "questions</span></li>" for lesson, some in names.items())
     return f"<ul>{''.join(lines)}</ul>"
 
 
@@ -155,7 +172,8 @@ def with_forms(notebook):
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and (name := asked(cell.source)):
             shown[number] = form(name)
-        elif cell.cell_type == "code" and re.search(r"^show_progress\(\)", cell.source, flags=re.MULTILINE):
+        elif cell.cell_type == "code" and re.search(r"^show_progress\(\)", cell.source,
+                                                    flags=re.MULTILINE):
             shown[number] = progress_lines()
     for number, text in shown.items():
         text = (STYLE if number == min(shown) else "") + text + (SCRIPT if number == max(shown) else "")

@@ -1,4 +1,5 @@
-"""The site's reference: a page for each module, and a table of the public names. Both are made from the package and its tests."""
+"""The site's reference: a page for each module, and a table of the public names. Both are made from the
+package and its tests."""
 
 import ast
 from functools import cache
@@ -23,8 +24,9 @@ MODULE_PAGE = """\
 NAMES_PAGE = """\
 # Public names
 
-What you import, and what it is for. A link in the last column leads to a test that runs that function of another library
-beside ours and compares the numbers. [Where we differ](differences.md) lists what comes out otherwise, and why.
+What you import, and what it is for. A link in the last column leads to a test that runs that function of
+another library beside ours and compares the numbers. [Where we differ](differences.md) lists what comes
+out otherwise, and why.
 """
 
 
@@ -50,14 +52,15 @@ def tree(path: Path) -> ast.Module:
 
 def exported(code: ast.Module) -> list[str]:
     """What stands in a module's `__all__`."""
-    lists = (node.value for node in code.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+    lists = (node.value for node in code.body if isinstance(node, ast.Assign)
+             and ast.unparse(node.targets[0]) == "__all__")
     return ast.literal_eval(next(lists, ast.List([])))
 
 
 @cache
 def homes() -> dict[str, str]:
-    """Each public name, and the module on whose page it is documented: where a lesson hands a function or class on, that
-    lesson's; data, whose comment Sphinx reads where it is defined, there."""
+    """Each public name, and the module on whose page it is documented: where a lesson hands a function
+    or class on, that lesson's; data, whose comment Sphinx reads where it is defined, there."""
     found, data = {}, set()
     for path in sorted(module_files(), key=lambda path: len(path.parts), reverse=True):  # lessons last
         code = tree(path)
@@ -71,12 +74,14 @@ def module_page(module: Path, lesson: str) -> str:
     name, home = module_name(module), homes()
     elsewhere = [other for other in exported(tree(module)) if home[other] != name]
     links = ", ".join(f"`{other}`" for other in elsewhere)
-    return MODULE_PAGE.format(name=name, lesson=lesson, elsewhere=f" On pages of their own: {links}." if links else "",
+    return MODULE_PAGE.format(name=name, lesson=lesson,
+                              elsewhere=f" On pages of their own: {links}." if links else "",
                               excluded=", ".join(elsewhere))
 
 
 def marks(kind: str) -> list[dict[str, str]]:
-    """What the marks of one kind say at the tests of `tests/parity`; with the file and the name of each test."""
+    """What the marks of one kind say at the tests of `tests/parity`; with the file and the name of each
+    test."""
     found = []
     for path in sorted(PARITY.glob("test_*.py")):
         for part in tree(path).body:
@@ -88,7 +93,8 @@ def marks(kind: str) -> list[dict[str, str]]:
 
 
 def meanings() -> dict[str, str]:
-    """The first sentence on each function and class of the package, and the comment `#: ` above what is neither."""
+    """The first sentence on each function and class of the package, and the comment `#: ` above what is
+    neither."""
     found = {}
     for path in module_files():
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -109,8 +115,10 @@ def names_page() -> str:
         peers[mark["ours"]] = ", ".join(dict.fromkeys([*filter(None, [peers.get(mark["ours"])]), link]))
     for name in public_modules():
         code = tree(PACKAGE / f"{name.replace('.', '/')}.py")
-        rows = [[f"`{public}`", meaning[public], peers.get(public, "")] for public in exported(code) if public in meaning]
+        rows = [[f"`{public}`", meaning[public], peers.get(public, "")]
+                for public in exported(code) if public in meaning]
         columns = ["Name", "What it is for", "Tested against"][: 3 if any(row[2] for row in rows) else 2]
         page += f"\n## {name}\n\n{ast.get_docstring(code)} [More](reference/{name}.md).\n\n"
-        page += "".join(f"| {' | '.join(row[: len(columns)])} |\n" for row in (columns, ["---"] * 3, *rows))
+        page += "".join(f"| {' | '.join(row[: len(columns)])} |\n"
+                        for row in (columns, ["---"] * 3, *rows))
     return page

@@ -1,4 +1,5 @@
-"""Make the site, the lessons and the reference as web pages, in `_site/`, with nothing but what is installed: `make site`."""
+"""Make the site, the lessons and the reference as web pages, in `_site/`, with nothing but what is
+installed: `make site`."""
 
 import posixpath
 import re
@@ -35,12 +36,14 @@ def place_in_site(file: str) -> str | None:
 
 
 def new_link(link: str, file: str, page: str) -> str:
-    """A link in a file of the repository, for the site's page of that file; what is not in the site leads to the repository."""
+    """A link in a file of the repository, for the site's page of that file; what is not in the site
+    leads to the repository."""
     target, hash_, anchor = link.partition("#")
     if not target or urlsplit(target).scheme:
         return link
     meant = posixpath.normpath(posixpath.join(posixpath.dirname(file), target))
-    if meant.startswith("../../"):  # on the web a text lies in blob/main, so this is the repository's own page, as ../../actions
+    # on the web a text lies in blob/main, so this is the repository's own page, as ../../actions
+    if meant.startswith("../../"):
         return f"{repository()}/{meant.removeprefix('../../')}"
     there = place_in_site(meant)
     if there is None:
@@ -51,15 +54,19 @@ def new_link(link: str, file: str, page: str) -> str:
 def with_new_links(text: str, file: str, page: str) -> str:
     """A Markdown text with its links changed; code stays as it is."""
     parts = re.split(r"(```.*?```|`[^`\n]*`)", text, flags=re.DOTALL)
-    parts[::2] = [re.sub(r"(?<=\]\()[^()\s]+(?=\))", lambda link: new_link(link[0], file, page), part) for part in parts[::2]]
+    parts[::2] = [re.sub(r"(?<=\]\()[^()\s]+(?=\))", lambda link: new_link(link[0], file, page), part)
+                  for part in parts[::2]]
     return "".join(parts)
 
 
 def source_of_notebook(path: Path):
-    """A notebook as the site shows it: players for sliders, forms for questions, no cells or lines that are for tools alone."""
+    """A notebook as the site shows it: players for sliders, forms for questions, no cells or lines that
+    are for tools alone."""
     file = path.relative_to(ROOT).as_posix()
     page = place_in_site(file)
-    notebook = notebooks.with_alternative_texts(notebooks.without_sliders(nbformat.read(path, as_version=4)))
+    notebook = notebooks.with_alternative_texts(
+        notebooks.without_sliders(nbformat.read(path, as_version=4))
+    )
     notebook = notebooks.without_hidden_cells(players.with_players(questions.with_forms(notebook)))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     for cell in notebook.cells:
@@ -69,13 +76,15 @@ def source_of_notebook(path: Path):
             continue
         if cell.metadata.get("jupyter", {}).get("source_hidden"):  # MyST-NB folds it
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
-            cell.metadata["mystnb"] = dict.fromkeys(["code_prompt_show", "code_prompt_hide"], notebooks.folded_title(cell.source))
+            cell.metadata["mystnb"] = dict.fromkeys(["code_prompt_show", "code_prompt_hide"],
+                                                    notebooks.folded_title(cell.source))
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.MULTILINE)
         for output in cell.outputs:
             data = output.get("data", {})
             if "text/markdown" in data:
                 data["text/markdown"] = with_new_links(data["text/markdown"], file, page)
-            if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):  # MyST-NB looks for it at the cell
+            # MyST-NB looks for it at the cell
+            if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
                 cell.metadata.setdefault("mystnb", {})["image"] = {"alt": alt}
     return notebook
 
@@ -87,9 +96,12 @@ def without_badges(text: str) -> str:
 
 def with_two_pictures(text: str) -> str:
     """A text in which a `<picture>` for light and dark pages has become two, of which Furo shows one."""
-    pattern = r'<picture>\s*<source [^>]*srcset="(?P<dark>[^"]+)">\s*<img src="(?P<light>[^"]+)" alt="(?P<alt>[^"]+)">\s*</picture>'
-    return re.sub(pattern, lambda found: "\n\n".join(
-        f"```{{image}} {place_in_site(found[name])}\n:class: only-{name}\n:alt: {found['alt']}\n```" for name in ("light", "dark")), text)
+    pattern = (r'<picture>\s*<source [^>]*srcset="(?P<dark>[^"]+)">\s*<img src="(?P<light>[^"]+)" '
+               r'alt="(?P<alt>[^"]+)">\s*</picture>')
+    return re.sub(pattern, lambda found: "\n\n".join(f"```{{image}} "
+                                                     f"{place_in_site(found[name])}\n:class: "
+                                                     f"only-{name}\n:alt: {found['alt']}\n```"
+                                                     for name in ("light", "dark")), text)
 
 
 CONTENTS = """
@@ -111,13 +123,17 @@ def write_sources(folder: Path) -> None:
         titles[path] = notebooks.title(notebook)
         if path == NBS / "index.ipynb":
             lessons = [other.stem for other in notebooks.lessons() if other != path]
-            support = [place(other) for other in notebooks.notebooks() if other not in notebooks.lessons()]
-            modules = [f"reference/{reference.module_name(module)}" for module in reference.module_files()]
+            support = [place(other)
+                       for other in notebooks.notebooks() if other not in notebooks.lessons()]
+            modules = [f"reference/{reference.module_name(module)}"
+                       for module in reference.module_files()]
             public = ["names", *(f"reference/{name}" for name in reference.public_modules())]
-            texts = [page.removesuffix(".md") for file, page in TEXTS.items() if (ROOT / file).exists()] + ["differences"]
+            texts = [page.removesuffix(".md") for file, page in TEXTS.items()
+                     if (ROOT / file).exists()] + ["differences"]
             inner = [page for page in modules if page not in public]
             for caption, pages in (("Lessons", lessons), ("Reference", public), ("The project", texts),
-                                   ("What the lessons use", support), ("Reference of the workings", inner)):
+                                   ("What the lessons use", support),
+                                   ("Reference of the workings", inner)):
                 text = CONTENTS.format(caption=caption, pages="\n".join(pages))
                 notebook.cells.append(nbformat.v4.new_markdown_cell(text))
         target = folder / path.relative_to(NBS)
@@ -163,7 +179,8 @@ REPAIRS = {
 
 
 def signature_lines(parameters: str) -> str:
-    """A long signature's parameters, which Sphinx makes a list of definitions with nothing that is defined, as plain lines."""
+    """A long signature's parameters, which Sphinx makes a list of definitions with nothing that is
+    defined, as plain lines."""
     return re.sub("(</?)d[ld]>", r"\1span>", parameters).replace("<span>", '<span class="sig-lines">', 1)
 
 
@@ -173,7 +190,8 @@ def repair(site: Path) -> None:
         page = path.read_text(encoding="utf-8")
         for pattern, better in REPAIRS.items():
             page = re.sub(pattern, better, page)
-        page = re.sub(r'<dl>\s*<dd><em class="sig-param">.*?</dl>', lambda found: signature_lines(found[0]), page, flags=re.DOTALL)
+        page = re.sub(r'<dl>\s*<dd><em class="sig-param">.*?</dl>',
+                      lambda found: signature_lines(found[0]), page, flags=re.DOTALL)
         path.write_text(notebooks.with_labels(page), encoding="utf-8")
 
 
@@ -213,7 +231,8 @@ def faults(site: Path = SITE) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists() or target.is_dir():
                 found.append(f"{name}: {link}: no such file")
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+            elif (parts.fragment and target in pages
+                  and unquote(parts.fragment) not in pages[target].anchors):
                 found.append(f"{name}: {link}: no such place in that page")
     return found
 
@@ -223,15 +242,18 @@ def links_to_own_files(site: Path = SITE) -> list[str]:
     address = re.escape(repository())
     place = re.escape(repository().removeprefix("https://github.com/"))
     pattern = rf'href="(?:{address}|https://colab\.research\.google\.com/github/{place})/(?:blob|tree)/main/([^"#?]+)'
-    found = {(path.name, file) for path in site.rglob("*.html") for file in re.findall(pattern, path.read_text(encoding="utf-8"))}
-    return [f"{page}: {file} is not in the repository" for page, file in sorted(found) if not (ROOT / file).exists()]
+    found = {(path.name, file) for path in site.rglob("*.html")
+             for file in re.findall(pattern, path.read_text(encoding="utf-8"))}
+    return [f"{page}: {file} is not in the repository"
+            for page, file in sorted(found) if not (ROOT / file).exists()]
 
 
 def main() -> int:
     try:
         from sphinx.cmd.build import build_main
     except ImportError:
-        raise SystemExit('The site is made with Sphinx: pip install -c constraints.txt -e ".[site]"') from None
+        raise SystemExit('The site is made with Sphinx: pip install -c constraints.txt -e '
+                         '".[site]"') from None
 
     shutil.rmtree(SITE, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -239,7 +261,8 @@ def main() -> int:
         sources.mkdir()
         write_sources(sources)
         built = Path(folder) / "html"
-        options = ["-b", "html", "-q", "-W", "--keep-going", "-c", str(SETTINGS), "-d", str(Path(folder) / "doctrees")]
+        options = ["-b", "html", "-q", "-W", "--keep-going", "-c", str(SETTINGS), "-d",
+                   str(Path(folder) / "doctrees")]
         if failed := build_main([*options, str(sources), str(built)]):
             return failed
         shutil.move(built, SITE)
@@ -250,7 +273,8 @@ def main() -> int:
     if wrong := faults() + links_to_own_files():
         print(f"{len(wrong)} links or requests are wrong:", *wrong, sep="\n  ")
         return 1
-    print(f"{len(list(SITE.rglob('*.html')))} pages, all links lead somewhere: open {SITE / 'index.html'} in a browser.")
+    print(f"{len(list(SITE.rglob('*.html')))} pages, all links lead somewhere: "
+          f"open {SITE / 'index.html'} in a browser.")
     return 0
 
 

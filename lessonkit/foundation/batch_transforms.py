@@ -18,9 +18,8 @@ from torch import Tensor
 from . import checks
 
 # %% auto #0
-__all__ = ['TRIES', 'BLOCK', 'resize_batch', 'flip_batch', 'Crops', 'Augment', 'check_augment', 'random_crops',
-           'crops_of_batches', 'random_resized_crop', 'resize_weights', 'enlarge', 'corner_crop', 'crops_of_photos',
-           'crop_photos']
+__all__ = ['TRIES', 'resize_batch', 'flip_batch', 'Crops', 'Augment', 'check_augment', 'random_crops', 'crops_of_batches',
+           'random_resized_crop', 'resize_weights', 'enlarge', 'corner_crop', 'crops_of_photos', 'crop_photos']
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #1600a35a
 def resize_batch(
@@ -254,7 +253,7 @@ def corner_crop(
     return enlarge(x, *(torch.tensor([pixels], device="cpu") for pixels in (top, left, height, width)))
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #bf026680
-BLOCK = 256  # photos whose crops are drawn at once
+_BLOCK = 256  # photos whose crops are drawn at once
 
 
 def crops_of_photos(
@@ -265,9 +264,9 @@ def crops_of_photos(
     augment: Augment,  # how strongly to vary
 ) -> Crops:
     """Draw a random crop for photos by their number in the data."""
-    touched = range(photos.start // BLOCK, (photos.stop - 1) // BLOCK + 1)
+    touched = range(photos.start // _BLOCK, (photos.stop - 1) // _BLOCK + 1)
     blocks = [_block_of_crops(block, proportion, seed, number, augment) for block in touched]
-    start = photos.start % BLOCK
+    start = photos.start % _BLOCK
     return Crops(*(torch.cat(parts)[start : start + len(photos)] for parts in zip(*blocks)))
 
 
@@ -275,7 +274,7 @@ def crops_of_photos(
 def _block_of_crops(block: int, proportion: float, seed: int, number: int, augment: Augment) -> Crops:
     state = np.random.SeedSequence((seed, number, block)).generate_state(1, np.uint64)
     generator = torch.Generator("cpu").manual_seed(int(state[0]))
-    return random_crops(torch.full((BLOCK,), proportion, device="cpu"), augment, generator)
+    return random_crops(torch.full((_BLOCK,), proportion, device="cpu"), augment, generator)
 
 
 def crop_photos(

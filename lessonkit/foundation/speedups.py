@@ -18,7 +18,7 @@ from fastai.optimizer import OptimWrapper
 from torch import nn, Tensor
 
 # %% auto #0
-__all__ = ['BFloat16', 'bfloat16_is_quicker', 'orthogonal', 'Muon', 'UseMuon']
+__all__ = ['BFloat16', 'seconds_of', 'bfloat16_is_quicker', 'orthogonal', 'Muon', 'UseMuon']
 
 # %% ../../nbs/foundation/speedups.ipynb #0fd630f1
 class BFloat16(Callback):
@@ -46,7 +46,7 @@ class BFloat16(Callback):
             model.forward = forward
 
 # %% ../../nbs/foundation/speedups.ipynb #93bd04cf
-def _seconds(step: Callable[[], Any], times: int = 7) -> float:
+def seconds_of(step: Callable[[], Any], times: int = 7) -> float:
     """How long a step takes, the median; the first doesn't count."""
     taken = []
     for _ in range(times):
@@ -75,7 +75,7 @@ def bfloat16_is_quicker(
         loss.backward()
         loss.item()  # waits for a device that works on its own
 
-    return _seconds(partial(step, True)) < 0.9 * _seconds(partial(step, False))
+    return seconds_of(partial(step, True)) < 0.9 * seconds_of(partial(step, False))
 
 # %% ../../nbs/foundation/speedups.ipynb #95e60af5
 def orthogonal(

@@ -356,9 +356,8 @@ def lay(
     # colours multiplied by how much they cover, so that edges mix rightly
     tile = tile.convert("RGBa").reduce(FINER)
     side = tile.width
-    soft = np.asarray(tile.getchannel(
-        "a"
-    ).filter(ImageFilter.BoxBlur(side * 0.05)), dtype=np.float32) / 255
+    outline = tile.getchannel("a").filter(ImageFilter.BoxBlur(side * 0.05))
+    soft = np.asarray(outline, dtype=np.float32) / 255
     left, top = round(x - side / 2), round(y - side / 2)
     height, width = photo.shape[:2]
     rows = slice(max(0, -top), min(side, height - top))

@@ -32,7 +32,8 @@ from .image_set import ImageSet
 from .photo_cache import cached_photos, fit_photo, read_photo, upright
 
 # %% auto #0
-__all__ = ['LOADER_SETTINGS', 'MARGIN', 'PhotoRows', 'ImageLoader', 'check_set', 'PhotoLoaders', 'image_dataloaders']
+__all__ = ['LOADER_SETTINGS', 'MARGIN', 'DRAWN_AT_ONCE', 'PhotoRows', 'ImageLoader', 'check_set', 'PhotoLoaders',
+           'image_dataloaders']
 
 # %% ../../nbs/photos/loaders.ipynb #ab1031d0
 LOADER_SETTINGS = frozenset(
@@ -40,7 +41,7 @@ LOADER_SETTINGS = frozenset(
 ) | set(TfmdDL._methods)  # what `ImageLoader.new` takes; fastai passes transforms and methods of its own
 # the array behind the training photos is at least this many times as wide and high as the batches
 MARGIN = 1.5
-_DRAWN_AT_ONCE = 64  # batches whose crops are drawn together: quicker, and still few numbers
+DRAWN_AT_ONCE = 64  # batches whose crops are drawn together: quicker, and still few numbers
 
 
 class PhotoRows:
@@ -205,10 +206,10 @@ class ImageLoader(TfmdDL):
         """One batch after the other."""
         # fastai's show_batch(unique=True) gives an endless one
         chunks = [np.asarray(chunk) for chunk in self._chunks(list(islice(rows, self.n)))]
-        for start in range(0, len(chunks), _DRAWN_AT_ONCE):
-            some = chunks[start : start + _DRAWN_AT_ONCE]
+        for start in range(0, len(chunks), DRAWN_AT_ONCE):
+            some = chunks[start : start + DRAWN_AT_ONCE]
             for rows, crops in zip(some, self._crops(some)):
-                yield self._make_batch(rows, crops)
+                yield self.make_batch(rows, crops)
 
     def _crops(self, chunks: list[np.ndarray]) -> Sequence[Crops | None]:
         if (augment := self._augment()) is None:
@@ -223,7 +224,8 @@ class ImageLoader(TfmdDL):
             return self.augment
         return None if self.dataset.told else self.augment or self.in_training
 
-    def _make_batch(self, rows: np.ndarray, crops: Crops | None = None) -> tuple:
+    def make_batch(self, rows: np.ndarray, crops: Crops | None = None) -> tuple:
+        """A batch of some rows of the dataset, with a crop of each or its centre square."""
         photos, _ = self._array()
         pictures = torch.from_numpy(photos[rows]).to(self.device).permute(0, 3, 1, 2)
         if crops is not None:

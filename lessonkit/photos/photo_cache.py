@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'FITS', 'CACHE_VERSION', 'SETTLED', 'cache_size', 'clear_cache', 'DamagedPhoto', 'read_photo', 'upright',
-           'fit_photo', 'digests', 'cache_key', 'map_in_order', 'cached_photos']
+           'fit_photo', 'digests', 'facts_of', 'digest_of', 'cache_key', 'map_in_order', 'cached_photos']
 
 # %% ../../nbs/photos/photo_cache.ipynb #907a70c3
 import contextlib
@@ -136,11 +136,11 @@ def _digests_in(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
     """The digests of files in one folder, as noted before where they still hold."""
     name = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:40]
     note = cache_dir() / "digests" / f"{name}.json"
-    known, facts = read_json(note) or {}, {path: _facts(path) for path in paths}
+    known, facts = read_json(note) or {}, {path: facts_of(path) for path in paths}
     found = {path: known[path.name][1]
              for path in paths if known.get(path.name, [None])[0] == facts[path]}
     todo = [path for path in facts if path not in found]
-    found |= zip(todo, map_in_order(_digest, todo))
+    found |= zip(todo, map_in_order(digest_of, todo))
     latest = time.time_ns() - SETTLED * 1e9
     settled = {path.name: [facts[path], found[path]] for path in todo if max(facts[path][1:3]) < latest}
     if settled:
@@ -150,7 +150,7 @@ def _digests_in(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
     return found
 
 
-def _facts(path: Path) -> list[int]:
+def facts_of(path: Path) -> list[int]:
     """What changes with a file's content: length, times of change, place on the disk."""
     try:
         facts = os.stat(path)
@@ -159,7 +159,7 @@ def _facts(path: Path) -> list[int]:
     return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     """The digest of a file's bytes."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end

@@ -148,7 +148,7 @@ def _describe(
     loader = ImageLoader(PhotoRows(images, rows, 1), bs=batch_size, size=size, device=weights.device)
     with _reading(model, layer) as features_of, torch.inference_mode():
         for part in chunks(len(rows) - start, batch_size):
-            x = loader._make_batch(rows[start:][part])[0].as_subclass(Tensor)
+            x = loader.make_batch(rows[start:][part])[0].as_subclass(Tensor)
             yield features_of(normalize(x).to(weights.dtype)).float().cpu().numpy()
 
 
@@ -242,9 +242,8 @@ def _reading(model: Any, layer: str | None) -> Iterator[Callable[[Tensor], Tenso
             return _one_row_each(heard.get("left"), len(x),
                                  isinstance(heard.get("module"), _CHANNELS_FIRST))
         entered = heard.get("entered")
-        if (not isinstance(heard.get(
-            "module"
-        ), nn.Linear) or not isinstance(entered, Tensor) or entered.ndim != 2):
+        is_linear = isinstance(heard.get("module"), nn.Linear)
+        if not is_linear or not isinstance(entered, Tensor) or entered.ndim != 2:
             raise ValueError("The network doesn't end in a Linear layer that sees one row for each "
                              "photo: name the layer whose output to take, layer='...'.")
         return _one_row_each(entered, len(x))

@@ -153,10 +153,8 @@ def undecided(
     planned: int,  # seeds
 ) -> list[str]:  # the techniques that go on
     """Leave out the techniques that are settled or hopeless."""
-    open_rows = now[
-        "verdict"
-    ].isin(["can't tell", "first look"]) & ~(at_end["seeds_needed"] > 2 * planned)
-    return now["technique"][open_rows].tolist()
+    unsettled = now["verdict"].isin(["can't tell", "first look"])
+    return now["technique"][unsettled & ~(at_end["seeds_needed"] > 2 * planned)].tolist()
 
 
 def minutes_of(trials: pd.DataFrame, predicting: Sequence[str]) -> float:

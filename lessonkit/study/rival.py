@@ -26,7 +26,7 @@ from .planner import duration
 from .trials import fingerprint, photos_identity
 
 # %% auto #0
-__all__ = ['STRENGTHS', 'FOLDS', 'FROZEN', 'LEAST_SIZE', 'MOST_PHOTOS', 'AT_ONCE', 'WITH_FIT', 'MISSING', 'fit_logistic',
+__all__ = ['STRENGTHS', 'FOLDS', 'FROZEN', 'LEAST_PIXELS', 'MOST_PHOTOS', 'AT_ONCE', 'WITH_FIT', 'MISSING', 'fit_logistic',
            'accuracy_interval', 'frozen_features', 'score_frozen', 'run_rival', 'with_rival', 'trained_on',
            'about_rival']
 
@@ -116,7 +116,7 @@ def score_frozen(
     return row | {"train_seconds": seconds, "core_seconds": core}, right
 
 # %% ../../nbs/study/rival.ipynb #9a010008
-FROZEN, LEAST_SIZE, MOST_PHOTOS = "frozen", 128, 10_000
+FROZEN, LEAST_PIXELS, MOST_PHOTOS = "frozen", 128, 10_000
 AT_ONCE, WITH_FIT = 64, 1.5  # photos until the next look at the clock; times as long with the fit
 MISSING = (
     "The row `frozen`, a pretrained network with logistic regression, is missing, since no trained weights "
@@ -136,7 +136,7 @@ def run_rival(
     begun, found = clock(), pretrained_at_hand()
     if found is None:
         return None
-    (name, network), path, size = found, Path(out) / "frozen.json", max(size, LEAST_SIZE)
+    (name, network), path, size = found, Path(out) / "frozen.json", max(size, LEAST_PIXELS)
     made_of = fingerprint({"photos": photos_identity(images), "size": size, "network": name})
     stored = read_json(path) or {}
     if stored.get("made_of") == made_of:

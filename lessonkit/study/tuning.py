@@ -23,7 +23,7 @@ from .techniques import choose_techniques, Technique
 from .trials import read_trials
 
 # %% auto #0
-__all__ = ['FACTORS', 'CROPS', 'MOST', 'inner_split', 'choose_on_grid', 'widen', 'tune_techniques']
+__all__ = ['FACTORS', 'CROPS', 'WIDEST', 'inner_split', 'choose_on_grid', 'widen', 'tune_techniques']
 
 # %% ../../nbs/study/tuning.ipynb #9a060005
 def inner_split(
@@ -54,8 +54,8 @@ def choose_on_grid(
         best = best.loc[[name for name in arms if name in best.index]]  # one that always failed has none
         asked = len(rates), len(areas)
         if wider and len(arms) > 1:
-            rates = widen(rates, best["lr"], MOST[0])
-            areas = widen(areas, best["min_area"], MOST[1], largest=1)
+            rates = widen(rates, best["lr"], WIDEST[0])
+            areas = widen(areas, best["min_area"], WIDEST[1], largest=1)
     return best, rates, areas
 
 
@@ -76,7 +76,7 @@ def widen(
 
 # %% ../../nbs/study/tuning.ipynb #9a06000a
 FACTORS, CROPS = (0.4, 1, 2.4), (0.35, 0.75)  # of the study's learning rate; shares of a photo
-MOST = 4, 3  # values of each in a wider grid
+WIDEST = 4, 3  # values of each in a wider grid
 
 
 def tune_techniques(
@@ -151,7 +151,7 @@ def _announce(
         length = max(n for n in seconds if seconds[n] <= most_seconds)
     told = (f"Tuning first: {len(todo)} settings of {arms} training runs with {length} epochs, "
             f"about {duration(seconds[length])}")
-    told += "" if timed else f"; up to {math.prod(MOST)} settings where most choose an end of the grid"
+    told += "" if timed else f"; up to {math.prod(WIDEST)} settings where most choose an end of the grid"
     if seeds:  # on all training photos
         more = len(one.images) / len(one.images.indices("train"))
         told += f". Then the study, about {duration(more * seeds * one.seconds(epochs))}"

@@ -1,13 +1,15 @@
-"""Made ablation_photos.csv: python make_ablation.py FOLDER_WITH_PHOTOS [SEEDS] [PIXELSxEPOCHS ...]
-and ablation_bundled.csv: python make_ablation.py bundled [SEEDS] [PIXELSxEPOCHS ...]
+"""Made ablation_photos.csv: python make_ablation.py FOLDER_WITH_PHOTOS [SEEDS] [PIXELSxEPOCHS ...] and
+ablation_bundled.csv: python make_ablation.py bundled [SEEDS] [PIXELSxEPOCHS ...]
 
-Every technique of the course and its combinations, at two sizes and two lengths, at equal cost (pixels trained on), judged on the
-validation photos. Beside the table lie, for each trial, which validation photos it got right (_correct.npz), and how the studies
-were made (.json: settings, fingerprints, versions). Starting again continues where it stopped: the stored table counts as done.
-The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten most frequent classes, 160
-pixels on the shortest side. `beginning` in ablation_bundled.json is how the baseline with seed 0 begins in the first setting: a test
-trains it again, and compares with it what is the same on every machine. Two trainings ran side by side, one thread each, while the machine did other work too: seconds are
-rough, pixels exact.
+Every technique of the course and its combinations, at two sizes and two lengths, at equal cost (pixels
+trained on), judged on the validation photos. Beside the table lie, for each trial, which validation
+photos it got right (_correct.npz), and how the studies were made (.json: settings, fingerprints,
+versions). Starting again continues where it stopped: the stored table counts as done. The photos of the
+stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten most frequent
+classes, 160 pixels on the shortest side. `beginning` in ablation_bundled.json is how the baseline with
+seed 0 begins in the first setting: a test trains it again, and compares with it what is the same on
+every machine. Two trainings ran side by side, one thread each, while the machine did other work too:
+seconds are rough, pixels exact.
 """
 
 import hashlib
@@ -48,15 +50,16 @@ def unpack(name: str, folder: Path) -> None:
         study = folder / f"{size}px-{epochs}epochs"
         (study / "correct").mkdir(parents=True, exist_ok=True)
         (study / "study.json").write_text(json.dumps(studies[study.name]), encoding="utf-8")
-        rows.drop(columns="key").to_json(study / "trials.jsonl", orient="records", lines=True, double_precision=15)
+        rows.drop(columns="key").to_json(study / "trials.jsonl", orient="records", lines=True,
+                                         double_precision=15)
         for key, trial in zip(rows["key"], rows["id"]):
             np.save(study / "correct" / f"{trial}.npy", correct[key].astype(bool))
 
 
 class Beginning(Callback):
-    """Keeps of a training what is the same on every machine: the photos of each batch, how their crops look before the first step,
-    and the loss of that step. What comes after depends on how a processor rounds, and a training makes small differences large.
-    """
+    """Keeps of a training what is the same on every machine: the photos of each batch, how their crops
+    look before the first step, and the loss of that step. What comes after depends on how a processor
+    rounds, and a training makes small differences large."""
 
     def before_fit(self):
         self.photos, self.looks, self.loss_before = hashlib.sha256(), [], None
@@ -68,18 +71,23 @@ class Beginning(Callback):
         self.photos.update(np.asarray([*rows, *labels.tolist()], dtype="<i8").tobytes())
         if self.loss_before is None:
             self.loss_before = self.loss.item()
-            quarters = torch.nn.functional.adaptive_avg_pool2d(self.x.as_subclass(torch.Tensor)[:8].mean(1), 2)
+            quarters = torch.nn.functional.adaptive_avg_pool2d(
+                self.x.as_subclass(torch.Tensor)[:8].mean(1), 2
+            )
             self.looks = [[round(value, 3) for value in photo] for photo in quarters.flatten(1).tolist()]
 
     @property
     def kept(self) -> dict[str, Any]:
-        return {"photos": self.photos.hexdigest(), "looks": self.looks, "loss": round(self.loss_before, 5)}
+        return {"photos": self.photos.hexdigest(), "looks": self.looks,
+                "loss": round(self.loss_before, 5)}
 
 
-def train_baseline(images: ImageSet, size: int, epochs: int) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
+def train_baseline(images: ImageSet, size: int,
+                   epochs: int) -> tuple[dict[str, Any], dict[str, Any], np.ndarray]:
     """The baseline with seed 0: how it began, its row of the table, and which photos it got right."""
     seen = Beginning()
-    row, right = train_trial(images, replace(TECHNIQUES["baseline"], callbacks=lambda: [seen]), 0, Settings(size=size, epochs=epochs))
+    row, right = train_trial(images, replace(TECHNIQUES["baseline"], callbacks=lambda: [seen]), 0,
+                             Settings(size=size, epochs=epochs))
     return seen.kept, row, right
 
 
@@ -87,13 +95,17 @@ def pack(name: str, folder: Path, **about: Any) -> None:
     """Collect the trials of all studies into one table."""
     tables, correct, studies = [], {}, {}
     for study in sorted(folder.glob("*px-*epochs")):
-        rows = [json.loads(line) for line in (study / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
-        trials = pd.DataFrame([row for row in rows if "error" not in row]).drop_duplicates("id", keep="last")
+        rows = [json.loads(line)
+                for line in (study / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
+        trials = (
+            pd.DataFrame([row for row in rows if "error" not in row]).drop_duplicates("id", keep="last")
+        )
         if trials.empty:
             continue
         trials.insert(0, "key", trials["id"] + f"-{study.name}")
         right = read_correct(study, trials)
-        correct |= {key: right[trial].astype(np.uint8) for key, trial in zip(trials["key"], trials["id"])}
+        correct |= {key: right[trial].astype(np.uint8)
+                    for key, trial in zip(trials["key"], trials["id"])}
         studies[study.name] = json.loads((study / "study.json").read_text(encoding="utf-8"))
         tables.append(trials)
     buffer = io.BytesIO()

@@ -1,12 +1,14 @@
 """Made best_recipe.csv: python make_best_recipe.py FOLDER_WITH_PHOTOS [SEEDS]
 
-A ladder from the recipe of fastai's chapter 7 to a good one for small photos on a small computer: one change at a time, the same
-network. The first step has the chapter's five epochs; all others but the last take about the same time on one core, the last
-twice that (core_seconds says what each took). fastai's own augmentation is stood in for by weak crops; benchmarks/recipe.py runs
-the chapter's recipe with fastai's own loading, which needs most of its time for that.
-Settings were chosen on photos set aside from the training part, never on the validation photos. The last epoch's weights are
-judged, none are chosen. Starting again continues where it stopped. The photos of the stored table: the clothing dataset (small) by
-Alexey Grigorev and contributors, its ten most frequent classes, 160 pixels on the shortest side.
+A ladder from the recipe of fastai's chapter 7 to a good one for small photos on a small computer: one
+change at a time, the same network. The first step has the chapter's five epochs; all others but the last
+take about the same time on one core, the last twice that (core_seconds says what each took). fastai's
+own augmentation is stood in for by weak crops; benchmarks/recipe.py runs the chapter's recipe with
+fastai's own loading, which needs most of its time for that. Settings were chosen on photos set aside
+from the training part, never on the validation photos. The last epoch's weights are judged, none are
+chosen. Starting again continues where it stopped. The photos of the stored table: the clothing dataset
+(small) by Alexey Grigorev and contributors, its ten most frequent classes, 160 pixels on the shortest
+side.
 """
 
 import sys
@@ -50,11 +52,15 @@ def run(images, stats, name: str, seed: int) -> list[dict]:
         mirrored.append(result.probs)
         return result.plain
 
-    technique = Technique(name, data={"augment": Augment(min_area)}, callbacks=lambda: [make() for make in callbacks])
-    row, _ = train_trial(images, replace(technique, predict=predict), seed, Settings(SIZE, epochs, lr=lr), stats)
-    first = {"id": f"{name}-seed{seed}", "technique": name, "mirrored": False, "seed": seed, **row, "lr": lr, "min_area": min_area}
+    technique = Technique(name, data={"augment": Augment(min_area)},
+                          callbacks=lambda: [make() for make in callbacks])
+    row, _ = train_trial(images, replace(technique, predict=predict), seed,
+                         Settings(SIZE, epochs, lr=lr), stats)
+    first = {"id": f"{name}-seed{seed}", "technique": name, "mirrored": False, "seed": seed, **row,
+             "lr": lr, "min_area": min_area}
     targets = images.labels[images.indices("valid")]
-    return [first, first | {"id": f"{name}-seed{seed}-mirrored", "mirrored": True, **score(mirrored[0], targets)}]
+    return [first, first | {"id": f"{name}-seed{seed}-mirrored", "mirrored": True,
+                            **score(mirrored[0], targets)}]
 
 
 def main(folder: str, seeds: int = 3) -> None:

@@ -1,8 +1,9 @@
 """Made bundled_difficulty.csv: python nbs/results/make_bundled_difficulty.py
 
-The lessons' small network, trained from scratch on the bundled pictures at three sizes: the same seeds, epochs and learning
-rate for all. The last epoch's weights are judged. `pair_accuracy` also counts the other picture of a pair of look-alikes as
-right: what the network knows before it sees the details. Starting again continues where it stopped.
+The lessons' small network, trained from scratch on the bundled pictures at three sizes: the same seeds,
+epochs and learning rate for all. The last epoch's weights are judged. `pair_accuracy` also counts the
+other picture of a pair of look-alikes as right: what the network knows before it sees the details.
+Starting again continues where it stopped.
 """
 
 import time

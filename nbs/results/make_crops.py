@@ -1,14 +1,15 @@
-"""Made crops.csv and crops_correct.npz: python make_crops.py FOLDER_WITH_PHOTOS [SEEDS] [SEEDS_OF_LONG_ONES]
+"""Made crops.csv and crops_correct.npz: python make_crops.py FOLDER_WITH_PHOTOS [SEEDS]
+[SEEDS_OF_LONG_ONES]
 
-How much the main study's baseline owes to its crops, and what of the main study's answers is left on other ones. At 64 pixels:
-1. why lesson 8's first step is better than the baseline at the same cost: they differ in the crops and in the learning rate, so here
-   are all four combinations of the two, five epochs;
-2. some of its techniques on top of weak crops, five epochs;
-3. strong and weak crops once more, twenty epochs.
-The same seed means the same first weights and batches. Beside the table lies, for each trial, which validation photos it got right.
-The last epoch's weights are judged, none are chosen. Starting again continues where it stopped. The photos of the stored table: the
-clothing dataset (small) by Alexey Grigorev and contributors, its ten most frequent classes, 160 pixels on the shortest side. The
-machine did other work too: seconds are rough, pixels exact.
+How much the main study's baseline owes to its crops, and what of the main study's answers is left on
+other ones. At 64 pixels: 1. why lesson 8's first step is better than the baseline at the same cost: they
+differ in the crops and in the learning rate, so here are all four combinations of the two, five epochs;
+2. some of its techniques on top of weak crops, five epochs; 3. strong and weak crops once more, twenty
+epochs. The same seed means the same first weights and batches. Beside the table lies, for each trial,
+which validation photos it got right. The last epoch's weights are judged, none are chosen. Starting
+again continues where it stopped. The photos of the stored table: the clothing dataset (small) by Alexey
+Grigorev and contributors, its ten most frequent classes, 160 pixels on the shortest side. The machine
+did other work too: seconds are rough, pixels exact.
 """
 
 import sys
@@ -29,9 +30,11 @@ from lessonkit.study.trainer import epochs_at_cost, train_trial
 HERE = Path(__file__).parent
 TABLE, CORRECT = HERE / "crops.csv", HERE / "crops_correct.npz"
 SIZE, WIDTH = 64, 32
-CROPS = {"strong crops": 0.35, "weak crops": 0.75}  # name -> smallest share of the photo that a crop keeps
+# name -> smallest share of the photo that a crop keeps
+CROPS = {"strong crops": 0.35, "weak crops": 0.75}
 RATES = 5e-3, 3e-3
-ON_WEAK = ["smaller_pictures", "progressive_resizing", "progressive_resizing+tta", "tta", "mixup", "label_smoothing"]
+ON_WEAK = ["smaller_pictures", "progressive_resizing", "progressive_resizing+tta", "tta", "mixup",
+           "label_smoothing"]
 
 
 def cases(long: bool) -> dict[str, tuple[str, str, float, int]]:
@@ -49,7 +52,8 @@ def main(folder: str, seeds: int = 10, long_seeds: int = 10) -> None:
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
     done = {row["id"] for row in rows}
-    trials = [(seed, case) for long, n in ((False, seeds), (True, long_seeds)) for seed in range(n) for case in cases(long).items()]
+    trials = [(seed, case) for long, n in ((False, seeds), (True, long_seeds)) for seed in range(n)
+              for case in cases(long).items()]
     for seed, (name, (recipe_name, crops, lr, epochs)) in trials:
         key = f"{name}, seed {seed}"
         if key in done:
@@ -57,8 +61,10 @@ def main(folder: str, seeds: int = 10, long_seeds: int = 10) -> None:
         recipe = Settings(SIZE, epochs, width=WIDTH, lr=lr)
         technique = choose_techniques([recipe_name])[-1]
         technique = replace(technique, data={"augment": Augment(CROPS[crops])} | dict(technique.data))
-        row, right = train_trial(images, technique, seed, recipe, stats, epochs=epochs_at_cost(technique, recipe))
-        rows.append({"id": key, "technique": name, "seed": seed, "lr": lr, "min_area": CROPS[crops], "width": WIDTH} | row)
+        row, right = train_trial(images, technique, seed, recipe, stats,
+                                 epochs=epochs_at_cost(technique, recipe))
+        rows.append({"id": key, "technique": name, "seed": seed, "lr": lr, "min_area": CROPS[crops],
+                     "width": WIDTH} | row)
         correct[key] = right.astype(np.uint8)
         pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
         np.savez_compressed(CORRECT, **correct)

@@ -1,13 +1,16 @@
-"""Made label_smoothing_NAME.csv and label_smoothing_NAME_correct.npz: python make_label_smoothing.py FOLDER NAME
+"""Made label_smoothing_NAME.csv and label_smoothing_NAME_correct.npz: python make_label_smoothing.py
+FOLDER NAME
 
-Wrong labels on a known share of the training photos (0, 10, 20, 40 %), four amounts of smoothing for each; the same
-seeds, first weights, batches and crops for all of them (`lessonkit.ablation.run_ablation`). A wrong label is another
-class, each with the same probability; which photos and which classes is decided once, and a larger share holds the
-smaller ones. Validation labels stay as they are. The last epoch's weights are judged, none are chosen. The seconds were
-taken on a busy machine and say nothing. FOLDER is a folder of photos, or `bundled`. label_smoothing_clothing has the
-photos of the clothing dataset (small) by Alexey Grigorev and contributors, its ten most frequent classes, 160 pixels
-on the shortest side. Trials are kept in STUDIES (below, or `--studies`), so starting again continues where it stopped.
-`--tiny` trains a few photos for one epoch, to try the script, and stores nothing here.
+Wrong labels on a known share of the training photos (0, 10, 20, 40 %), four amounts of smoothing for
+each; the same seeds, first weights, batches and crops for all of them
+(`lessonkit.ablation.run_ablation`). A wrong label is another class, each with the same probability;
+which photos and which classes is decided once, and a larger share holds the smaller ones. Validation
+labels stay as they are. The last epoch's weights are judged, none are chosen. The seconds were taken on
+a busy machine and say nothing. FOLDER is a folder of photos, or `bundled`. label_smoothing_clothing has
+the photos of the clothing dataset (small) by Alexey Grigorev and contributors, its ten most frequent
+classes, 160 pixels on the shortest side. Trials are kept in STUDIES (below, or `--studies`), so starting
+again continues where it stopped. `--tiny` trains a few photos for one epoch, to try the script, and
+stores nothing here.
 """
 
 import argparse
@@ -32,7 +35,8 @@ def with_wrong_labels(images, noise, seed=0):
     """The same set, with wrong labels on a share of its training photos."""
     rng, train = np.random.default_rng(seed), images.indices("train")
     order = rng.permutation(len(train))
-    others = rng.integers(1, len(images.classes), len(train))  # drawn for all, so that shares don't change them
+    # drawn for all, so that shares don't change them
+    others = rng.integers(1, len(images.classes), len(train))
     flipped = order[: round(noise * len(train))]
     labels = images.labels.copy()
     labels[train[flipped]] = (labels[train[flipped]] + others[flipped]) % len(images.classes)
@@ -53,10 +57,8 @@ def main(folder, name, tiny, studies):
     images, settings = load_images(folder), SETTINGS
     if tiny:
         images, settings = few(images), {"seeds": 2, "epochs": 1, "size": 16, "width": 4}
-    techniques = [
-        Technique(f"smoothing_{eps}", loss=partial(LabelSmoothingCrossEntropy, eps=eps), settings={"eps": eps})
-        for eps in AMOUNTS
-    ]
+    techniques = [Technique(f"smoothing_{eps}", loss=partial(LabelSmoothingCrossEntropy, eps=eps),
+                            settings={"eps": eps}) for eps in AMOUNTS]
     amounts = {technique.name: technique.settings["eps"] for technique in techniques}
     tables, correct = [], {}
     for noise in NOISES:

@@ -20,10 +20,8 @@ ARMS = [TECHNIQUES["baseline"], TECHNIQUES["mixup"], CUTMIX, TECHNIQUES["label_s
 
 def main(folder: str, seeds: int = 5, epochs: int = 80) -> None:
     chosen = json.loads((HERE / "main_choice.json").read_text(encoding="utf-8"))["20 epochs"]
-    arms = [
-        Arm(one, Settings(32, epochs, lr=chosen[one.name]["lr"]), min_area=chosen[one.name]["min_area"])
-        for one in ARMS
-    ]
+    arms = [Arm(one, Settings(32, epochs, lr=chosen[one.name]["lr"]),
+                min_area=chosen[one.name]["min_area"]) for one in ARMS]
     run("long", folder, arms, range(seeds))
 
 

@@ -57,9 +57,9 @@ def zoomed(learn: Learner) -> Tensor:
 def larger(size: int) -> Predict:
     """Pictures of another size; batch norm's statistics from 32 batches of training photos of it.
 
-    Accuracy falls by many points, and not for want of statistics: on one network of three epochs, 68.8% at
-    64 px, it was 54.4, 58.1 and 63.8% at 72, 80 and 96 px with the old ones, and 55.5, 59.9 and 66.2% with
-    new ones, which at 64 px changed nothing (69.2%).
+    Accuracy falls by many points, and not for want of statistics: on one network of three epochs, 68.8%
+    at 64 px, it was 54.4, 58.1 and 63.8% at 72, 80 and 96 px with the old ones, and 55.5, 59.9 and 66.2%
+    with new ones, which at 64 px changed nothing (69.2%).
     """
 
     def predict(learn: Learner) -> Tensor:
@@ -80,10 +80,8 @@ def regime(name: str) -> dict[str, Predict]:
 def arms(epochs: int) -> list[Arm]:
     """All that are trained, but for the combination."""
     settings = Settings(SIZE, epochs)
-    found = [
-        Arm(TECHNIQUES["baseline"], settings, views=regime("baseline")),
-        Arm(TECHNIQUES["normalization"], settings),
-    ]
+    found = [Arm(TECHNIQUES["baseline"], settings, views=regime("baseline")),
+             Arm(TECHNIQUES["normalization"], settings)]
     found += [Arm(technique, settings) for technique in CANDIDATES.values()]
     equal = replace(settings, cost="epochs")
     found.append(Arm(TECHNIQUES["progressive_resizing"], equal, "progressive_resizing at equal epochs"))
@@ -95,9 +93,8 @@ def arms(epochs: int) -> list[Arm]:
 def combination(found: Mapping[str, Mapping[str, float]]) -> list[str]:
     """All techniques that beat the baseline on the set-aside photos; of rivals the better."""
     gains = [name for name in CANDIDATES if found[name]["accuracy"] > found["baseline"]["accuracy"]]
-    beaten = {
-        min(pair, key=lambda name: found[name]["accuracy"]) for pair in RIVALS if {*pair} <= {*gains}
-    }
+    beaten = {min(pair, key=lambda name: found[name]["accuracy"])
+              for pair in RIVALS if {*pair} <= {*gains}}
     return [name for name in gains if name not in beaten]
 
 
@@ -143,6 +140,5 @@ def main(folder: str, seeds: int = 10, lengths: Sequence[int] = (5, 20), name: s
 
 
 if __name__ == "__main__":
-    main(
-        sys.argv[1], *map(int, sys.argv[2:3]), *([list(map(int, sys.argv[3:]))] if sys.argv[3:] else [])
-    )
+    main(sys.argv[1], *map(int, sys.argv[2:3]),
+         *([list(map(int, sys.argv[3:]))] if sys.argv[3:] else []))

@@ -1,12 +1,12 @@
 """Made mixup.csv and mixup_probs.npz: python make_mixup.py FOLDER_WITH_PHOTOS [MOST_EPOCHS]
 
-MixUp against none over trainings of several lengths, and at one length label smoothing and both together; the same seeds,
-first weights, batches and crops for all of them, one cycle each. The last epoch's weights are judged, none are chosen.
-mixup_probs.npz holds the predicted probabilities of the validation photos (float16) at that length and at the longest, and
-the photos' classes.
-Starting again continues where it stopped. The photos of the stored table: the clothing dataset (small) by Alexey Grigorev
-and contributors, its ten most frequent classes, 160 pixels on the shortest side. The seconds were taken on a busy machine
-and say nothing.
+MixUp against none over trainings of several lengths, and at one length label smoothing and both
+together; the same seeds, first weights, batches and crops for all of them, one cycle each. The last
+epoch's weights are judged, none are chosen. mixup_probs.npz holds the predicted probabilities of the
+validation photos (float16) at that length and at the longest, and the photos' classes. Starting again
+continues where it stopped. The photos of the stored table: the clothing dataset (small) by Alexey
+Grigorev and contributors, its ten most frequent classes, 160 pixels on the shortest side. The seconds
+were taken on a busy machine and say nothing.
 """
 
 import sys
@@ -51,7 +51,9 @@ def main(folder, longest=max(SEEDS)):
     stats = channel_stats(images, SIZE)
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
-    probs = dict(np.load(PROBS)) if PROBS.exists() else {"classes": images.labels[images.indices("valid")]}
+    probs = dict(np.load(PROBS)) if PROBS.exists() else {
+        "classes": images.labels[images.indices("valid")]
+    }
     done = {row["id"] for row in rows}
     wanted = [
         (name, seed, epochs)
@@ -70,7 +72,8 @@ def main(folder, longest=max(SEEDS)):
         pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
         np.savez_compressed(CORRECT, **correct)
         np.savez_compressed(PROBS, **probs)
-        print(row["id"], f"{row['accuracy']:.3f}", f"ece {row['ece']:.3f}", f"{row['train_seconds']:.0f} s", flush=True)
+        print(row["id"], f"{row['accuracy']:.3f}", f"ece {row['ece']:.3f}",
+              f"{row['train_seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

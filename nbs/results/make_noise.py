@@ -45,9 +45,8 @@ def arm(share: float, draw: int, eps: float) -> Arm:
 
 
 def main(folder: str, seeds: int = 2, draws: int = 5) -> None:
-    arms = [
-        arm(s, draw, eps) for draw in range(draws) for s in SHARES if s or not draw for eps in STRENGTHS
-    ]
+    arms = [arm(s, draw, eps)
+            for draw in range(draws) for s in SHARES if s or not draw for eps in STRENGTHS]
     run("noise", folder, arms, range(seeds))
 
 

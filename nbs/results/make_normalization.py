@@ -1,11 +1,12 @@
 """Made normalization.csv and normalization_correct.npz: python make_normalization.py FOLDER_WITH_PHOTOS
 
-Three units for the pixels (normalized with the training photos' own statistics, 0 to 1, 0 to 255), three networks
-(with batch normalization; without; without, but with the first weights of He et al. 2015), three learning rates; the
-same seeds, first weights, batches, crops and number of steps for all of them. The last epoch's weights are judged,
-none are chosen. Starting again continues where it stopped. The photos of the stored table: the clothing dataset
-(small) by Alexey Grigorev and contributors, its ten most frequent classes, 160 pixels on the shortest side. The seconds
-were taken on a busy machine and say nothing.
+Three units for the pixels (normalized with the training photos' own statistics, 0 to 1, 0 to 255), three
+networks (with batch normalization; without; without, but with the first weights of He et al. 2015),
+three learning rates; the same seeds, first weights, batches, crops and number of steps for all of them.
+The last epoch's weights are judged, none are chosen. Starting again continues where it stopped. The
+photos of the stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten
+most frequent classes, 160 pixels on the shortest side. The seconds were taken on a busy machine and say
+nothing.
 """
 
 import sys
@@ -46,9 +47,8 @@ def network(n_classes, name, seed):
 def run(images, units, unit, kind, rate, seed):
     """Train once; return the row of the table and which validation photos were right."""
     dls = image_dataloaders(images, size=SIZE, normalize=units[unit], seed=seed)
-    learn = Learner(
-        dls, network(len(images.classes), kind, seed), loss_func=CrossEntropyLossFlat(), path="/tmp"
-    )
+    learn = Learner(dls, network(len(images.classes), kind, seed), loss_func=CrossEntropyLossFlat(),
+                    path="/tmp")
     with learn.no_bar(), learn.no_logging():
         start = time.perf_counter()
         learn.fit_one_cycle(EPOCHS, rate)
@@ -77,17 +77,13 @@ def run(images, units, unit, kind, rate, seed):
 
 def main(folder):
     images = load_images(folder)
-    units = {
-        "normalized": Normalize(channel_stats(images, size=SIZE)),
-        "0 to 1": None,
-        "0 to 255": Normalize([0.0] * 3, [1 / 255] * 3),
-    }
+    units = {"normalized": Normalize(channel_stats(images, size=SIZE)), "0 to 1": None,
+             "0 to 255": Normalize([0.0] * 3, [1 / 255] * 3)}
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
     done = {(row["unit"], row["network"], row["lr"], row["seed"]) for row in rows}
-    wanted = [
-        (unit, kind, rate, seed) for seed in SEEDS for rate in RATES for kind in NETWORKS for unit in units
-    ]
+    wanted = [(unit, kind, rate, seed)
+              for seed in SEEDS for rate in RATES for kind in NETWORKS for unit in units]
     for trial in wanted:
         if trial in done:
             continue

@@ -1,11 +1,13 @@
 """Made pretrained_resizing.csv: python make_pretrained_resizing.py FOLDER_WITH_PHOTOS [SEEDS]
 
-EfficientNet-Lite0, trained on ImageNet, is trained further on a few photos of clothes, all its weights: throughout at the
-large size, throughout at the small one, and with progressive resizing from small to large; at the large size for fewer
-epochs, which cost a little more and a little less than growing; and at three quarters of the large size for five epochs,
-for about the pixels of growing. The same seeds, first weights, batches and crops for all. All are judged at the large size; the last epoch's weights, none chosen. One cycle each.
-Starting again continues where it stopped. The photos: the clothing dataset (small) by Alexey Grigorev and contributors.
-The seconds were taken on a busy machine and say nothing; the pixels do.
+EfficientNet-Lite0, trained on ImageNet, is trained further on a few photos of clothes, all its weights:
+throughout at the large size, throughout at the small one, and with progressive resizing from small to
+large; at the large size for fewer epochs, which cost a little more and a little less than growing; and
+at three quarters of the large size for five epochs, for about the pixels of growing. The same seeds,
+first weights, batches and crops for all. All are judged at the large size; the last epoch's weights,
+none chosen. One cycle each. Starting again continues where it stopped. The photos: the clothing dataset
+(small) by Alexey Grigorev and contributors. The seconds were taken on a busy machine and say nothing;
+the pixels do.
 """
 
 import math
@@ -33,7 +35,8 @@ SMALL, LARGE, PHOTOS, BATCH, LR = 64, 128, 640, 32, 1e-3
 HERE = Path(__file__).parent
 TABLE, CORRECT = HERE / "pretrained_resizing.csv", HERE / "pretrained_resizing_correct.npz"
 # size of the training loader, and epochs
-WAYS = {"large": (LARGE, 4), "small": (SMALL, 4), "progressive": (LARGE, 4), "large_3_epochs": (LARGE, 3), "large_2_epochs": (LARGE, 2)}
+WAYS = {"large": (LARGE, 4), "small": (SMALL, 4), "progressive": (LARGE, 4),
+        "large_3_epochs": (LARGE, 3), "large_2_epochs": (LARGE, 2)}
 WAYS["three_quarters"] = (LARGE * 3 // 4, 5)
 
 
@@ -64,15 +67,15 @@ def run(images, way, seed):
     loaders = image_dataloaders(images, size=LARGE, batch_size=BATCH, seed=seed, normalize=normalize)
     loaders.train.size, epochs = WAYS[way]
     resize = [ProgressiveResize(start=SMALL, end=LARGE)] if way == "progressive" else []
-    learn = Learner(
-        loaders, with_new_classes(len(images.classes)), torch.nn.CrossEntropyLoss(),
-        opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)), cbs=[Pixels(), *resize],
-    )
+    learn = Learner(loaders, with_new_classes(len(images.classes)), torch.nn.CrossEntropyLoss(),
+                    opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
+                    cbs=[Pixels(), *resize])
     learn.logger = lambda *args: None
     with learn.no_bar():
         learn.fit_one_cycle(epochs, LR)
     probs, truth = predict_plain(learn), images.labels[images.indices("valid")]
-    row = {"id": f"{way}-seed{seed}", "technique": way, "seed": seed, "size": LARGE, "epochs": epochs, **score(probs, truth)}
+    row = {"id": f"{way}-seed{seed}", "technique": way, "seed": seed, "size": LARGE, "epochs": epochs,
+           **score(probs, truth)}
     return row | {"pixels": learn.pixels.total}, probs.argmax(1).numpy() == truth
 
 

@@ -1,11 +1,13 @@
 """Made pretrained_statistics.csv: python make_pretrained_statistics.py FOLDER_WITH_PHOTOS
 
-EfficientNet-Lite0, trained on ImageNet and not trained any further, looks at the clothing photos' validation part
-(the clothing dataset by Alexey Grigorev and contributors, ten classes) under different statistics; "your photos'" are
-counted on the training part. ImageNet has garments among its classes; GROUPS says which of them count as which class of the photos (photos of the other classes
-are left out). A photo is right when the summed probability of its own group is the largest of all groups. One row a
-photo: its class, and for each kind of statistics whether it was `right`, the negative log likelihood `nll` of its group
-among the groups, and whether ImageNet's most probable class is the `same` as with the network's own statistics.
+EfficientNet-Lite0, trained on ImageNet and not trained any further, looks at the clothing photos'
+validation part (the clothing dataset by Alexey Grigorev and contributors, ten classes) under different
+statistics; "your photos'" are counted on the training part. ImageNet has garments among its classes;
+GROUPS says which of them count as which class of the photos (photos of the other classes are left out).
+A photo is right when the summed probability of its own group is the largest of all groups. One row a
+photo: its class, and for each kind of statistics whether it was `right`, the negative log likelihood
+`nll` of its group among the groups, and whether ImageNet's most probable class is the `same` as with the
+network's own statistics.
 """
 
 import sys
@@ -68,9 +70,8 @@ def main(folder):
         probs = []
         with torch.inference_mode():
             for batch in photos.split(32):
-                x = v2.functional.resize(
-                    batch.float() / 255, [224], v2.InterpolationMode.BICUBIC, antialias=True
-                )
+                x = v2.functional.resize(batch.float() / 255, [224], v2.InterpolationMode.BICUBIC,
+                                         antialias=True)
                 x = change(x.clamp(0, 1)).to(memory_format=torch.channels_last)
                 probs.append(model(x).softmax(1))
         probs = torch.cat(probs)

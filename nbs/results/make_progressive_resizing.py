@@ -1,19 +1,32 @@
-"""Made progressive_resizing.csv, _sizes.csv, _leak.csv: python make_progressive_resizing.py FOLDER_WITH_PHOTOS [PART ...]
+"""Made progressive_resizing.csv, _sizes.csv, _leak.csv.
+
+    python make_progressive_resizing.py FOLDER_WITH_PHOTOS [PART ...]
 
 Parts, in the order in which they run when none is named:
-- leak: two stages, 32 and then 64 px, on the training photos alone, which are split anew for it. "new_split" draws another
-  split for the second stage, as the chapter does; "same_split" keeps the second stage's from the start. Both are judged on
-  the second split's validation photos (`accuracy`) and on the set's own validation photos, which neither ever saw
+- leak: two stages, 32 and then 64 px, on the training photos alone, which are split anew
+for it. "new_split" draws another
+  split for the second stage,
+  as the chapter does; "same_split" keeps the second stage's from the start. Both are judged on
+  the second split's validation photos (`accuracy`) and on the set's own validation photos,
+  which neither ever saw
   (`untouched`).
-- curves: a fixed size throughout, and growing from half of a full size (64 or 128 px) to it, over trainings of several
-  lengths; one cycle each, the same seeds, first weights, order and crops for all of them, judged at the size they end with
-  (`size`). Growing is "linear" or in "steps", as in `size_schedule`, or in "halves": the first half of the batches small,
+- curves: a fixed size throughout, and growing from half of a full size (64 or 128 px) to it,
+over trainings of several
+  lengths; one cycle each, the same seeds, first weights, order and crops for all of them,
+  judged at the size they end with
+  (`size`). Growing is "linear" or in "steps", as in `size_schedule`,
+  or in "halves": the first half of the batches small,
   the second at full size.
-_sizes.csv holds, for each training of the curves, the accuracy at several other sizes. Photos right or wrong are in
-progressive_resizing_correct.npz. The last epoch's weights are judged, none are chosen. Starting again continues where it
-stopped. The photos of the stored tables: the clothing dataset (small) by Alexey Grigorev and contributors, its ten most
-frequent classes, 160 pixels on the shortest side. The trainings ran on a machine that others used as well: `train_seconds`
-says nothing, `train_cpu_seconds` (seconds in which a core worked for it, loaders included) is rough, `pixels` is exact.
+_sizes.csv holds, for each training of the curves, the accuracy at several other sizes. Photos right
+or wrong are in
+progressive_resizing_correct.npz. The last epoch's weights are judged, none are chosen. Starting
+again continues where it
+stopped. The photos of the stored tables: the clothing dataset (small) by Alexey Grigorev
+and contributors, its ten most
+frequent classes,
+160 pixels on the shortest side. The trainings ran on a machine that others used as well: `train_seconds`
+says nothing, `train_cpu_seconds` (seconds in which a core worked for it, loaders included) is rough,
+`pixels` is exact.
 """
 
 import sys
@@ -37,12 +50,12 @@ from lessonkit.study.trainer import make_learner, predict_plain, train_trial
 HERE = Path(__file__).parent
 TABLE, SIZES, LEAK = (HERE / f"progressive_resizing{name}.csv" for name in ("", "_sizes", "_leak"))
 CORRECT = HERE / "progressive_resizing_correct.npz"
-FIXED = {64: (32, 48, 64), 128: (64, 96, 128)}  # also small ones: the best fixed size at a cost may be small
+# also small ones: the best fixed size at a cost may be small
+FIXED = {64: (32, 48, 64), 128: (64, 96, 128)}
 # (full size, epochs, seeds) of all ways to come to a full size, the most telling first
-WAVES = (
-    (64, (5, 10), range(3)), (128, (5,), range(3)), (64, (20,), range(2)), (64, (5, 10), range(3, 5)), (128, (5,), range(3, 5)),
-    (128, (10,), range(3)), (64, (20,), range(2, 5)), (128, (10,), range(3, 5)),
-)
+WAVES = ((64, (5, 10), range(3)), (128, (5,), range(3)), (64, (20,), range(2)),
+         (64, (5, 10), range(3, 5)), (128, (5,), range(3, 5)), (128, (10,), range(3)),
+         (64, (20,), range(2, 5)), (128, (10,), range(3, 5)))
 # (full size, size, epochs): what else the cost of growing would buy
 MORE = (64, 64, 3), (64, 48, 40), (64, 32, 40), (128, 128, 3)
 MORE_SEEDS = range(3)
@@ -68,16 +81,20 @@ def all_ways(full):
     return [
         growing("linear", full, kind="linear"),
         *(fixed(size) for size in FIXED[full][::-1]),
-        growing("halves", full, multiple_of=full // 2, finetune_fraction=0),  # half of the batches small, the others large
+        # half of the batches small, the others large
+        growing("halves", full, multiple_of=full // 2, finetune_fraction=0),
         growing("steps", full, kind="steps"),
     ]
 
 
 def curve_trials():
     """What to train, the most telling first; a fixed size belongs to several full ones."""
-    waves = [[(full, way, seed, n) for n in epochs for seed in seeds for way in all_ways(full)] for full, epochs, seeds in WAVES]
+    waves = [[(full, way, seed, n) for n in epochs for seed in seeds for way in all_ways(full)]
+             for full, epochs, seeds in WAVES]
     more = [(full, fixed(size), seed, epochs) for full, size, epochs in MORE for seed in MORE_SEEDS]
-    trials = [trial for wave in waves[:2] for trial in wave] + more + [trial for wave in waves[2:] for trial in wave]
+    trials = [trial for wave in waves[:2] for trial in wave] + more + [
+        trial for wave in waves[2:] for trial in wave
+    ]
     return list({name_of(trial): trial for trial in trials}.values())
 
 
@@ -89,11 +106,13 @@ def name_of(trial):
 def warm_up():
     """What a process is slow at the first time isn't a training's."""
     images = load_images("bundled")
-    train_trial(images.take(np.arange(0, len(images), 10)), Technique("baseline"), 0, Settings(size=32, epochs=1))
+    train_trial(images.take(np.arange(0, len(images), 10)), Technique("baseline"), 0,
+                Settings(size=32, epochs=1))
 
 
 def run_curve(images, stats, trial):
-    """Train once; the row of the table, which photos were right, and rows of the accuracy at other sizes."""
+    """Train once; the row of the table, which photos were right, and rows of the accuracy at other
+    sizes."""
     torch.set_num_threads(1)  # two trainings side by side
     full, (name, change, size), seed, epochs = trial
     warm_up()
@@ -113,7 +132,8 @@ def run_curve(images, stats, trial):
     for look_at in LOOK_AT[full]:
         kept[0].dls.valid.size = look_at
         probs = predict_plain(kept[0])
-        others.append({**head, "epochs": epochs, "evaluated_at": look_at, "accuracy": score(probs, targets)["accuracy"]})
+        others.append({**head, "epochs": epochs, "evaluated_at": look_at,
+                       "accuracy": score(probs, targets)["accuracy"]})
     return {**head, **row}, right, others
 
 
@@ -135,10 +155,9 @@ def run_leak(images, stats, way, seed, photos, epochs):
     used = first if way == "new_split" else second
     recipe = Settings(size=32, epochs=epochs)
     torch.manual_seed(seed)
-    learn, later = (
-        make_learner(ImageSet(images.paths, images.labels, images.classes, split), Technique("baseline"), seed, settings, stats)
-        for split, settings in ((used, recipe), (second, Settings(size=64)))
-    )
+    learn, later = (make_learner(ImageSet(images.paths, images.labels, images.classes, split),
+                                 Technique("baseline"), seed, settings, stats)
+                    for split, settings in ((used, recipe), (second, Settings(size=64))))
     with learn.no_bar():
         fit_stages(learn, [(32, epochs)], recipe.lr)
         learn.dls = later.dls
@@ -146,11 +165,13 @@ def run_leak(images, stats, way, seed, photos, epochs):
     seen = np.isin(np.flatnonzero(second == "valid"), np.flatnonzero(used == "train"))
     probs = predict_plain(learn)
     right = probs.argmax(1).numpy() == images.labels[second == "valid"]
-    row = {"id": leak_name(way, seed, photos, epochs), "technique": way, "seed": seed, "size": 64, "epochs": 2 * epochs}
+    row = {"id": leak_name(way, seed, photos, epochs), "technique": way, "seed": seed, "size": 64,
+           "epochs": 2 * epochs}
     row |= {"photos": len(train)}
     row |= score(probs, images.labels[second == "valid"])
     row |= {"validation_photos": len(seen), "trained_on": int(seen.sum())}
-    row |= {"right_trained_on": right[seen].mean() if seen.any() else np.nan, "right_new": right[~seen].mean()}
+    row |= {"right_trained_on": right[seen].mean() if seen.any() else np.nan,
+            "right_new": right[~seen].mean()}
     untouched = later.dls.valid.new(dataset=images.take(images.indices("valid")))
     learn.dls.loaders[1] = untouched
     row["untouched"] = score(predict_plain(learn), images.labels[images.indices("valid")])["accuracy"]
@@ -170,7 +191,8 @@ def curves(images):
     correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
     done = {row["id"] for row in rows}
     stats = channel_stats(images, 64)  # one for all, so that nothing but the size differs
-    trials = (delayed(run_curve)(images, stats, trial) for trial in curve_trials() if name_of(trial) not in done)
+    trials = (delayed(run_curve)(images, stats, trial)
+              for trial in curve_trials() if name_of(trial) not in done)
     for row, right, looks in Parallel(n_jobs=2, return_as="generator")(trials):
         rows.append(row)
         others += looks
@@ -189,7 +211,8 @@ def leak(images):
     ways = "new_split", "same_split"
     trials = [(way, seed, *size) for size in LEAKS for seed in range(LEAK_SEEDS) for way in ways]
     wanted = [trial for trial in trials if leak_name(*trial) not in done]
-    for row in Parallel(n_jobs=2, return_as="generator")(delayed(run_leak)(images, stats, *trial) for trial in wanted):
+    for row in Parallel(n_jobs=2, return_as="generator")(delayed(run_leak)(images, stats, *trial)
+                                                         for trial in wanted):
         rows.append(row)
         save(rows, LEAK)
         print(row["id"], f"{row['accuracy']:.3f} untouched {row['untouched']:.3f}", flush=True)

@@ -36,9 +36,8 @@ def main(folder: str, draws: int = 5) -> None:
     table = Table("rival", photos_identity(images))
     picks = [(len(train), 0, train)]
     for draw in range(draws):
-        few, _ = train_test_split(
-            train, train_size=FEW, stratify=images.labels[train], random_state=draw
-        )
+        few, _ = train_test_split(train, train_size=FEW, stratify=images.labels[train],
+                                  random_state=draw)
         picks.append((FEW, draw, np.sort(few)))
     for size in SIZES:
         names = [f"frozen {n} photos draw={draw} size={size}" for n, draw, _ in picks]
@@ -49,25 +48,15 @@ def main(folder: str, draws: int = 5) -> None:
             if name in table.done:
                 continue
             found, right = score_frozen(images, features, rows)
-            row = {
-                "id": name,
-                "images": about,
-                "technique": "frozen",
-                "seed": draw,
-                "size": size,
-                "epochs": 1,
-            }
+            row = {"id": name, "images": about, "technique": "frozen", "seed": draw, "size": size,
+                   "epochs": 1}
             row |= {"train_photos": n, "lr": None, "min_area": 1.0, "precision": "float32"}
             seconds, cores = found.pop("train_seconds"), found.pop("core_seconds")
             row |= found
-            row |= {
-                "train_seconds": round(wall * n + seconds, 3),
-                "core_seconds": round(core * n + cores, 3),
-            }
-            row |= {
-                "feature_seconds": round(core * n, 3),
-                "predict_seconds": round(wall * len(valid), 3),
-            }
+            row |= {"train_seconds": round(wall * n + seconds, 3),
+                    "core_seconds": round(core * n + cores, 3)}
+            row |= {"feature_seconds": round(core * n, 3),
+                    "predict_seconds": round(wall * len(valid), 3)}
             row |= {"pixels": n * size**2, "photos": len(valid)}
             table.add([(row, right)])
             print(f"{name}: {row['accuracy']:.4f}, C {row['C']:.1e}, {row['core_seconds']:.0f} core s")

@@ -1,13 +1,14 @@
-"""Made subset.csv: python make_subset.py FOLDER_WITH_PHOTOS [SEEDS] [EPOCHS]
-and subset_bundled.csv: python make_subset.py bundled [SEEDS] [EPOCHS]
+"""Made subset.csv: python make_subset.py FOLDER_WITH_PHOTOS [SEEDS] [EPOCHS] and subset_bundled.csv:
+python make_subset.py bundled [SEEDS] [EPOCHS]
 
-Chooses 2 to 50 % of the training photos by each method (at random three times), and trains the baseline on each subset; on those
-chosen by facility location and by two of the random draws also several techniques, whose order is to be compared. Several seeds;
-judged on all validation photos. Every training takes the same number of steps as the whole set does in EPOCHS epochs: a subset
-gets more epochs. Row "whole": all training photos. Besides what scores a trial, a row has the subset's
-coverage. Features are those of the small network of `embed`. Starting again continues where it stopped.
-The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten most frequent classes, 160
-pixels on the shortest side. Seconds were taken with two trainings side by side.
+Chooses 2 to 50 % of the training photos by each method (at random three times), and trains the baseline
+on each subset; on those chosen by facility location and by two of the random draws also several
+techniques, whose order is to be compared. Several seeds; judged on all validation photos. Every training
+takes the same number of steps as the whole set does in EPOCHS epochs: a subset gets more epochs. Row
+"whole": all training photos. Besides what scores a trial, a row has the subset's coverage. Features are
+those of the small network of `embed`. Starting again continues where it stopped. The photos of the
+stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten most frequent
+classes, 160 pixels on the shortest side. Seconds were taken with two trainings side by side.
 """
 
 import sys
@@ -31,17 +32,17 @@ from lessonkit.subset_selection import coverage, embed, select_subset
 SIZE, BATCH = 32, 64
 FRACTIONS = (0.02, 0.05, 0.10, 0.20, 0.50)
 DRAWS = {"facility_location": 1, "k_center": 1, "herding": 1, "random": 3}
-RANKED = ("facility_location", 0), ("random", 0), ("random", 1)  # method, draw: where all techniques are trained
+# method, draw: where all techniques are trained
+RANKED = ("facility_location", 0), ("random", 0), ("random", 1)
 MORE_SEEDS = 5  # of the baseline, and of all trainings on the whole set
 BASE = Settings(size=SIZE, batch_size=BATCH)
-VARIANTS = {  # name -> what is trained, and its recipe: some that differ little from the baseline, some a lot
-    "baseline": (TECHNIQUES["baseline"], BASE),
-    "mixup": (TECHNIQUES["mixup"], BASE),
-    "label_smoothing": (TECHNIQUES["label_smoothing"], BASE),
-    "no_augment": (Technique("no_augment", card="No random crops and flips.", data={"augment": False}), BASE),
-    "slow": (TECHNIQUES["baseline"], replace(BASE, lr=BASE.lr / 10)),
-    "narrow": (TECHNIQUES["baseline"], replace(BASE, width=8)),
-}
+# name -> what is trained, and its recipe: some that differ little from the baseline, some a lot
+VARIANTS = {"baseline": (TECHNIQUES["baseline"], BASE), "mixup": (TECHNIQUES["mixup"], BASE),
+            "label_smoothing": (TECHNIQUES["label_smoothing"], BASE),
+            "no_augment": (Technique("no_augment", card="No random crops and flips.",
+                                     data={"augment": False}), BASE),
+            "slow": (TECHNIQUES["baseline"], replace(BASE, lr=BASE.lr / 10)),
+            "narrow": (TECHNIQUES["baseline"], replace(BASE, width=8))}
 
 
 def subsets(images, features):
@@ -59,8 +60,10 @@ def subsets(images, features):
 def measured(images, features, picks):
     """How well the picks cover the training photos."""
     train = images.indices("train")
-    row = coverage(features[train], np.searchsorted(train, picks), images.labels[train], draws=2).loc["chosen"]
-    return {name: round(float(row[name]), 5) for name in ("mean_distance", "largest_distance", "mmd", "class_distance")}
+    row = coverage(features[train], np.searchsorted(train, picks), images.labels[train],
+                   draws=2).loc["chosen"]
+    return {name: round(float(row[name]), 5)
+            for name in ("mean_distance", "largest_distance", "mmd", "class_distance")}
 
 
 def run(images, picks, steps, name, seed, stats, about):
@@ -94,17 +97,20 @@ def main(folder, seeds=3, epochs=5):
                 if key not in finished:
                     jobs.append((picks, name, seed, {"id": key, **about}))
     # the most telling first, so that a stopped study has something of everything
-    jobs.sort(key=lambda job: (job[2] > 1 and job[1] != "baseline" and job[3]["method"] != "whole", job[2]))
+    jobs.sort(key=lambda job: (job[2] > 1 and job[1] != "baseline" and job[3]["method"] != "whole",
+                               job[2]))
     coverages = {}
     for picks, _, _, about in jobs:
         key = about["method"], about["draw"], about["fraction"]
         coverages[key] = coverages.get(key) or measured(images, features, picks)
         about |= coverages[key]
-    trials = (delayed(run)(images, picks, steps, name, seed, stats, about) for picks, name, seed, about in jobs)
+    trials = (delayed(run)(images, picks, steps, name, seed, stats, about)
+              for picks, name, seed, about in jobs)
     for row in Parallel(n_jobs=2, return_as="generator")(trials):
         rows.append(row)
         pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
-        print(f"{len(rows)}: {row['id']} {row['accuracy']:.3f}, {row['train_seconds']:.0f} s", flush=True)
+        print(f"{len(rows)}: {row['id']} {row['accuracy']:.3f}, {row['train_seconds']:.0f} s",
+              flush=True)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 Do MixUp and label smoothing help against wrong labels? A share of the training photos gets another class
 at random (0, 20 and 40 %). A linear layer is trained on frozen features of efficientnet-lite0 at 128
-pixels, as in make_rival.py: plainly, with MixUp of the *features* (alpha 0.4 and 1), with label smoothing
-(0.1). Each seed has its own draw of wrong labels, its own first weights and its own order of batches, the
-same for all arms, so that the intervals cover the draw as well. Learning rate and weight decay are chosen
-for each arm and share from the same grid of twelve on a fifth of the training photos that is set aside with
-its wrong labels, as somebody would who doesn't know of them, with a seed that isn't in the table; with
-`tuned` false all have PyTorch's own for AdamW, which regularizes little. The validation photos keep their
-classes and choose nothing. The photos of the stored table: the clothing dataset (small) by Alexey Grigorev
-and contributors, its ten most frequent classes, 160 pixels on the shortest side.
+pixels, as in make_rival.py: plainly, with MixUp of the *features* (alpha 0.4 and 1), with label
+smoothing (0.1). Each seed has its own draw of wrong labels, its own first weights and its own order of
+batches, the same for all arms, so that the intervals cover the draw as well. Learning rate and weight
+decay are chosen for each arm and share from the same grid of twelve on a fifth of the training photos
+that is set aside with its wrong labels, as somebody would who doesn't know of them, with a seed that
+isn't in the table; with `tuned` false all have PyTorch's own for AdamW, which regularizes little. The
+validation photos keep their classes and choose nothing. The photos of the stored table: the clothing
+dataset (small) by Alexey Grigorev and contributors, its ten most frequent classes, 160 pixels on the
+shortest side.
 """
 
 import sys
@@ -88,9 +89,8 @@ def main(folder: str, seeds: int = 10) -> None:
     images = load_images(folder)
     about = folder.rstrip("/").split("/")[-1]
     features, _, _ = frozen_features(images, pretrained_at_hand()[1], SIZE, progress=False)
-    tuning, table = (
-        Table(name, photos_identity(images)) for name in ("wrong_labels_tuning", "wrong_labels")
-    )
+    tuning, table = (Table(name, photos_identity(images))
+                     for name in ("wrong_labels_tuning", "wrong_labels"))
 
     def run(to: Table, share: float, arm: str, lr: float, decay: float, seed: int) -> float:
         """Train unless it is stored; the loss on what it was judged on."""
@@ -110,14 +110,11 @@ def main(folder: str, seeds: int = 10) -> None:
     chosen = {}
     for share in SHARES:
         for arm in ARMS:
-            tried = {
-                (lr, decay): run(tuning, share, arm, lr, decay, 100) for lr in RATES for decay in DECAYS
-            }
+            tried = {(lr, decay): run(tuning, share, arm, lr, decay, 100)
+                     for lr in RATES for decay in DECAYS}
             chosen[share, arm] = min(tried, key=tried.__getitem__)
-            print(
-                f"{share:.0%} wrong, {arm}: learning rate and weight decay {chosen[share, arm]}",
-                flush=True,
-            )
+            print(f"{share:.0%} wrong, {arm}: learning rate and weight decay {chosen[share, arm]}",
+                  flush=True)
     for seed in range(seeds):
         for share in SHARES:
             for arm in ARMS:

@@ -73,12 +73,8 @@ class Arm:
     def columns(self, seed: int) -> dict[str, Any]:
         """What decides a trial, as columns of the table."""
         settings = self.settings
-        found = {
-            "size": settings.size,
-            "epochs": settings.epochs,
-            "lr": settings.lr,
-            "min_area": self.min_area,
-        }
+        found = {"size": settings.size, "epochs": settings.epochs, "lr": settings.lr,
+                 "min_area": self.min_area}
         found |= {"width": settings.width, "precision": self.precision, "cost": settings.cost}
         found |= {"judged_on": "inner" if self.inner else "valid"}
         return {"seed": seed} | found | ({"photos_used": self.photos} if self.photos else {})
@@ -88,9 +84,8 @@ class Arm:
         return " ".join([name, *(f"{key}={value}" for key, value in self.columns(seed).items())])
 
 
-def train(
-    images: ImageSet, about: str, stats: Any, arm: Arm, seed: int
-) -> list[tuple[dict, np.ndarray]]:
+def train(images: ImageSet, about: str, stats: Any, arm: Arm,
+          seed: int) -> list[tuple[dict, np.ndarray]]:
     """Train once; for each way to predict a row of the table, and which photos were right."""
     torch.set_num_threads(1)  # two trainings side by side
     found = {}
@@ -123,9 +118,8 @@ class Table:
     """The rows of a question, and which photos each got right, on disk."""
 
     def __init__(self, name: str, photos: Mapping[str, Any]):
-        self.csv, self.json, self.npz = (
-            HERE / f"{name}{end}" for end in (".csv", ".json", "_correct.npz")
-        )
+        self.csv, self.json, self.npz = (HERE / f"{name}{end}"
+                                         for end in (".csv", ".json", "_correct.npz"))
         self.rows = pd.read_csv(self.csv).to_dict("records") if self.csv.exists() else []
         self.done = {row["id"] for row in self.rows}
         stored = dict(np.load(self.npz)) if self.npz.exists() else {}
@@ -165,9 +159,8 @@ def commit() -> str:
 COMMIT = commit()  # when this was started
 
 
-def run(
-    name: str, folder: str, arms: Sequence[Arm], seeds: Iterable[int], jobs: int = 2
-) -> pd.DataFrame:
+def run(name: str, folder: str, arms: Sequence[Arm], seeds: Iterable[int],
+        jobs: int = 2) -> pd.DataFrame:
     """Train all arms with each seed, but for what is stored; the rows of these arms."""
     os.environ["OMP_NUM_THREADS"] = "1"
     whole, about = load_images(folder), Path(folder).resolve().name
@@ -194,9 +187,8 @@ def run(
     with ProcessPoolExecutor(jobs) as pool:
 
         def begin(how_many: int) -> dict:
-            return {
-                pool.submit(train, *given(arm), arm, seed): arm for seed, arm in islice(todo, how_many)
-            }
+            return {pool.submit(train, *given(arm), arm, seed): arm
+                    for seed, arm in islice(todo, how_many)}
 
         running = begin(jobs)
         while running:
@@ -211,10 +203,8 @@ def run(
                 else:
                     table.add(rows)
                     row = rows[0][0]
-                    print(
-                        f"{told}{row['id']}: {row['accuracy']:.4f}, {row['core_seconds']:.0f} s",
-                        flush=True,
-                    )
+                    print(f"{told}{row['id']}: {row['accuracy']:.4f}, {row['core_seconds']:.0f} s",
+                          flush=True)
                 running |= begin(1)
     wanted = {arm.row_id(n, seed) for seed, arm in trials for n in (arm.name, *arm.views)}
     return pd.DataFrame([row for row in table.rows if row["id"] in wanted])
@@ -258,10 +248,8 @@ def tune(
         )
         for arm in arms
     ]
-    found = {
-        n: {k: float(row[k]) for k in ("lr", "min_area", "accuracy", "nll")}
-        for n, row in best.iterrows()
-    }
+    found = {n: {k: float(row[k]) for k in ("lr", "min_area", "accuracy", "nll")}
+             for n, row in best.iterrows()}
     return chosen, found | {"grid": {"lr": rates, "min_area": areas, "share": share}}
 
 
@@ -271,9 +259,8 @@ def so_far(name: str, techniques: Sequence[str] = ()) -> pd.DataFrame:
     rows = rows[rows["technique"].isin([BASELINE, *techniques])] if techniques else rows
     table = summarize(rows, correct=right)
     points = table[["mean", "difference", "low", "high"]].mul(100).round(2)
-    return pd.concat(
-        [table[["size", "epochs", "technique", "seeds"]], points, table[["verdict"]]], axis=1
-    )
+    return pd.concat([table[["size", "epochs", "technique", "seeds"]], points, table[["verdict"]]],
+                     axis=1)
 
 
 if __name__ == "__main__":

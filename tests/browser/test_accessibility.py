@@ -1,4 +1,5 @@
-"""axe-core finds nothing wrong with our pages, light or dark, wide or narrow, and none has to be scrolled sideways."""
+"""axe-core finds nothing wrong with our pages, light or dark, wide or narrow, and none has to be
+scrolled sideways."""
 
 import lab as desk
 import nbformat
@@ -13,38 +14,44 @@ from lessonkit.study.pictures import confusions, most_often_wrong, technique_pic
 from lessonkit.study.report import html_report
 from lessonkit.subset_selection import select_subset
 
-axe_core = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason='needs axe-core: pip install -c constraints.txt -e ".[dev,browser]"')
+axe_core = pytest.importorskip("axe_playwright_python.sync_playwright", reason='needs axe-core: '
+                               'pip install -c constraints.txt -e ".[dev,browser]"')
 
 
-COMMAND = "lessonkit ablate photos --time-budget 20m --techniques-from my-file.py --no-split-folders --batch-size 8"
+COMMAND = ("lessonkit ablate photos --time-budget 20m --techniques-from my-file.py --no-split-folders "
+           "--batch-size 8")
 
 
 def report() -> str:
     """The report of a made-up study: long names, an interval beyond the edge, photos, a failed trial."""
     rng, images = np.random.default_rng(0), load_images()
-    names = {"baseline": 0, "mixup": 0.03, "progressive_resizing+mixup+label_smoothing+tta": -0.04, "tta": 0.001}
+    names = {"baseline": 0, "mixup": 0.03, "progressive_resizing+mixup+label_smoothing+tta": -0.04,
+             "tta": 0.001}
     trials = pd.DataFrame([
-        {"id": f"{name}-{seed}", "technique": name, "seed": seed, "size": 64, "epochs": 5, "accuracy": 0.7 + gain + rng.normal(0, 0.01),
+        {"id": f"{name}-{seed}", "technique": name, "seed": seed, "size": 64, "epochs": 5,
+         "accuracy": 0.7 + gain + rng.normal(0, 0.01),
          "nll": 0.8, "train_seconds": 20 + rng.normal(), "predict_seconds": 1.0}
         for name, gain in names.items() for seed in range(6)
     ])  # fmt: skip
     labels = images.labels[images.indices("valid")]
     answers = {name: np.where(rng.random(len(labels)) < 0.3, 0, labels) for name in trials["id"]}
     right = {name: given == labels for name, given in answers.items()}
-    photos = {"techniques": technique_pictures(images, ["normalization", "mixup", "label_smoothing", "tta"], 64),
+    photos = {"techniques": technique_pictures(images,
+                                               ["normalization", "mixup", "label_smoothing", "tta"], 64),
               "confused": confusions(images, answers), "wrong": most_often_wrong(images, right, answers)}
     classes = pd.DataFrame({"class": images.classes, "photos": 50, "baseline": "70.0%"})
     failed = pd.DataFrame([{"technique": "mixup", "seed": 7, "error": "RuntimeError: out of memory"}])
-    return html_report("Which techniques help?", summarize(trials), trials, {"mixup": "Two photos at once."}, classes, {"lr": 0.005},
-                       COMMAND, failed, [f"Next: {COMMAND}"], photos=photos, usage=f"network = load({60 * 'a-'!r})")
+    return html_report("Which techniques help?", summarize(trials), trials,
+                       {"mixup": "Two photos at once."}, classes, {"lr": 0.005}, COMMAND, failed,
+                       [f"Next: {COMMAND}"], photos=photos, usage=f"network = load({60 * 'a-'!r})")
 
 
 def gallery() -> str:
     images = load_images().take(range(0, 1000, 25))
     train = images.indices("train")
     features = np.random.default_rng(0).normal(size=(len(train), 4))
-    return subset_gallery(images, features, select_subset(features, 10, images.labels[train]), "Ten photos", ["A note."])
+    return subset_gallery(images, features, select_subset(features, 10, images.labels[train]),
+                          "Ten photos", ["A note."])
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,8 @@ def pages(tmp_path_factory):
         (folder / f"{name}.html").write_text(make(), encoding="utf-8")
     for path in desk.notebooks.lessons():
         notebook = nbformat.read(path, as_version=4)
-        desk.notebooks.write_page(notebook, folder / f"{path.stem}.html", desk.notebooks.navigation(path))
+        desk.notebooks.write_page(notebook, folder / f"{path.stem}.html",
+                                  desk.notebooks.navigation(path))
     return sorted(folder.glob("*.html"))
 
 
@@ -87,7 +95,8 @@ def look_at(browser, pages, scheme: str, width: int) -> None:
         found = axe_core.Axe().run(page).response["violations"]
         told = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found]
         assert not told, (path.stem, told)
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path.stem
+        assert page.evaluate("document.documentElement.scrollWidth <= "
+                             "document.documentElement.clientWidth"), path.stem
         page.close()
     context.close()
 
@@ -113,7 +122,9 @@ def test_a_command_is_broken_between_its_arguments_only(browser, pages, width):
     heights = page.evaluate("""[...document.querySelectorAll('.whole')].map(one => {
         const range = document.createRange(); range.selectNodeContents(one);
         return [one.textContent, new Set([...range.getClientRects()].map(rect => rect.top)).size]; })""")
-    assert len([word for word, _ in heights if word == "--time-budget"]) == 2 and all(lines == 1 for _, lines in heights)
+    assert len([word for word, _ in heights if word == "--time-budget"]) == 2 and all(
+        lines == 1 for _, lines in heights
+    )
     code = page.locator("pre.code")
     assert code.evaluate("one => one.scrollWidth > one.clientWidth") or width == 1280
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

@@ -1,5 +1,5 @@
-"""Every lesson in JupyterLab in a real browser, as a reader has it: `make test-browser`. What the browser shows is kept in
-`_browser/`."""
+"""Every lesson in JupyterLab in a real browser, as a reader has it: `make test-browser`. What the
+browser shows is kept in `_browser/`."""
 
 import re
 
@@ -8,7 +8,8 @@ import pytest
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason='needs Playwright: pip install -c constraints.txt -e ".[dev,browser]"')
-pytest.importorskip("jupyterlab", reason='needs JupyterLab: pip install -c constraints.txt -e ".[dev,browser]"')
+pytest.importorskip("jupyterlab",
+                    reason='needs JupyterLab: pip install -c constraints.txt -e ".[dev,browser]"')
 
 import lab as desk  # noqa: E402
 
@@ -44,15 +45,18 @@ def lesson(request, browser, lab):
 
 
 def code_cells(lesson) -> list[tuple[int, dict]]:
-    return [(number, cell) for number, cell in enumerate(lesson.cells()) if cell["type"] == "code" and cell["source"].strip()]
+    return [(number, cell) for number, cell in enumerate(lesson.cells()) if cell["type"] == "code"
+            and cell["source"].strip()]
 
 
 def test_every_cell_runs_without_an_error(lesson):
     assert lesson.take_pictures()  # first, so that they are there when a test fails
     errors = [f"{lesson.label(number)}\n{output['ename']}: {output['evalue']}"
-              for number, cell in code_cells(lesson) for output in cell["outputs"] if output["output_type"] == "error"]
+              for number, cell in code_cells(lesson) for output in cell["outputs"]
+              if output["output_type"] == "error"]
     assert not errors, "\n\n".join(errors)
-    assert [lesson.label(number) for number, cell in code_cells(lesson) if not cell["count"]] == [], "these cells did not run"
+    assert ([lesson.label(number) for number, cell in code_cells(lesson) if not cell["count"]]
+            == []), "these cells did not run"
     assert lesson.finished
 
 
@@ -67,18 +71,23 @@ def test_pictures_are_there(lesson):
                 if any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))}
     assert expected, "the stored lesson has no picture"
     shown = {number: lesson.shown(number) for number in expected}
-    assert [lesson.label(number) for number, drawn in shown.items() if not drawn or not all(drawn)] == [], "no picture under these"
+    assert ([lesson.label(number) for number, drawn in shown.items() if not drawn or not all(drawn)]
+            == []), "no picture under these"
 
 
 @pytest.mark.parametrize("part", ["code", "output", "text"])
 def test_nothing_has_to_be_scrolled_sideways(lesson, part):
-    found = [f"{lesson.label(number)}: {pixels} pixels too wide" for number, what, pixels in lesson.too_wide() if what == part]
-    assert not found, f"{part} in a window of {desk.WIDTH} pixels, with JupyterLab's list of files open:\n" + "\n".join(found)
+    found = [f"{lesson.label(number)}: {pixels} pixels too wide"
+             for number, what, pixels in lesson.too_wide() if what == part]
+    where = f"{part} in a window of {desk.WIDTH} pixels, with JupyterLab's list of files open:"
+    assert not found, "\n".join([where, *found])
 
 
 def test_a_slider_changes_its_picture(lesson):
     views = lesson.page.locator(".jp-OutputArea-output .widget-box:has(.noUi-handle):has(img)")
-    with_sliders = [cell for _, cell in code_cells(lesson) if re.search(r"^with_slider\(", cell["source"], flags=re.MULTILINE)]
+    with_sliders = [cell for _, cell in code_cells(lesson) if re.search(
+        r"^with_slider\(", cell["source"], flags=re.MULTILINE
+    )]
     assert views.count() == len(with_sliders)
     if not with_sliders:
         pytest.skip("this lesson has no slider")
@@ -97,9 +106,11 @@ def wrong_answer(question):
 
 
 def test_a_wrong_and_a_right_answer_say_so(lesson, folder):
-    asked = {}  # the first question of each kind that a reader answers with a number, numbers or a letter
+    # the first question of each kind that a reader answers with a number, numbers or a letter
+    asked = {}
     for number, cell in code_cells(lesson):
-        if (found := re.search(r"^check\(\"([^\"]+)\", \.\.\.\)", cell["source"], flags=re.MULTILINE)) and found[1] in QUESTIONS:
+        if (found := re.search(r"^check\(\"([^\"]+)\", \.\.\.\)", cell["source"],
+                               flags=re.MULTILINE)) and found[1] in QUESTIONS:
             if QUESTIONS[found[1]].kind != "function":
                 asked.setdefault(QUESTIONS[found[1]].kind, (number, cell["source"], found[1]))
     if not asked:
@@ -109,6 +120,7 @@ def test_a_wrong_and_a_right_answer_say_so(lesson, folder):
         for answer, begins in ((wrong_answer(question), "Not yet."), (question.answer, "Right.")):
             typed = source.replace(f'check("{name}", ...)', f'check("{name}", {answer!r})')
             said = lesson.type_and_run(number, typed)
-            assert re.search(rf"^{re.escape(begins)}", said, flags=re.MULTILINE), f"{name}, answer {answer!r}: {said}"
+            assert re.search(rf"^{re.escape(begins)}", said,
+                             flags=re.MULTILINE), f"{name}, answer {answer!r}: {said}"
         assert name in (folder / "state" / "progress.json").read_text(), "the right answer was not noted"
     lesson.page.screenshot(path=desk.SCREENSHOTS / f"{lesson.name}-answer.png")

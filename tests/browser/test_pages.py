@@ -1,4 +1,5 @@
-"""The questions and sliders of a page with no kernel, in a real browser: a question says what `check` says in the notebook."""
+"""The questions and sliders of a page with no kernel, in a real browser: a question says what `check`
+says in the notebook."""
 
 import re
 
@@ -19,7 +20,9 @@ ANSWERED = {name: question for name, question in QUESTIONS.items() if question.k
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """A page with all questions."""
-    cells = [new_code_cell(f'check("{name}", ...);') for name in QUESTIONS] + [new_code_cell("show_progress()")]
+    cells = [new_code_cell(
+        f'check("{name}", ...);'
+    ) for name in QUESTIONS] + [new_code_cell("show_progress()")]
     path = tmp_path_factory.mktemp("page") / "page.html"
     desk.notebooks.write_page(new_notebook(cells=cells), path)
     return path
@@ -41,7 +44,8 @@ def answer(page, name: str, given) -> str:
         form.locator(f'input[value="{given}"]').focus()
         page.keyboard.press("Space")
     else:
-        form.locator("input").fill(given if isinstance(given, str) else ", ".join(map(repr, np.ravel(given).tolist())))
+        form.locator("input").fill(given if isinstance(given, str)
+                                   else ", ".join(map(repr, np.ravel(given).tolist())))
         form.locator("input").focus()
     page.keyboard.press("Enter")
     return form.locator("[role=status]").inner_text()
@@ -56,10 +60,13 @@ def kernel(name: str, given) -> str:
 @pytest.mark.parametrize("name", ANSWERED)
 def test_page_says_what_the_kernel_says(page, name):
     question = ANSWERED[name]
-    others = list(question.choices) if question.kind == "choice" else [np.asarray(question.answer) + 1.2345]
+    others = list(question.choices) if question.kind == "choice" else [
+        np.asarray(question.answer) + 1.2345
+    ]
     tries = [question.answer, *(wrong for wrong, _ in question.mistakes), *others]
     if question.kind == "number":
-        tries += [100 * question.answer, question.answer + 0.9 * question.tolerance, question.answer - 1.1 * question.tolerance]
+        tries += [100 * question.answer, question.answer + 0.9 * question.tolerance,
+                  question.answer - 1.1 * question.tolerance]
     for given in tries:
         if question.kind == "array" and np.shape(given) != np.shape(question.answer):
             continue
@@ -68,7 +75,8 @@ def test_page_says_what_the_kernel_says(page, name):
 
 @pytest.mark.parametrize("name, typed, begins", [
     ("00.leak", "4/5", "Right."), ("00.leak", " 0,8 ", "Right."), ("00.leak", "80 %", "Right."),
-    ("00.leak", "8e-1", "Right."), ("00.leak", ".8", "Right."), ("00.leak", "80", "Not yet.\nThat is in percent"),
+    ("00.leak", "8e-1", "Right."), ("00.leak", ".8", "Right."),
+    ("00.leak", "80", "Not yet.\nThat is in percent"),
     ("01.paired", "−0.02", "Not yet.\nThe right size"), ("05.by-hand", "[0.25, 0, 0.75]", "Right."),
     ("05.by-hand", "0.25 0 0.75", "Right."), ("05.by-hand", "1/4, 0, 3 / 4", "Right."),
     ("05.by-hand", "0.25, 0", "The answer is 3 numbers"), ("00.leak", "", "The answer is one number"),
@@ -108,8 +116,8 @@ def test_without_scripts_no_field_or_button_is_shown_and_the_solution_can_be_unf
 def test_a_narrow_window_needs_no_scrolling_sideways(browser, file):
     page = browser.new_page(viewport={"width": 360, "height": 700})
     page.goto(file.as_uri())
-    wide = page.evaluate(
-        "() => [...document.querySelectorAll('form.question')].filter(f => f.scrollWidth > f.clientWidth + 2).length")
+    wide = page.evaluate("() => [...document.querySelectorAll('form.question')].filter(f => "
+                         "f.scrollWidth > f.clientWidth + 2).length")
     page.close()
     assert wide == 0
 
@@ -129,14 +137,17 @@ def test_the_keyboard_moves_a_slider_and_its_picture(browser, sliders):
     page = browser.new_page(viewport={"width": 400, "height": 700})
     page.goto(sliders.as_uri())
     for letter, begin in (("λ", 0.5), ("ε", 0.3)):
-        slider, player = page.get_by_role("slider", name=letter), page.locator(".player", has=page.get_by_label(letter))
+        slider, player = page.get_by_role("slider", name=letter), page.locator(
+            ".player", has=page.get_by_label(letter)
+        )
         picture, seen = player.locator("img"), set()
         assert player.locator(".value").inner_text() == f"{letter} = {begin}"
         slider.focus()
         page.keyboard.press("Home")
         for tenths in range(11):
             value = f"{letter} = {tenths / 10}"
-            assert player.locator(".value").inner_text() == slider.get_attribute("aria-valuetext") == value
+            assert (player.locator(".value").inner_text() == slider.get_attribute("aria-valuetext")
+                    == value)
             assert value in picture.get_attribute("alt")
             assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
             seen.add(picture.get_attribute("src"))
@@ -150,6 +161,7 @@ def test_without_scripts_a_slider_is_a_picture(browser, sliders):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(sliders.as_uri())
-    assert page.locator(".player img").count() == 2 and all(image.is_visible() for image in page.locator(".player img").all())
+    assert (page.locator(".player img").count() == 2
+            and all(image.is_visible() for image in page.locator(".player img").all()))
     assert not any(slider.is_visible() for slider in page.locator(".player input").all())
     context.close()

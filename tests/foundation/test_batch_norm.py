@@ -13,8 +13,9 @@ from lessonkit.foundation.models import refresh_batch_norm
 
 def noisy_net():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                        nn.BatchNorm1d(4, momentum=0.3), nn.Linear(4, 2))
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5),
+                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(4, momentum=0.3),
+                        nn.Linear(4, 2))
     net[6].eval()
     return net
 
@@ -49,9 +50,12 @@ def test_refreshing_changes_statistics_alone_and_is_not_random():
     after = state(net)
     refresh_batch_norm(net, batches)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {f"{layer}.{name}" for layer in (1, 6) for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert changed == {f"{layer}.{name}" for layer in (1, 6) for name in (
+        "running_mean", "running_var", "num_batches_tracked"
+    )}
     assert all(torch.equal(after[name], value) for name, value in state(net).items())
-    assert modes == [layer.training for layer in net.modules()] and net[1].momentum == 0.1 and net[6].momentum == 0.3
+    assert (modes == [layer.training for layer in net.modules()] and net[1].momentum == 0.1
+            and net[6].momentum == 0.3)
     assert all(weight.grad is None for weight in net.parameters())
 
 
@@ -81,7 +85,8 @@ def test_loaders_batches_of_photos_and_labels_count(kind):
     ours, theirs = noisy_net(), noisy_net()
     refresh_batch_norm(ours, [kind(batch) for batch in zip(x, y)])
     refresh_batch_norm(theirs, list(x))
-    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    assert all(torch.equal(value, theirs.state_dict()[name])
+               for name, value in ours.state_dict().items())
 
 
 def test_a_loader_can_be_given():
@@ -89,7 +94,8 @@ def test_a_loader_can_be_given():
     ours, theirs = noisy_net(), noisy_net()
     refresh_batch_norm(ours, DataLoader(TensorDataset(x, torch.zeros(12)), 4))
     refresh_batch_norm(theirs, x.split(4))
-    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    assert all(torch.equal(value, theirs.state_dict()[name])
+               for name, value in ours.state_dict().items())
 
 
 def test_networks_with_several_inputs():

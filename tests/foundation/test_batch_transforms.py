@@ -9,13 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lessonkit.foundation.batch_transforms import (
-    Augment,
-    corner_crop,
-    crop_photos,
-    crops_of_photos,
-    flip_batch,
-    random_crops,
-    random_resized_crop,
+    Augment, corner_crop, crop_photos, crops_of_photos, flip_batch, random_crops, random_resized_crop,
     resize_batch,
 )
 
@@ -24,7 +18,9 @@ from lessonkit.foundation.batch_transforms import (
        dtype=st.sampled_from(["float32", "uint8", "float64"]))
 @settings(deadline=None, max_examples=150)
 def test_batches_keep_their_proportion_and_equal_interpolate(height, width, size, dtype):
-    x = (torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)) * 255).to(getattr(torch, dtype))
+    x = (torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)) * 255).to(
+        getattr(torch, dtype)
+    )
     kept, small = x.clone(), resize_batch(x, size)
     assert min(small.shape[-2:]) == size and small.dtype == x.dtype and torch.equal(x, kept)
     if height == width:
@@ -35,7 +31,8 @@ def test_batches_keep_their_proportion_and_equal_interpolate(height, width, size
     if small.shape[-1] > 1:
         exact = F.interpolate(x.double(), small.shape[-2:], mode="bilinear", antialias=True)
     else:  # PyTorch is right for a single row, and wrong for a single column
-        exact = F.interpolate(x.double().mT.contiguous(), small.shape[:1:-1], mode="bilinear", antialias=True).mT
+        exact = F.interpolate(x.double().mT.contiguous(), small.shape[:1:-1], mode="bilinear",
+                              antialias=True).mT
     torch.testing.assert_close(small.double(), exact, rtol=0, atol=1.01 if dtype == "uint8" else 1e-3)
     if dtype != "uint8" and small.shape[-1] > 1:
         assert torch.equal(small, F.interpolate(x, small.shape[-2:], mode="bilinear", antialias=True))
@@ -47,7 +44,9 @@ def test_height_and_width_may_be_given(dtype, sides):
     x = (torch.rand(3, 3, 12, 20, generator=torch.Generator().manual_seed(0)) * 255).to(dtype)
     exact = F.interpolate(x.double(), sides, mode="bilinear", antialias=True)
     if sides[1] == 1:  # PyTorch is right for a single row, and wrong for a single column
-        exact = F.interpolate(x.double().mT.contiguous(), sides[::-1], mode="bilinear", antialias=True).mT
+        exact = (
+            F.interpolate(x.double().mT.contiguous(), sides[::-1], mode="bilinear", antialias=True).mT
+        )
     atol = 1.01 if dtype == torch.uint8 else 1e-3
     for given_sides in (sides, list(sides)):
         small = resize_batch(x, given_sides)
@@ -60,12 +59,16 @@ def test_height_and_width_may_be_given(dtype, sides):
         height, width = max(round(height * 12), 1), max(round(width * 20), 1)
         top, left = min(round(top * 12), 12 - height), min(round(left * 20), 20 - width)
         part = resize_batch(photo[None, :, top : top + height, left : left + width], sides)[0]
-        torch.testing.assert_close(cut.double(), (part.flip(-1) if flipped else part).double(), rtol=0, atol=atol)
+        torch.testing.assert_close(cut.double(), (part.flip(-1) if flipped else part).double(), rtol=0,
+                                   atol=atol)
 
 
-@pytest.mark.parametrize("size, error", [((8, 0), ValueError), ((8,), ValueError), ((8, 8, 8), ValueError), ((8, 2.5), TypeError), ("8", TypeError)])
+@pytest.mark.parametrize("size, error",
+                         [((8, 0), ValueError), ((8,), ValueError), ((8, 8, 8), ValueError),
+                          ((8, 2.5), TypeError), ("8", TypeError)])
 def test_what_is_no_size_is_refused(size, error):
-    x, crops = torch.rand(1, 3, 8, 8), random_crops(torch.ones(1), Augment(), torch.Generator().manual_seed(0))
+    x, crops = torch.rand(1, 3, 8, 8), random_crops(torch.ones(1), Augment(),
+                                                    torch.Generator().manual_seed(0))
     for resize in (lambda: resize_batch(x, size), lambda: random_resized_crop(x, crops, size)):
         with pytest.raises(error, match="whole number of pixels"):
             resize()
@@ -86,7 +89,8 @@ def test_random_choices_are_made_on_the_cpu_whatever_the_default_device_is():
     def everything():
         crops = random_crops(proportions, Augment(), torch.Generator("cpu").manual_seed(0))
         cut = random_resized_crop(x, crops, 8), random_resized_crop((x * 255).byte(), crops, 8)
-        return [*crops, *cut, crop_photos(x, 250, 0, 1, Augment()), corner_crop(x, 7 / 8, 0, 1), flip_batch(x, crops.flipped)]
+        return [*crops, *cut, crop_photos(x, 250, 0, 1, Augment()), corner_crop(x, 7 / 8, 0, 1),
+                flip_batch(x, crops.flipped)]
 
     with torch.device("meta"):
         found = everything()
@@ -98,5 +102,7 @@ def test_a_photo_s_crop_depends_on_its_place_alone():
     whole = crops_of_photos(range(600), 1.5, 3, 2, Augment())
     part = crops_of_photos(range(200, 530), 1.5, 3, 2, Augment())
     assert all(torch.equal(one[200:530], other) for one, other in zip(whole, part))
-    others = crops_of_photos(range(600), 1.5, 3, 1, Augment()), crops_of_photos(range(600), 1.5, 4, 2, Augment())
+    others = crops_of_photos(range(600), 1.5, 3, 1, Augment()), crops_of_photos(
+        range(600), 1.5, 4, 2, Augment()
+    )
     assert not any(torch.equal(whole.top, other.top) for other in others)

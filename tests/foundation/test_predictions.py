@@ -6,26 +6,14 @@ import torch
 from fastai.callback.progress import no_bar  # noqa: F401  gives Learner its no_bar
 from fastai.data.load import DataLoader as FastaiLoader
 from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    SubsetRandomSampler,
-    TensorDataset,
-    WeightedRandomSampler,
+    BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler, SubsetRandomSampler,
+    TensorDataset, WeightedRandomSampler,
 )
 from torch.utils.data.distributed import DistributedSampler
 from tta_helpers import Rows, by_hand, labelled, network, photos
 
 from lessonkit.images import image_dataloaders
-from lessonkit.tta import (
-    five_crop,
-    flip,
-    product,
-    random_views,
-    tta,
-)
+from lessonkit.tta import (five_crop, flip, product, random_views, tta)
 
 
 LOADERS = {
@@ -33,7 +21,8 @@ LOADERS = {
     "shuffled": dict(batch_size=4, shuffle=True),
     "last batch dropped": dict(batch_size=4, drop_last=True),
     "shuffled and dropped": dict(batch_size=4, shuffle=True, drop_last=True),
-    "worker processes": dict(batch_size=4, shuffle=True, num_workers=2, prefetch_factor=3, persistent_workers=True),
+    "worker processes": dict(batch_size=4, shuffle=True, num_workers=2, prefetch_factor=3,
+                             persistent_workers=True),
     "weighted": dict(batch_size=4, sampler=WeightedRandomSampler(torch.ones(23), 40)),
     "batches drawn": dict(batch_sampler=BatchSampler(RandomSampler(range(23)), 4, drop_last=True)),
     "one by one": dict(batch_size=1, shuffle=True),
@@ -83,7 +72,8 @@ def test_batches_without_labels_lists_and_generators():
     """Fault: fails with no labels."""
     x, y = labelled()
     exact = tta(network(), x, flip)
-    for data in (DataLoader(x, 4), DataLoader(TensorDataset(x), 4), [x[:20], x[20:]], [(x,)], ((part,) for part in x.split(5))):
+    for data in (DataLoader(x, 4), DataLoader(TensorDataset(x), 4), [x[:20], x[20:]], [(x,)],
+                 ((part,) for part in x.split(5))):
         result = tta(network(), data, flip)
         torch.testing.assert_close(result.probs, exact.probs)
         assert result.targets is None
@@ -91,10 +81,12 @@ def test_batches_without_labels_lists_and_generators():
     assert torch.equal(tta(network(), [(x, y.tolist())]).targets, y)
 
 
-@pytest.mark.parametrize("data, error, words", [
-    (None, ValueError, "plain module"), ([], ValueError, "no photos"), (3, TypeError, "tensor of photos or a loader"),
-    ([(photos(), 1, 2)], ValueError, "3 parts"), ([{"x": photos()}], TypeError, "not dict"),
-    ([((photos(), photos()), torch.zeros(5))], TypeError, "not tuple")])
+@pytest.mark.parametrize("data, error, words",
+                         [(None, ValueError, "plain module"), ([], ValueError, "no photos"),
+                          (3, TypeError, "tensor of photos or a loader"),
+                          ([(photos(), 1, 2)], ValueError, "3 parts"),
+                          ([{"x": photos()}], TypeError, "not dict"),
+                          ([((photos(), photos()), torch.zeros(5))], TypeError, "not tuple")])
 def test_data_that_can_not_be_predicted_is_refused(data, error, words):
     with pytest.raises(error, match=words):
         tta(network(), data)
@@ -115,7 +107,8 @@ class Normalizing(DataLoader):
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_subclass_of_pytorch_s_loader_keeps_what_it_does(name):
-    """Fault: the subclass replaced by a plain loader, its `__iter__` lost, and with it the normalization."""
+    """Fault: the subclass replaced by a plain loader, its `__iter__` lost, and with it the
+    normalization."""
     data = Rows()
     loader = Normalizing(data, **LOADERS[name])
     before = dict(vars(loader))
@@ -134,23 +127,28 @@ class Share(SequentialSampler):
         vars(self).update(names)
 
 
-@pytest.mark.parametrize("sampler", [
-    lambda data: DistributedSampler(data, 2, 0), lambda data: DistributedSampler(data, 3, 1, shuffle=False),
-    lambda data: Share(data, num_replicas=2), lambda data: Share(data, num_processes=4),
-], ids=["shuffled", "in order", "num_replicas", "num_processes"])
+@pytest.mark.parametrize("sampler",
+                         [lambda data: DistributedSampler(data, 2, 0),
+                          lambda data: DistributedSampler(data, 3, 1, shuffle=False),
+                          lambda data: Share(data, num_replicas=2),
+                          lambda data: Share(data, num_processes=4)],
+                         ids=["shuffled", "in order", "num_replicas", "num_processes"])
 @pytest.mark.parametrize("as_batches", [True, False])
 def test_one_process_s_share_is_refused(sampler, as_batches):
     """Fault: a half of the photos predicted, and nothing said."""
     data = Rows()
     sampler = sampler(data)
-    loader = DataLoader(data, batch_sampler=BatchSampler(sampler, 4, False)) if as_batches else DataLoader(data, 4, sampler=sampler)
+    loader = (DataLoader(data, batch_sampler=BatchSampler(sampler, 4, False)) if as_batches
+              else DataLoader(data, 4, sampler=sampler))
     with pytest.raises(ValueError, match="one of [234] processes"):
         tta(network(), loader)
 
 
 def test_the_only_process_s_share_is_everything():
     data = Rows()
-    assert torch.equal(tta(network(), DataLoader(data, 4, sampler=DistributedSampler(data, 1, 0))).targets, data.y)
+    assert torch.equal(
+        tta(network(), DataLoader(data, 4, sampler=DistributedSampler(data, 1, 0))).targets, data.y
+    )
 
 
 def test_fastai_s_share_of_one_process_is_refused(shard):
@@ -182,8 +180,10 @@ class Wrapped(BatchSampler):
 
 
 @pytest.mark.parametrize("make", [
-    lambda: DataLoader(Stream(), 4), lambda: DataLoader(Stream(), 4, drop_last=True), lambda: DataLoader(Rows(), batch_sampler=Endless()),
-    lambda: DataLoader(Rows(), batch_sampler=Wrapped()), lambda: FastaiLoader(Stream(), bs=4), lambda: Normalizing(Stream(), 4, factor=1),
+    lambda: DataLoader(Stream(), 4), lambda: DataLoader(Stream(), 4, drop_last=True),
+    lambda: DataLoader(Rows(), batch_sampler=Endless()),
+    lambda: DataLoader(Rows(), batch_sampler=Wrapped()), lambda: FastaiLoader(Stream(), bs=4),
+    lambda: Normalizing(Stream(), 4, factor=1),
 ], ids=["stream", "stream, last batch dropped", "batches", "batches of a sampler", "fastai", "subclass"])
 def test_data_and_samplers_without_length_are_predicted(make):
     """Fault: `len()` of what has none: TypeError."""

@@ -5,11 +5,7 @@ import numpy as np
 import pytest
 import torch
 from fastai.callback.core import (
-    Callback,
-    CancelBatchException,
-    CancelEpochException,
-    CancelFitException,
-    CancelTrainException,
+    Callback, CancelBatchException, CancelEpochException, CancelFitException, CancelTrainException,
 )
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
@@ -47,9 +43,8 @@ class Stop(Callback):
 def learner(model, n=24):
     torch.manual_seed(0)
     data = list(zip(torch.randn(n, 6), torch.randint(2, (n,))))
-    learn = Learner(
-        DataLoaders(DataLoader(data, bs=8), DataLoader(data, bs=8)), model, nn.CrossEntropyLoss()
-    )
+    learn = Learner(DataLoaders(DataLoader(data, bs=8), DataLoader(data, bs=8)), model,
+                    nn.CrossEntropyLoss())
     learn.logger = lambda *_: None
     return learn
 
@@ -61,11 +56,9 @@ def test_training_is_half_and_everything_else_is_not():
         learn.get_preds()
     assert {dtype for training, dtype in learn.model.types if training} == {torch.bfloat16}
     assert {dtype for training, dtype in learn.model.types if not training} == {torch.float32}
-    assert (
-        {weights.dtype for weights in learn.model.parameters()}
-        == {torch.float32}
-        == {learn.pred.dtype, learn.loss.dtype}
-    )
+    assert ({weights.dtype for weights in learn.model.parameters()} == {torch.float32} == {
+        learn.pred.dtype, learn.loss.dtype
+    })
 
 
 def test_half_numbers_train_nearly_the_same():
@@ -81,20 +74,24 @@ def test_half_numbers_train_nearly_the_same():
 
 @pytest.mark.parametrize("side, half", [(8, False), (16, False), (32, True)])
 def test_fault_gradients_of_tiny_pictures_are_not_uninitialized_memory(side, half):
-    """Where a stride is larger than what is left of a picture, weights became NaN, or others in each run."""
-    data = list(zip(torch.rand(16, 3, side, side, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 3))
+    """Where a stride is larger than what is left of a picture, weights became NaN, or others in each
+    run."""
+    data = list(zip(torch.rand(16, 3, side, side, generator=torch.Generator().manual_seed(0)),
+                    torch.arange(16) % 3))
     ends = []
     for callbacks in ([], [BFloat16()], [BFloat16()]):
         torch.manual_seed(1)
         loader = DataLoader(data, bs=8)
         learn = Learner(DataLoaders(loader, loader), small_resnet(3, 8), nn.CrossEntropyLoss())
         learn.logger = lambda *_: None
-        memory = [torch.full((10_000,), 1e10 * (1 + len(ends))) for _ in range(20)]  # what it would find there
+        # what it would find there
+        memory = [torch.full((10_000,), 1e10 * (1 + len(ends))) for _ in range(20)]
         del memory
         with learn.no_bar():
             learn.fit(2, 0.01, cbs=callbacks)
         ends.append(torch.cat([weights.detach().flatten() for weights in learn.model.parameters()]))
-    assert ends[2].isfinite().all() and torch.equal(ends[1], ends[2]) and torch.equal(ends[0], ends[1]) != half
+    assert (ends[2].isfinite().all() and torch.equal(ends[1], ends[2])
+            and torch.equal(ends[0], ends[1]) != half)
 
 
 @pytest.mark.parametrize(
@@ -144,15 +141,19 @@ def test_whether_half_is_quicker_is_measured_on_the_network_and_leaves_it_as_it_
     network, runs = small_resnet(3, width=4).eval(), []
     network.register_forward_hook(lambda module, args, out: runs.append((args[0].shape, out.dtype)))
     weights, before = [w.clone() for w in network.state_dict().values()], torch.get_rng_state()
-    assert isinstance(bfloat16_is_quicker(network, size=20, batch_size=6), bool)  # what comes out is this machine's business
-    assert {shape for shape, _ in runs} == {(6, 3, 20, 20)} and {torch.bfloat16, torch.float32} == {dtype for _, dtype in runs}
+    # what comes out is this machine's business
+    assert isinstance(bfloat16_is_quicker(network, size=20, batch_size=6), bool)
+    assert {shape for shape, _ in runs} == {(6, 3, 20, 20)} and {torch.bfloat16, torch.float32} == {
+        dtype for _, dtype in runs
+    }
     assert torch.equal(torch.get_rng_state(), before) and not network.training
     assert all(map(torch.equal, network.state_dict().values(), weights))
 
 
-@pytest.mark.parametrize("half, whole, quicker", [(0.5, 1.0, True), (0.89, 1.0, True), (0.91, 1.0, False), (2.0, 1.0, False)])
+@pytest.mark.parametrize("half, whole, quicker",
+                         [(0.5, 1.0, True), (0.89, 1.0, True), (0.91, 1.0, False), (2.0, 1.0, False)])
 def test_half_is_quicker_where_it_saves_a_tenth(monkeypatch, half, whole, quicker):
-    monkeypatch.setattr(speedups, "_seconds", lambda step: half if step.args == (True,) else whole)
+    monkeypatch.setattr(speedups, "seconds_of", lambda step: half if step.args == (True,) else whole)
     assert bfloat16_is_quicker(nn.Conv2d(3, 1, 1)) is quicker
 
 
@@ -173,9 +174,8 @@ def test_steps_are_those_of_pytorchs_muon(shape):
     first = torch.randn(shape, generator=generator)
     ours, theirs = nn.Parameter(first.clone()[:, :, None, None]), nn.Parameter(first.clone())
     one = Muon([ours], lr=0.05, momentum=0.9, weight_decay=0.1)
-    other = torch.optim.Muon(
-        [theirs], lr=0.05, momentum=0.9, weight_decay=0.1, nesterov=True, adjust_lr_fn="original"
-    )
+    other = torch.optim.Muon([theirs], lr=0.05, momentum=0.9, weight_decay=0.1, nesterov=True,
+                             adjust_lr_fn="original")
     for _ in range(5):
         theirs.grad = torch.randn(shape, generator=generator)
         ours.grad = theirs.grad[:, :, None, None].clone()
@@ -242,12 +242,8 @@ def test_a_learner_trains_with_muon():
     y = (x.mean((1, 2, 3)) > 0).long()
     x += y[:, None, None, None]
     data = list(zip(x, y))
-    learn = Learner(
-        DataLoaders(DataLoader(data, bs=16), DataLoader(data, bs=16)),
-        small_resnet(2, width=8),
-        nn.CrossEntropyLoss(),
-        cbs=UseMuon(3),
-    )
+    learn = Learner(DataLoaders(DataLoader(data, bs=16), DataLoader(data, bs=16)),
+                    small_resnet(2, width=8), nn.CrossEntropyLoss(), cbs=UseMuon(3))
     learn.logger = lambda *_: None
     with learn.no_bar():
         learn.fit(1, 0.003)

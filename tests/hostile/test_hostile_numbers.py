@@ -1,4 +1,5 @@
-"""Numbers that are none, batches with nothing in them, settings out of range: the right value, or one line that names the thing."""
+"""Numbers that are none, batches with nothing in them, settings out of range: the right value, or one
+line that names the thing."""
 
 import warnings
 
@@ -12,41 +13,19 @@ from torch import nn
 
 from lessonkit.comparison import crossed_interval
 from lessonkit.foundation.batch_transforms import (
-    Augment,
-    Crops,
-    flip_batch,
-    random_crops,
-    random_resized_crop,
-    resize_batch,
+    Augment, Crops, flip_batch, random_crops, random_resized_crop, resize_batch,
 )
 from lessonkit.foundation.calibration import expected_calibration_error, score
 from lessonkit.foundation.models import refresh_batch_norm, small_resnet
 from lessonkit.foundation.plots import as_pictures, label_bars, show_images
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy, smooth_labels
 from lessonkit.mixup import (
-    CutMix,
-    MixUp,
-    MixUpCollate,
-    cutmix,
-    mix_targets,
-    mixed_loss,
-    mixup,
-    sample_lambda,
+    CutMix, MixUp, MixUpCollate, cutmix, mix_targets, mixed_loss, mixup, sample_lambda,
 )
 from lessonkit.normalization import (
-    ChannelStats,
-    Normalize,
-    channel_stats,
-    normalize,
-    pretrained_stats,
-    show_normalized,
+    ChannelStats, Normalize, channel_stats, normalize, pretrained_stats, show_normalized,
 )
-from lessonkit.progressive_resizing import (
-    ProgressiveResize,
-    fit_stages,
-    pixel_share,
-    size_schedule,
-)
+from lessonkit.progressive_resizing import (ProgressiveResize, fit_stages, pixel_share, size_schedule)
 from lessonkit.subset_selection import select_subset
 from lessonkit.tta import corner_crops, merge_views, random_views, scales, tta, view_spread
 
@@ -69,13 +48,20 @@ REFUSED = {
     "resize nothing": (lambda: resize_batch(X[:0], 4), "nothing empty"),
     "crop size 0": (lambda: random_resized_crop(X, CROPS, 0), "size=0"),
     "crops of fewer photos": (lambda: random_resized_crop(X[:3], CROPS, 4), "4 crops for 3"),
-    "crops of fewer bytes": (lambda: random_resized_crop((X[:3] * 255).byte(), CROPS, 4), "4 crops for 3"),
-    "crops of more photos": (lambda: random_resized_crop((X * 255).byte(), Crops(*(part[:3] for part in CROPS)), 4), "3 crops for 4"),
-    "crops of no shape": (lambda: random_crops(torch.tensor([1.0, NAN]), Augment(), torch.Generator()), "above 0"),
-    "crops of height 0": (lambda: random_crops(torch.tensor([INF]), Augment(), torch.Generator()), "above 0"),
-    "augment area": (lambda: random_crops(torch.ones(1), Augment(min_area=5), torch.Generator()), "min_area"),
+    "crops of fewer bytes": (lambda: random_resized_crop((X[:3] * 255).byte(), CROPS, 4),
+                             "4 crops for 3"),
+    "crops of more photos": (lambda: random_resized_crop((X * 255).byte(),
+                                                         Crops(*(part[:3] for part in CROPS)), 4),
+                                                         "3 crops for 4"),
+    "crops of no shape": (lambda: random_crops(torch.tensor([1.0, NAN]), Augment(), torch.Generator()),
+                          "above 0"),
+    "crops of height 0": (lambda: random_crops(torch.tensor([INF]), Augment(), torch.Generator()),
+                          "above 0"),
+    "augment area": (lambda: random_crops(torch.ones(1), Augment(min_area=5), torch.Generator()),
+                     "min_area"),
     "augment nan": (lambda: random_crops(torch.ones(1), Augment(flip=NAN), torch.Generator()), "flip"),
-    "augment inf": (lambda: random_crops(torch.ones(1), Augment(max_ratio=INF), torch.Generator()), "max_ratio"),
+    "augment inf": (lambda: random_crops(torch.ones(1), Augment(max_ratio=INF), torch.Generator()),
+                    "max_ratio"),
     "augment text": (lambda: random_views(2, augment=Augment("a")), "augment"),
     "augment number": (lambda: random_views(2, augment=3), "augment"),
     "flip one for all": (lambda: flip_batch(X, torch.tensor([True])), "4 bools"),
@@ -105,7 +91,8 @@ REFUSED = {
     "tta no batches": (lambda: tta(NETWORK, []), "no photos"),
     "tta array": (lambda: tta(NETWORK, X.numpy()), "tensor"),
     "tta labels of others": (lambda: tta(NETWORK, [(X, Y[:1])]), "one for each"),
-    "merge whole numbers": (lambda: merge_views(torch.ones(2, 2, 2, dtype=torch.long)), "floating-point"),
+    "merge whole numbers": (lambda: merge_views(torch.ones(2, 2, 2, dtype=torch.long)),
+                            "floating-point"),
     "merge negative": (lambda: merge_views(torch.tensor([[[2.0, -1.0]]]), "gmean"), "gmean"),
     "merge infinity": (lambda: merge_views(PROBS * INF, "max"), "max"),
     "spread of rows": (lambda: view_spread(torch.ones(2)), r"\(V, N, C\)"),
@@ -115,7 +102,8 @@ REFUSED = {
     "scale": (lambda: scales(32, 0), "a scale=0"),
     "schedule start": (lambda: size_schedule(10, 8, 4), "start=8"),
     "schedule steps": (lambda: size_schedule(2.5, 4, 8), "steps=2.5"),
-    "schedule fraction": (lambda: size_schedule(10, 4, 8, finetune_fraction=NAN), "finetune_fraction=nan"),
+    "schedule fraction": (lambda: size_schedule(10, 4, 8, finetune_fraction=NAN),
+                          "finetune_fraction=nan"),
     "share of no size": (lambda: pixel_share([-3, 4]), "at least 1"),
     "resize nothing set": (lambda: ProgressiveResize("a"), "start='a'"),
     "stages of nothing": (lambda: fit_stages(None, [(8, 1)]), "Learner"),
@@ -173,7 +161,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(name):
 def test_nan_in_photos_comes_out_as_nan_and_stays_in_its_photo():
     x = X.clone()
     x[1] = NAN
-    for out in (resize_batch(x, 4), normalize(x, [0.5] * 3, [0.2] * 3), random_resized_crop(x, CROPS, 4)):
+    for out in (resize_batch(x, 4), normalize(x, [0.5] * 3, [0.2] * 3),
+                random_resized_crop(x, CROPS, 4)):
         assert out[1].isnan().all() and out[[0, 2, 3]].isfinite().all()
     result = tta(NETWORK, x, n=2)
     assert result.probs[1].isnan().all() and result.probs[[0, 2, 3]].isfinite().all()
@@ -184,10 +173,12 @@ def test_nan_in_photos_comes_out_as_nan_and_stays_in_its_photo():
 
 def test_empty_batches_stay_empty():
     none = torch.zeros(0, dtype=torch.long)
-    assert mixup(X[:0], 0.5).shape == cutmix(X[:0], 0.5)[0].shape == (0, 3, 8, 8) and sample_lambda(0).shape == (0,)
+    assert (mixup(X[:0], 0.5).shape == cutmix(X[:0], 0.5)[0].shape == (0, 3, 8, 8)
+            and sample_lambda(0).shape == (0,))
     assert mix_targets(none, 0.5, n_classes=3).shape == smooth_labels(none, 3).shape == (0, 3)
     assert Normalize([0.5] * 3, [0.2] * 3)(X[:0]).shape == (0, 3, 8, 8)
-    for loss in (F.cross_entropy, nn.CrossEntropyLoss(), LOSS, lambda pred, y: F.cross_entropy(pred, y, reduction="sum")):
+    for loss in (F.cross_entropy, nn.CrossEntropyLoss(), LOSS, lambda pred,
+                 y: F.cross_entropy(pred, y, reduction="sum")):
         assert float(mixed_loss(loss, torch.zeros(0, 3), none, 0.5)) == 0
     assert float(LOSS(torch.zeros(0, 3), none)) == 0
 
@@ -205,14 +196,16 @@ def test_all_items_ignored_and_one_class_lose_nothing():
 
 def test_photos_of_one_colour_stay_so():
     grey = torch.full((2, 3, 9, 7), 0.25)
-    for out in (resize_batch(grey, 4), mixup(grey, 0.3), cutmix(grey, 0.3)[0], *(view(grey) for view in random_views(3))):
+    for out in (resize_batch(grey, 4), mixup(grey, 0.3), cutmix(grey, 0.3)[0],
+                *(view(grey) for view in random_views(3))):
         torch.testing.assert_close(out, torch.full_like(out, 0.25))
 
 
-@pytest.mark.parametrize("picture, value", [
-    (Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)), 156), (Image.new("I", (4, 4), 40000), 156), (Image.new("L", (4, 4), 40), 40),
-    (Image.new("1", (4, 4), 1), 255), (Image.new("LA", (4, 4), (0, 0)), 255), (Image.new("CMYK", (4, 4), (0, 0, 0, 0)), 255),
-])
+@pytest.mark.parametrize("picture, value",
+                         [(Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)), 156),
+                          (Image.new("I", (4, 4), 40000), 156), (Image.new("L", (4, 4), 40), 40),
+                          (Image.new("1", (4, 4), 1), 255), (Image.new("LA", (4, 4), (0, 0)), 255),
+                          (Image.new("CMYK", (4, 4), (0, 0, 0, 0)), 255)])
 def test_pictures_of_every_mode_are_drawn_at_their_brightness(picture, value):
     assert as_pictures(picture)[0].flatten().tolist() == [value] * as_pictures(picture)[0].size
 
@@ -225,7 +218,8 @@ def test_names_are_drawn_as_they_are():
     """Between two $ matplotlib sees a formula, and stops at one that isn't well-formed."""
     figure = show_images(torch.rand(6, 3, 4, 4), NAMES)
     figure.canvas.draw()
-    assert not any(axis.title.get_parse_math() for axis in figure.axes) and figure.axes[0].get_title() == "$a_{$"
+    assert (not any(axis.title.get_parse_math() for axis in figure.axes)
+            and figure.axes[0].get_title() == "$a_{$")
     figure, axis = plt.subplots()
     label_bars(axis, [1 / 6] * 6, NAMES, top=6)
     figure.canvas.draw()
@@ -236,7 +230,8 @@ def test_names_are_drawn_as_they_are():
 # --- tensors that are no plain block of numbers
 
 PHOTOS, CLASSES, LOGITS = torch.rand(4, 3, 6, 6), torch.arange(4) % 3, torch.eye(4, 3)
-LAYOUTS = {"coo": lambda x: x.to_sparse(), "csr": lambda x: x.to_sparse_csr(), "mkldnn": lambda x: x.to_mkldnn()}
+LAYOUTS = {"coo": lambda x: x.to_sparse(), "csr": lambda x: x.to_sparse_csr(),
+           "mkldnn": lambda x: x.to_mkldnn()}
 GIVEN = {
     "mixup": lambda odd: mixup(odd(PHOTOS), 0.3),
     "cutmix": lambda odd: cutmix(odd(PHOTOS), 0.3),
@@ -261,10 +256,12 @@ GIVEN = {
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR")
 @pytest.mark.parametrize("what, layout", [
-    (what, layout) for what in GIVEN for layout in LAYOUTS if layout == "coo" or what not in ("shares", "class weights", "mean")
+    (what, layout) for what in GIVEN for layout in LAYOUTS if layout == "coo"
+    or what not in ("shares", "class weights", "mean")
 ])  # fmt: skip
 def test_sparse_tensors_are_told_in_one_line(what, layout):
-    """They ended in pages from inside PyTorch, "Could not run 'aten::roll' with arguments from the 'SparseCPU' backend"."""
+    """They ended in pages from inside PyTorch, "Could not run 'aten::roll' with arguments from the
+    'SparseCPU' backend"."""
     with pytest.raises(TypeError, match="dense") as caught:
         GIVEN[what](LAYOUTS[layout])
     assert "\n" not in str(caught.value)

@@ -1,4 +1,5 @@
-"""Statistics of channels are NumPy's over everything at once, whatever the batches; known faults by name."""
+"""Statistics of channels are NumPy's over everything at once, whatever the batches; known faults by
+name."""
 
 import pickle
 import warnings
@@ -39,9 +40,8 @@ def test_any_split_into_batches_is_numpys_result(channels, n, side, data):
     seed, scale = data.draw(st.integers(0, 2**16)), data.draw(st.sampled_from([1e-3, 1.0, 255.0, 1e6]))
     shift = data.draw(st.sampled_from([0.0, -3.0, 1e4]))
     x = np.random.default_rng(seed).normal(size=(n, channels, side, side + 1)) * scale + shift
-    cuts = (
-        sorted(data.draw(st.lists(st.integers(1, max(1, n - 1)), unique=True, max_size=n))) if n > 1 else []
-    )
+    cuts = (sorted(data.draw(st.lists(st.integers(1, max(1, n - 1)), unique=True, max_size=n))) if n > 1
+            else [])
     parts = [part for part in np.split(x, cuts) if len(part)]
     one_by_one = ChannelStats()
     for part in parts:
@@ -69,7 +69,8 @@ def test_bounds_of_uint8():
 
 
 def test_large_batches_are_cut_into_pieces():
-    x = np.random.default_rng(0).integers(0, 256, (3, 3, 1500, 1400), dtype=np.uint8)  # more than one piece
+    # more than one piece
+    x = np.random.default_rng(0).integers(0, 256, (3, 3, 1500, 1400), dtype=np.uint8)
     stats = ChannelStats().update(x)
     np.testing.assert_allclose(stats.mean, x.mean((0, 2, 3)) / 255, rtol=1e-12)
     np.testing.assert_allclose(stats.std, x.std((0, 2, 3)) / 255, rtol=1e-12)
@@ -87,21 +88,15 @@ def test_digits_survive_a_large_mean():
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_any_floating_type(kind):
     x = pictures().to(kind)
-    np.testing.assert_allclose(ChannelStats().update(x).std, x.double().numpy().std((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(ChannelStats().update(x).std, x.double().numpy().std((0, 2, 3)),
+                               rtol=1e-12)
 
 
 def test_forms_of_a_batch():
     x = pictures(5, 2, 6, 7)
     whole = ChannelStats().update(x)
-    for form in (
-        x.clone().requires_grad_(),
-        TensorImage(x),
-        x.numpy(),
-        x.flip(0),
-        x.numpy()[::-1],
-        x[..., ::1],
-        x.movedim(1, -1).contiguous().movedim(-1, 1),
-    ):
+    for form in (x.clone().requires_grad_(), TensorImage(x), x.numpy(), x.flip(0), x.numpy()[::-1],
+                 x[..., ::1], x.movedim(1, -1).contiguous().movedim(-1, 1)):
         assert torch.allclose(ChannelStats().update(form).std, whole.std, atol=1e-12)
     singly = ChannelStats()
     for picture in x:
@@ -214,22 +209,15 @@ def test_channel_stats_of_batches():
     x, y = pictures(), torch.arange(4)
     expected = repr(ChannelStats().update(x))
     torch_loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=4)
-    for batches in (
-        x,
-        x.numpy(),
-        [x],
-        [(x, y)],
-        iter([[x, y]]),
-        (part for part in [x]),
-        torch_loader,
-        loader(),
-    ):
+    for batches in (x, x.numpy(), [x], [(x, y)], iter([[x, y]]), (part for part in [x]), torch_loader,
+                    loader()):
         assert repr(channel_stats(batches)) == expected
 
 
 def test_fault_validation_photos_through_dataloaders(photo_set):
     dls = image_dataloaders(photo_set, size=40, batch_size=5, augment=False)
-    np.testing.assert_allclose(channel_stats(dls).mean, channel_stats(photo_set, size=40).mean, atol=1e-6)
+    np.testing.assert_allclose(channel_stats(dls).mean, channel_stats(photo_set, size=40).mean,
+                               atol=1e-6)
 
 
 def test_channel_stats_refusals(photo_set):
@@ -239,7 +227,8 @@ def test_channel_stats_refusals(photo_set):
     for wrong in "folder", 3, None:
         with pytest.raises(TypeError, match="load_images"):
             channel_stats(wrong)
-    for size, error in (True, TypeError), (2.5, TypeError), ("2", TypeError), (0, ValueError), (-1, ValueError):
+    for size, error in ((True, TypeError), (2.5, TypeError), ("2", TypeError), (0, ValueError),
+                        (-1, ValueError)):
         with pytest.raises(error, match="batch_size=.* must be a whole number"):
             channel_stats(photo_set, batch_size=size)
     with pytest.raises(ValueError, match="loader normalizes"):
@@ -248,7 +237,8 @@ def test_channel_stats_refusals(photo_set):
         channel_stats(loader(FastaiNormalize.from_stats(MEAN, STD, cuda=False)))
 
 
-@pytest.mark.parametrize("shape", [(4, 8, 9, 3), (8, 8, 3), (2, 32, 32, 1), (2, 16, 12, 4), (2, 20, 20, 2)])
+@pytest.mark.parametrize("shape",
+                         [(4, 8, 9, 3), (8, 8, 3), (2, 32, 32, 1), (2, 16, 12, 4), (2, 20, 20, 2)])
 @pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
 def test_fault_channels_last_are_counted_as_rows(shape, kind):
     """With the channels last, each row of pixels would get a mean of its own."""
@@ -260,6 +250,8 @@ def test_fault_channels_last_are_counted_as_rows(shape, kind):
     assert stats.n_channels == shape[-1] and stats.count == x[..., 0].numel()
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8, 3), (2, 1, 8, 1), (2, 13, 4, 4), (2, 5, 3, 4), (2, 12, 1, 1), (4, 3, 4)])
+@pytest.mark.parametrize("shape",
+                         [(2, 3, 8, 3), (2, 1, 8, 1), (2, 13, 4, 4), (2, 5, 3, 4), (2, 12, 1, 1),
+                          (4, 3, 4)])
 def test_channels_first_are_counted_whatever_the_width(shape):
     assert channel_stats(torch.zeros(shape)).n_channels == shape[-3]

@@ -40,8 +40,10 @@ def value_and_gradient(loss_func, pred, target, **kwargs):
 
 
 def test_worked_by_hand():
-    torch.testing.assert_close(smooth_labels(torch.tensor(1), 5), torch.tensor([0.02, 0.92, 0.02, 0.02, 0.02]))
-    torch.testing.assert_close(smooth_labels(torch.tensor([1]), 4, 0.4), torch.tensor([[0.1, 0.7, 0.1, 0.1]]))
+    torch.testing.assert_close(smooth_labels(torch.tensor(1), 5),
+                               torch.tensor([0.02, 0.92, 0.02, 0.02, 0.02]))
+    torch.testing.assert_close(smooth_labels(torch.tensor([1]), 4, 0.4),
+                               torch.tensor([[0.1, 0.7, 0.1, 0.1]]))
 
 
 @given(
@@ -53,14 +55,17 @@ def test_worked_by_hand():
 )
 @settings(max_examples=80, deadline=None)
 def test_rows_are_the_definition(shape, n_classes, eps, seed, kind):
-    y = labels(*shape, n_classes=n_classes, seed=seed) if shape else labels(1, n_classes=n_classes, seed=seed)[0]
+    y = labels(*shape, n_classes=n_classes, seed=seed) if shape else labels(1, n_classes=n_classes,
+                                                                            seed=seed)[0]
     given_labels = y.to(kind)
     before = given_labels.clone()
     rows = smooth_labels(given_labels, n_classes, eps)
-    assert rows.shape == (*shape, n_classes) and rows.dtype == torch.float32 and torch.equal(given_labels, before)
+    assert (rows.shape == (*shape, n_classes) and rows.dtype == torch.float32
+            and torch.equal(given_labels, before))
     expected = F.one_hot(y, n_classes).double() * (1 - eps) + eps / n_classes
     torch.testing.assert_close(rows.double(), expected, atol=1e-7, rtol=1e-6)
-    torch.testing.assert_close(rows.double().sum(-1), torch.ones(shape, dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rows.double().sum(-1), torch.ones(shape, dtype=torch.float64), atol=1e-5,
+                               rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -89,10 +94,12 @@ def test_rows_are_float32_whatever_the_default_is():
 
 def test_forms_of_labels():
     expected = smooth_labels(torch.tensor([0, 2]), 3)
-    for y in TensorCategory(torch.tensor([0, 2])), np.array([0, 2]), [0, 2], torch.tensor([0, 9, 2])[::2]:
+    for y in TensorCategory(torch.tensor([0, 2])), np.array([0, 2]), [0,
+                                                                      2], torch.tensor([0, 9, 2])[::2]:
         rows = smooth_labels(y, 3)
         assert torch.equal(rows, expected) and type(rows) is torch.Tensor
-    torch.testing.assert_close(smooth_labels(torch.tensor([0, 2]), np.int64(3), np.float32(0.1)), expected)
+    torch.testing.assert_close(smooth_labels(torch.tensor([0, 2]), np.int64(3), np.float32(0.1)),
+                               expected)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -106,7 +113,8 @@ def test_rows_are_smoothed_as_by_composer_and_keras(kind, eps):
         torch.testing.assert_close(smooth, (rows.double() * (1 - eps) + eps / 5).to(kind))
     torch.testing.assert_close(smooth_labels(one_hot.float(), 5, eps), smooth_labels(labels(), 5, eps))
     pred = logits()
-    torch.testing.assert_close(F.cross_entropy(pred, smooth_labels(one_hot.float(), eps=eps)), F.cross_entropy(pred, labels(), label_smoothing=eps))
+    torch.testing.assert_close(F.cross_entropy(pred, smooth_labels(one_hot.float(), eps=eps)),
+                               F.cross_entropy(pred, labels(), label_smoothing=eps))
 
 
 def test_rows_of_ignored_items_stay_and_gradients_pass():
@@ -117,10 +125,12 @@ def test_rows_of_ignored_items_stay_and_gradients_pass():
     torch.testing.assert_close(soft.grad, torch.full((4, 5), 0.75))
 
 
-@pytest.mark.parametrize("rows, n_classes, words", [
-    (torch.tensor([[1.0, 0, 1]]), None, "BCEWithLogitsLoss"), (torch.tensor([[0.0, 0.9, 0]]), None, "sum to 1"),
-    (torch.tensor([[-0.5, 1.5]]), None, "0 or more"), (torch.eye(3), 4, "rows of 4 classes"), (torch.ones(3, 1), None, "BCEWithLogitsLoss"),
-])
+@pytest.mark.parametrize("rows, n_classes, words",
+                         [(torch.tensor([[1.0, 0, 1]]), None, "BCEWithLogitsLoss"),
+                          (torch.tensor([[0.0, 0.9, 0]]), None, "sum to 1"),
+                          (torch.tensor([[-0.5, 1.5]]), None, "0 or more"),
+                          (torch.eye(3), 4, "rows of 4 classes"),
+                          (torch.ones(3, 1), None, "BCEWithLogitsLoss")])
 def test_rows_that_are_no_probabilities_are_refused(rows, n_classes, words):
     with pytest.raises(ValueError, match=words):
         smooth_labels(rows, n_classes)
@@ -182,14 +192,17 @@ def test_both_ends_of_eps_are_fine(eps):
 def cases(draw):
     n, n_classes, seed = draw(st.integers(1, 6)), draw(st.integers(1, 7)), draw(st.integers(0, 2**16))
     more = draw(st.sampled_from([(), (3,), (2, 3), (2, 1, 2)]))
-    pred = logits(n, n_classes, *more, seed=seed, kind=draw(st.sampled_from([torch.float32, torch.float64])))
+    pred = logits(n, n_classes, *more, seed=seed,
+                  kind=draw(st.sampled_from([torch.float32, torch.float64])))
     ignore_index = draw(st.sampled_from([-100, 0, 255, n_classes - 1, -7]))
     y = labels(n, *more, n_classes=n_classes, seed=seed)
     random = torch.Generator().manual_seed(seed)
     y[torch.rand(y.shape, generator=random) < 0.3] = ignore_index
-    weight = torch.rand(n_classes, generator=random, dtype=torch.float64) * 4 + 0.01 if draw(st.booleans()) else None
+    weight = torch.rand(n_classes, generator=random,
+                        dtype=torch.float64) * 4 + 0.01 if draw(st.booleans()) else None
     eps = draw(st.sampled_from([0, 0.1, 1]) | st.floats(0, 1))
-    return pred, y, dict(eps=eps, weight=weight, ignore_index=ignore_index, reduction=draw(st.sampled_from(REDUCTIONS)))
+    return pred, y, dict(eps=eps, weight=weight, ignore_index=ignore_index,
+                         reduction=draw(st.sampled_from(REDUCTIONS)))
 
 
 @given(cases())
@@ -204,8 +217,11 @@ def test_equal_to_torch_values_and_gradients(case):
         return
     eps, weight = options.pop("eps"), options.pop("weight")
     weight = None if weight is None else weight.to(pred.dtype)
-    reference = value_and_gradient(F.cross_entropy, pred, y, weight=weight, label_smoothing=float(eps), **options)
-    tolerance = dict(atol=1e-5, rtol=1e-4) if pred.dtype == torch.float32 else dict(atol=1e-11, rtol=1e-9)
+    reference = value_and_gradient(F.cross_entropy, pred, y, weight=weight, label_smoothing=float(eps),
+                                   **options)
+    tolerance = dict(atol=1e-5, rtol=1e-4) if pred.dtype == torch.float32 else dict(
+        atol=1e-11, rtol=1e-9
+    )
     for mine, theirs in zip(ours, reference):
         torch.testing.assert_close(mine, theirs, **tolerance)
 
@@ -247,7 +263,8 @@ def test_fault_half_precision(kind, weighted, reduction, ignore_index, target):
 def test_fault_float16_overflows_in_torch():
     """Label smoothing: float16. PyTorch's smoothing term leaves float16's range before it is divided."""
     pred, y = logits(64, 1000, kind=torch.float16), torch.arange(64)
-    assert F.cross_entropy(pred, y, label_smoothing=0.1).isinf()  # else PyTorch has mended it: change the lesson
+    # else PyTorch has mended it: change the lesson
+    assert F.cross_entropy(pred, y, label_smoothing=0.1).isinf()
     exact = F.cross_entropy(pred.float(), y, label_smoothing=0.1)
     torch.testing.assert_close(LabelSmoothingCrossEntropy()(pred, y), exact.half())
 
@@ -256,7 +273,9 @@ def test_under_autocast_the_loss_is_float32_like_torchs():
     pred, y = logits(), labels()
     with torch.autocast("cpu", torch.bfloat16):
         half = pred.bfloat16()
-        ours, theirs = LabelSmoothingCrossEntropy()(half, y), F.cross_entropy(half, y, label_smoothing=0.1)
+        ours, theirs = LabelSmoothingCrossEntropy()(half, y), F.cross_entropy(
+            half, y, label_smoothing=0.1
+        )
     assert ours.dtype == theirs.dtype == torch.float32
     torch.testing.assert_close(ours, theirs)
 
@@ -266,14 +285,13 @@ def test_equals_smooth_labels_and_the_definition():
     y[0, 1] = -100
     terms = smooth_labels(y, 5, 0.3).double() * weight * pred.log_softmax(1).movedim(1, -1)
     mean = -terms.sum() / weight[y[y >= 0]].sum()
-    torch.testing.assert_close(LabelSmoothingCrossEntropy(0.3, weight)(pred, y), mean, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(LabelSmoothingCrossEntropy(0.3, weight)(pred, y), mean, atol=1e-6,
+                               rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "axis, shape",
-    [(1, (2, 5, 3, 4)), (-1, (2, 3, 4, 5)), (3, (2, 3, 4, 5)), (2, (2, 3, 5, 4)), (0, (5, 7)), (-2, (5, 7)), (-2, (2, 5, 3))]
-    + [(1, (5,)), (-1, (5,))],
-)
+@pytest.mark.parametrize("axis, shape",
+                         [(1, (2, 5, 3, 4)), (-1, (2, 3, 4, 5)), (3, (2, 3, 4, 5)), (2, (2, 3, 5, 4)),
+                          (0, (5, 7)), (-2, (5, 7)), (-2, (2, 5, 3))] + [(1, (5,)), (-1, (5,))])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_axis(axis, shape, reduction):
     pred, at = logits(*shape), 0 if len(shape) == 1 else axis
@@ -299,7 +317,9 @@ def test_soft_labels_of_any_floating_type(kind):
 
 
 def test_gradient_reaches_soft_targets():
-    pred, soft = logits(kind=torch.float64), logits(seed=3, kind=torch.float64).softmax(1).requires_grad_()
+    pred, soft = (
+        logits(kind=torch.float64), logits(seed=3, kind=torch.float64).softmax(1).requires_grad_()
+    )
     LabelSmoothingCrossEntropy()(pred, soft).backward()
     torch.testing.assert_close(soft.grad, -0.9 * pred.log_softmax(1) / 6)
 
@@ -308,7 +328,8 @@ def test_gradient_reaches_soft_targets():
 
 
 def test_fault_off_target_mass():
-    """Label smoothing: off-target mass (1-eps)/C or 1/C in place of eps/C. The stated number, seven digits."""
+    """Label smoothing: off-target mass (1-eps)/C or 1/C in place of eps/C. The stated number, seven
+    digits."""
     pred, y = torch.tensor([[2.0, 1, 0, -1, 0.5]], dtype=torch.float64), torch.tensor([0])
     assert f"{LabelSmoothingCrossEntropy(0.1)(pred, y):.7f}" == "0.7244379"
     assert smooth_labels(y, 5, 0.1).sum().item() == pytest.approx(1, abs=1e-6)
@@ -327,7 +348,8 @@ def test_fault_eps_scaled_by_c_over_c_minus_1():
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("shape", [(6,), (6, 4)])
 def test_fault_ignored_items_counted(weight, reduction, shape):
-    """Label smoothing: ignored items counted in the smoothing term or in the mean; a crash with weights."""
+    """Label smoothing: ignored items counted in the smoothing term or in the mean; a crash with
+    weights."""
     pred, y = logits(6, 5, *shape[1:]), labels(*shape)
     y[1], y[4] = -100, -100
     loss_func = LabelSmoothingCrossEntropy(0.3, weight, reduction=reduction)
@@ -344,7 +366,8 @@ def test_fault_class_weights_applied_to_one_term_only(reduction):
     """Label smoothing: class weights on one term only (fastai's)."""
     pred, y, weight = logits(), labels(), torch.tensor([1.0, 2, 3, 4, 5])
     reference = F.cross_entropy(pred, y, weight, label_smoothing=0.1, reduction=reduction)
-    torch.testing.assert_close(LabelSmoothingCrossEntropy(0.1, weight, reduction=reduction)(pred, y), reference)
+    torch.testing.assert_close(LabelSmoothingCrossEntropy(0.1, weight, reduction=reduction)(pred, y),
+                               reference)
     assert (FastaiLoss(0.1, weight, reduction)(pred, y) - reference).abs().max() > 1e-3
 
 
@@ -368,13 +391,15 @@ def test_fault_multi_label_targets(target, words):
 
 
 def test_fault_soft_targets_of_ignored_items():
-    """Label smoothing: soft targets. A row of zeros is ignored: no loss, no gradient, not in the mean."""
+    """Label smoothing: soft targets. A row of zeros is ignored: no loss, no gradient, not in the
+    mean."""
     pred, y = logits(6, 5, 2), labels(6, 2)
     y[1], y[4, 0] = -100, -100
     for reduction, eps in itertools.product(REDUCTIONS, [0, 0.1]):
         loss_func = LabelSmoothingCrossEntropy(eps, reduction=reduction)
         rows = smooth_labels(y, 5, 0).movedim(-1, 1)
-        for mine, wanted in zip(value_and_gradient(loss_func, pred, rows), value_and_gradient(loss_func, pred, y)):
+        for mine, wanted in zip(value_and_gradient(loss_func, pred, rows),
+                                value_and_gradient(loss_func, pred, y)):
             torch.testing.assert_close(mine, wanted)
     twice = LabelSmoothingCrossEntropy(0)(pred, smooth_labels(y, 5, 0.1).movedim(-1, 1))
     torch.testing.assert_close(twice, LabelSmoothingCrossEntropy(0.1)(pred, y))
@@ -386,7 +411,9 @@ def test_fault_nothing_counts_gives_nan(weight, reduction):
     loss_func = LabelSmoothingCrossEntropy(weight=weight, reduction=reduction)
     for target in torch.full((6,), -100), torch.zeros(6, 5):
         loss, gradient = value_and_gradient(loss_func, logits(), target)
-        assert not loss.any() and not gradient.any() and loss.shape == (() if reduction != "none" else (6,))
+        assert not loss.any() and not gradient.any() and loss.shape == (
+            () if reduction != "none" else (6,)
+        )
     empty = loss_func(logits()[:0], labels()[:0])
     assert not empty.any() and empty.shape == (() if reduction != "none" else (0,))
     soft = loss_func(logits()[:0], torch.zeros(0, 5))
@@ -402,13 +429,16 @@ def test_fault_no_weight_gives_nan():
 @pytest.mark.parametrize("eps", [0, 0.5, 1])
 @pytest.mark.parametrize("kind", [torch.float16, torch.float32, torch.float64])
 def test_fault_right_classes_of_weight_0_give_the_sum(eps, kind):
-    """The other class's share of the smoothing has a weight, but there is nothing to divide by: 0, as the docstring says."""
+    """The other class's share of the smoothing has a weight, but there is nothing to divide by: 0, as
+    the docstring says."""
     pred = torch.tensor([[2.0, -1], [3, 0], [1, 1]], dtype=kind)
-    loss, gradient = value_and_gradient(LabelSmoothingCrossEntropy(eps, [0, 1]), pred, torch.zeros(3).long())
+    loss, gradient = value_and_gradient(LabelSmoothingCrossEntropy(eps, [0, 1]), pred,
+                                        torch.zeros(3).long())
     assert loss == 0 and loss.dtype == kind and not gradient.any()
     one_counts = LabelSmoothingCrossEntropy(eps, [0, 1])(pred.double(), torch.tensor([0, 0, 1]))
     weight = torch.tensor([0.0, 1], dtype=torch.float64)
-    torch.testing.assert_close(one_counts, F.cross_entropy(pred.double(), torch.tensor([0, 0, 1]), weight, label_smoothing=eps))
+    torch.testing.assert_close(one_counts, F.cross_entropy(pred.double(), torch.tensor([0, 0, 1]),
+                                                           weight, label_smoothing=eps))
 
 
 @pytest.mark.parametrize("ignore_index", [0, 2, 255])
@@ -419,10 +449,13 @@ def test_fault_ignore_index_has_no_effect_on_soft_labels(ignore_index):
         F.cross_entropy(logits(), soft, ignore_index=ignore_index)
     with pytest.raises(ValueError, match="ignore_index is for class numbers"):
         LabelSmoothingCrossEntropy(ignore_index=ignore_index)(logits(), soft)
-    torch.testing.assert_close(LabelSmoothingCrossEntropy(0, ignore_index=-1)(logits(), soft), F.cross_entropy(logits(), soft))
+    torch.testing.assert_close(LabelSmoothingCrossEntropy(0, ignore_index=-1)(logits(), soft),
+                               F.cross_entropy(logits(), soft))
 
 
-@pytest.mark.parametrize("target", [torch.tensor([[1.0], [0], [1]]), torch.ones(3, 1), torch.zeros(3, 1, device="meta")])
+@pytest.mark.parametrize("target",
+                         [torch.tensor([[1.0], [0], [1]]), torch.ones(3, 1),
+                          torch.zeros(3, 1, device="meta")])
 def test_fault_one_logit_with_floating_point_targets(target):
     """Yes or no with a single logit: its softmax is 1, so the loss was 0 whatever the network said."""
     with pytest.raises(ValueError, match="BCEWithLogitsLoss"):
@@ -450,5 +483,6 @@ def test_fault_fastais_types_refused_together(wrap_x, wrap_y):
 
 def test_fault_activation_over_the_wrong_axis():
     pred = logits(2, 5, 3, 4)
-    assert not torch.allclose(FastaiLoss().activation(pred).sum(1), torch.ones(2, 3, 4))  # fastai: the last axis
+    # fastai: the last axis
+    assert not torch.allclose(FastaiLoss().activation(pred).sum(1), torch.ones(2, 3, 4))
     torch.testing.assert_close(LabelSmoothingCrossEntropy().activation(pred).sum(1), torch.ones(2, 3, 4))

@@ -131,7 +131,8 @@ def test_runs_where_values_cant_be_looked_at():
     assert soft.device.type == "meta" and soft.shape == ()
 
 
-@pytest.mark.parametrize("weight", [None, [0.01, 0.02, 0.03, 0.04, 0.05]])  # the weights sum to less than 1
+# the weights sum to less than 1
+@pytest.mark.parametrize("weight", [None, [0.01, 0.02, 0.03, 0.04, 0.05]])
 def test_what_other_devices_do_without_looking_is_the_same(weight, monkeypatch):
     y = labels()
     y[2] = -100
@@ -140,7 +141,8 @@ def test_what_other_devices_do_without_looking_is_the_same(weight, monkeypatch):
     monkeypatch.setattr("lessonkit.foundation.checks.may_look", lambda *values: False)
     torch.testing.assert_close(loss_func(logits(), y), expected)
     assert loss_func(logits(), torch.full((6,), -100)) == 0
-    assert LabelSmoothingCrossEntropy(0.2, [2.0])(torch.ones(2, 1), torch.tensor([0, -100])) == 0  # a single class
+    # a single class
+    assert LabelSmoothingCrossEntropy(0.2, [2.0])(torch.ones(2, 1), torch.tensor([0, -100])) == 0
 
 
 def test_copies():
@@ -152,7 +154,8 @@ def test_copies():
     each.reduction = "none"
     assert loss_func.reduction == "sum" and torch.equal(loss_func(logits(), labels()), expected)
     torch.testing.assert_close(each(logits(), labels()).sum(), expected)
-    for part in "eps=0.3", "weight=[1.0, 2.0, 3.0, 4.0, 5.0]", "ignore_index=2", "reduction='sum'", "axis=1":
+    for part in ("eps=0.3", "weight=[1.0, 2.0, 3.0, 4.0, 5.0]", "ignore_index=2", "reduction='sum'",
+                 "axis=1"):
         assert part in repr(loss_func)
 
 
@@ -167,7 +170,9 @@ TRACED = [
 @pytest.mark.parametrize("loss_func, target", TRACED, ids=["numbers", "sum", "weights", "soft"])
 def test_compiled_and_exported_in_one_graph(loss_func, target):
     expected = loss_func(logits(), target)
-    torch.testing.assert_close(torch.compile(loss_func, backend="eager", fullgraph=True)(logits(), target), expected)
+    torch.testing.assert_close(
+        torch.compile(loss_func, backend="eager", fullgraph=True)(logits(), target), expected
+    )
     for strict in (True, False):
         exported = torch.export.export(loss_func, (logits(), target), strict=strict).module()
         torch.testing.assert_close(exported(logits(), target), expected)
@@ -176,9 +181,11 @@ def test_compiled_and_exported_in_one_graph(loss_func, target):
     torch.testing.assert_close(make_fx(loss_func)(logits(), target)(logits(), target), expected)
 
 
-@pytest.mark.parametrize("loss_func, target", [case for case in TRACED if case[0].reduction != "none"], ids=["numbers", "sum", "weights"])
+@pytest.mark.parametrize("loss_func, target", [case for case in TRACED if case[0].reduction != "none"],
+                         ids=["numbers", "sum", "weights"])
 def test_gradients_item_by_item(loss_func, target):
-    """`torch.func.vmap(torch.func.grad(loss))`, as for differential privacy or influence of single items."""
+    """`torch.func.vmap(torch.func.grad(loss))`, as for differential privacy or influence of single
+    items."""
     each = torch.func.vmap(torch.func.grad(loss_func))(logits()[:, None], target[:, None])
     for gradient, pred, label in zip(each, logits(), target):
         torch.testing.assert_close(gradient, value_and_gradient(loss_func, pred[None], label[None])[1])
@@ -188,7 +195,8 @@ def test_gradients_item_by_item(loss_func, target):
 def test_tensors_without_values(loss_func, target):
     """Fake and meta tensors have a shape and no values: nothing is looked at."""
     with FakeTensorMode() as mode:
-        fake = loss_func.to("cpu")(mode.from_tensor(logits()), mode.from_tensor(target)) if loss_func.weight is None else None
+        fake = loss_func.to("cpu")(mode.from_tensor(logits()),
+                                   mode.from_tensor(target)) if loss_func.weight is None else None
     assert fake is None or fake.shape == loss_func(logits(), target).shape
     assert loss_func(logits().to("meta"), target.to("meta")).device.type == "meta"
 
@@ -200,7 +208,8 @@ def loaders(segmentation=False):
     x = torch.randn(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     y = labels(12, 4, 4) if segmentation else labels(12)
     pairs = [(TensorImage(picture), TensorCategory(label)) for picture, label in zip(x, y)]
-    return DataLoaders(*(TfmdDL(pairs, bs=4, num_workers=0, shuffle=shuffle) for shuffle in (True, False)))
+    return DataLoaders(*(TfmdDL(pairs, bs=4, num_workers=0, shuffle=shuffle)
+                         for shuffle in (True, False)))
 
 
 @pytest.mark.parametrize("segmentation", [False, True])
@@ -232,12 +241,14 @@ def test_with_fastais_own_mixup():
     assert np.isfinite(float(learn.recorder.losses[-1]))
 
 
-# ---------------------------------------------------------------- pictures, and the stored study's script
+# ---------------------------------------------------------------- pictures, and the stored study's
+# script
 
 
 def texts(figure):
     """The numbers and the names in each part of a figure."""
-    return [[[text.get_text() for text in some] for some in (ax.texts, ax.get_yticklabels())] for ax in figure.axes]
+    return [[[text.get_text() for text in some] for some in (ax.texts, ax.get_yticklabels())]
+            for ax in figure.axes]
 
 
 def test_show_smoothed_labels():
@@ -245,18 +256,24 @@ def test_show_smoothed_labels():
     figure = show_smoothed_labels(torch.tensor([1, 0]), ["ant", "bee", "cat", "dog"], 0.4)
     assert len(figure.axes) == 4 and "0.4" in figure.axes[2].get_title()
     before, after = texts(figure)[::2]
-    assert before == [["0%", "100%", "0%", "0%"], ["ant", "bee", "cat", "dog"]]  # each class keeps its place
+    # each class keeps its place
+    assert before == [["0%", "100%", "0%", "0%"], ["ant", "bee", "cat", "dog"]]
     assert after == [["10%", "70%", "10%", "10%"], ["ant", "bee", "cat", "dog"]]
-    ten = show_smoothed_labels([3], [f"class {i}" for i in range(10)])  # 0.1 / 10 in float32 is a bit less than 1%
+    # 0.1 / 10 in float32 is a bit less than 1%
+    ten = show_smoothed_labels([3], [f"class {i}" for i in range(10)])
     assert texts(ten)[1][0] == ["1%"] * 3 + ["91%"] + ["1%"] * 6
     many = texts(show_smoothed_labels([30], [f"class {i}" for i in range(40)]))[1][1]
     assert "class 30" in many and many[-1] == "30 others"
-    pictured = show_smoothed_labels(torch.tensor([1, -100]), ["ant", "bee"], images=torch.rand(2, 3, 8, 8))
-    assert len(pictured.axes) == 6 and pictured.axes[0].images and "ignored" in pictured.axes[1].get_title()
+    pictured = show_smoothed_labels(torch.tensor([1, -100]), ["ant", "bee"],
+                                    images=torch.rand(2, 3, 8, 8))
+    assert (len(pictured.axes) == 6 and pictured.axes[0].images
+            and "ignored" in pictured.axes[1].get_title())
     assert plt.get_fignums() == already_open
 
 
-@pytest.mark.parametrize("y, images", [([], None), (torch.zeros(2, 2).long(), None), ([0, 1], torch.rand(3, 3, 4, 4))])
+@pytest.mark.parametrize("y, images",
+                         [([], None), (torch.zeros(2, 2).long(), None),
+                          ([0, 1], torch.rand(3, 3, 4, 4))])
 def test_what_cant_be_drawn(y, images):
     with pytest.raises(ValueError, match="labels"):
         show_smoothed_labels(torch.as_tensor(y, dtype=torch.long), ["a", "b"], images=images)
@@ -271,7 +288,8 @@ def study_script():
 
 
 def test_the_studys_wrong_labels():
-    """As many as said, in the training part alone, never the true class; larger shares hold the smaller ones."""
+    """As many as said, in the training part alone, never the true class; larger shares hold the smaller
+    ones."""
     from lessonkit.images import ImageSet
 
     n, script = 1000, study_script()
@@ -281,18 +299,21 @@ def test_the_studys_wrong_labels():
     for noise in script.NOISES:
         noisy = script.with_wrong_labels(images, noise)
         wrong = noisy.labels != images.labels
-        assert wrong.sum() == round(noise * 800) and not wrong[split == "valid"].any() and (wrong >= smaller).all()
+        assert (wrong.sum() == round(noise * 800) and not wrong[split == "valid"].any()
+                and (wrong >= smaller).all())
         if noise:
             assert np.array_equal(noisy.labels, script.with_wrong_labels(images, noise).labels)
             steps = np.bincount((noisy.labels - images.labels)[wrong] % 7, minlength=7)
-            assert steps[0] == 0 and steps[1:].min() > 0.5 * steps.sum() / 6  # each other class about equally often
+            # each other class about equally often
+            assert steps[0] == 0 and steps[1:].min() > 0.5 * steps.sum() / 6
             assert (noisy.labels[smaller] == before[smaller]).all()
         smaller, before = wrong, noisy.labels
 
 
 @pytest.mark.parametrize("name", ["clothing", "bundled"])
 def test_the_stored_study_is_whole(name):
-    table, correct = (ROOT / "nbs" / "results" / f"label_smoothing_{name}{end}" for end in (".csv", "_correct.npz"))
+    table, correct = (ROOT / "nbs" / "results" / f"label_smoothing_{name}{end}"
+                      for end in (".csv", "_correct.npz"))
     if not table.exists():
         pytest.skip(f"{table.name} isn't stored yet")
     study, right = pd.read_csv(table), np.load(correct)
@@ -306,7 +327,8 @@ def test_the_stored_study_is_whole(name):
 def test_import_needs_no_fastai():
     code = """
 import sys, lessonkit.label_smoothing
-assert "lessonkit.foundation.losses" in sys.modules and not {"fastai", "matplotlib", "pandas"} & set(sys.modules)
+assert "lessonkit.foundation.losses" in sys.modules
+assert not {"fastai", "matplotlib", "pandas"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

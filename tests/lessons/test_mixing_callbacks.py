@@ -24,14 +24,7 @@ from torch import nn
 
 from lessonkit.images import ImageSet, image_dataloaders
 from lessonkit.mixup import (
-    CutMix,
-    CutMixCollate,
-    MixUp,
-    mixed_loss,
-    mixup,
-    MixUpCollate,
-    RandomMix,
-    RandomMixCollate,
+    CutMix, CutMixCollate, MixUp, mixed_loss, mixup, MixUpCollate, RandomMix, RandomMixCollate,
 )
 
 
@@ -48,7 +41,9 @@ class Net(nn.Module):
 
     def __init__(self, out=4):
         super().__init__()
-        self.layers, self.fed = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.Dropout(0.5), nn.Linear(8, out)), []
+        self.layers, self.fed = (
+            nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.Dropout(0.5), nn.Linear(8, out)), []
+        )
 
     def forward(self, x):
         self.fed.append((self.training, x.detach().clone().as_subclass(torch.Tensor)))
@@ -59,7 +54,8 @@ def data(n=22, bs=8, shuffle=True, y=None):
     y = torch.arange(n) % 4 if y is None else y
     x = torch.arange(1.0, n + 1)[:, None, None, None].expand(n, 3, 4, 4).clone()
     pairs = list(zip(x, y))
-    return DataLoaders(FastaiDataLoader(pairs, bs=bs, shuffle=shuffle, num_workers=0), FastaiDataLoader(pairs[:6], bs=4, num_workers=0))
+    return DataLoaders(FastaiDataLoader(pairs, bs=bs, shuffle=shuffle, num_workers=0),
+                       FastaiDataLoader(pairs[:6], bs=4, num_workers=0))
 
 
 def learner(*callbacks, loss=None, loaders=None, out=4):
@@ -68,7 +64,8 @@ def learner(*callbacks, loss=None, loaders=None, out=4):
     loaders = loaders or data()
     net(loaders.one_batch()[0])
     net.fed.clear()
-    learn = Learner(loaders, net, loss_func=loss or CrossEntropyLossFlat(), opt_func=SGD, lr=0.0, cbs=list(callbacks))
+    learn = Learner(loaders, net, loss_func=loss or CrossEntropyLossFlat(), opt_func=SGD, lr=0.0,
+                    cbs=list(callbacks))
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
     learn.logger = lambda *args: None
     return learn
@@ -106,13 +103,15 @@ def test_callback_uses_the_mixed_loss_and_its_gradient():
 
 
 @pytest.mark.parametrize("mix", [MixUp, CutMix])
-@pytest.mark.parametrize("stop", [CancelFitException, CancelBatchException, KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("stop",
+                         [CancelFitException, CancelBatchException, KeyboardInterrupt, ValueError])
 @pytest.mark.parametrize("event", ["before_batch", "after_pred", "after_loss", "after_step"])
 def test_nothing_is_left_behind_however_a_fit_ends(mix, stop, event):
     class Stop(Callback):
         order = 60
 
-    setattr(Stop, event, lambda self: (_ for _ in ()).throw(stop("on purpose")) if self.training else None)
+    setattr(Stop, event, lambda self: (_ for _ in ()).throw(stop("on "
+                                                                 "purpose")) if self.training else None)
     loss = CrossEntropyLossFlat()
     learn = learner(mix(), Stop(), loss=loss)
     try:
@@ -146,13 +145,17 @@ def test_partner_is_the_neighbour_only_where_the_loader_shuffles(loader_shuffles
         assert sorted(partner.tolist()) == list(range(6)) and (partner != torch.arange(6)).all()
 
 
-@pytest.mark.parametrize("y", [torch.zeros(8, 4, 4).long(), torch.zeros(8, 1, 4, 4), torch.zeros(8, 3, 4, 4), torch.zeros(8, 2, 2)])
+@pytest.mark.parametrize("y",
+                         [torch.zeros(8, 4, 4).long(), torch.zeros(8, 1, 4, 4), torch.zeros(8, 3, 4, 4),
+                          torch.zeros(8, 2, 2)])
 def test_labels_that_lie_on_the_photo_are_refused_by_cutmix(y):
-    """Masks stayed where they were while boxes of the photos moved; MixUp, which moves nothing, takes class numbers for each pixel."""
+    """Masks stayed where they were while boxes of the photos moved; MixUp, which moves nothing, takes
+    class numbers for each pixel."""
     pairs = [(torch.rand(3, 4, 4), label) for label in y]
     loaders = DataLoaders(*(FastaiDataLoader(pairs, bs=4, num_workers=0) for _ in range(2)))
     head = nn.Conv2d(3, 2, 1)
-    learn = Learner(loaders, head, loss_func=CrossEntropyLossFlat(axis=1), opt_func=SGD, lr=0.0, cbs=CutMix())
+    learn = Learner(loaders, head, loss_func=CrossEntropyLossFlat(axis=1), opt_func=SGD, lr=0.0,
+                    cbs=CutMix())
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
     with pytest.raises(ValueError, match="Paste masks with"):
         learn.fit(1)
@@ -167,8 +170,13 @@ def test_labels_that_lie_on_the_photo_are_refused_by_cutmix(y):
 @pytest.mark.parametrize("kind", [TensorPoint, TensorBBox])
 def test_points_and_boxes_are_refused_by_cutmix(kind):
     pairs = [(torch.rand(3, 4, 4), torch.rand(4).as_subclass(kind)) for _ in range(8)]
-    loaders = DataLoaders(*(FastaiDataLoader(pairs, bs=4, num_workers=0, create_batch=lambda items: (torch.stack([x for x, _ in items]), torch.stack([y for _, y in items]).as_subclass(kind))) for _ in range(2)))
-    learn = Learner(loaders, nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), loss_func=MSELossFlat(), opt_func=SGD, lr=0.0, cbs=CutMix())
+    def batch(items):
+        return torch.stack([x for x, _ in items]), torch.stack([y for _, y in items]).as_subclass(kind)
+
+    loaders = DataLoaders(*(FastaiDataLoader(pairs, bs=4, num_workers=0, create_batch=batch)
+                            for _ in range(2)))
+    learn = Learner(loaders, nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), loss_func=MSELossFlat(),
+                    opt_func=SGD, lr=0.0, cbs=CutMix())
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
     with pytest.raises(ValueError, match="about the whole photo"):
         learn.fit(1)
@@ -219,10 +227,13 @@ def test_draws_from_the_loader_s_generator_for_techniques(photo_set):
         loaders = image_dataloaders(photo_set, 8, 8, seed=seed)
         learn = learner(*callbacks, loaders=loaders, out=2)
         rows = []
-        learn.add_cb(type("Rows", (Callback,), {"after_batch": lambda self: rows.append(self.dl.last_indices.tolist())})())
+        learn.add_cb(type("Rows", (Callback,),
+                          {"after_batch": lambda self: rows.append(self.dl.last_indices.tolist())})())
         learn.fit(2)
         seen.append(([fed for train, fed in learn.model.fed if train], rows))
-    assert all(map(torch.equal, seen[0][0], seen[1][0])) and not torch.equal(seen[0][0][0], seen[2][0][0])
+    assert all(map(torch.equal, seen[0][0], seen[1][0])) and not torch.equal(
+        seen[0][0][0], seen[2][0][0]
+    )
     assert seen[0][1] == seen[3][1]  # the same batches with and without
 
 
@@ -250,14 +261,17 @@ def test_a_switch_gives_each_batch_to_one_by_chance_and_draws_like_both_beside_e
     switch = learner(RandomMix([MixUp(), CutMix()], seed=5), loaders=data(shuffle=False))
     for learn in (beside, switch):
         learn.fit(2)
-    assert all(torch.equal(one[1], other[1]) for one, other in zip(beside.model.fed, switch.model.fed, strict=True))
+    assert all(torch.equal(one[1], other[1])
+               for one, other in zip(beside.model.fed, switch.model.fed, strict=True))
 
 
-@pytest.mark.parametrize("callback, collate", [
-    (MixUp(seed=3), MixUpCollate(4)), (CutMix(seed=3), CutMixCollate(4)), (MixUp(per_item=False, seed=3), MixUpCollate(4, per_item=False)),
-    (RandomMix([MixUp(), CutMix()], seed=3), RandomMixCollate([MixUpCollate(4), CutMixCollate(4)])),
-    (RandomMix([MixUp(), CutMix()], [0.1, 0.9], seed=3), RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], [0.1, 0.9])),
-])
+@pytest.mark.parametrize("callback, collate",
+                         [(MixUp(seed=3), MixUpCollate(4)), (CutMix(seed=3), CutMixCollate(4)),
+                          (MixUp(per_item=False, seed=3), MixUpCollate(4, per_item=False)),
+                          (RandomMix([MixUp(), CutMix()], seed=3),
+                           RandomMixCollate([MixUpCollate(4), CutMixCollate(4)])),
+                          (RandomMix([MixUp(), CutMix()], [0.1, 0.9], seed=3),
+                           RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], [0.1, 0.9]))])
 def test_callback_and_collate_draw_alike(callback, collate):
     """From the same seed the same batches, where the loader doesn't shuffle."""
     loaders = data(shuffle=False)
@@ -289,13 +303,15 @@ def test_regression_mixes_the_values():
 @pytest.mark.parametrize("mode", ["fp16", "bf16"])
 def test_half_precision_training(mode):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # there is no CUDA to autocast for; the order of things is what counts here
+        # there is no CUDA to autocast for; the order of things is what counts here
+        warnings.simplefilter("ignore")
         learn = learner(MixUp(), MixedPrecision(amp_mode=mode))
         learn.fit(1)
     assert np.isfinite(learn.recorder.losses).all()
     for dtype in (torch.bfloat16, torch.float16):  # and a network that is all in half precision
         x = photos().to(dtype)
-        loss = mixed_loss(F.cross_entropy, nn.Linear(144, 4).to(dtype)(mixup(x, 0.3).flatten(1)), torch.tensor([0, 1, 2, 3, 0]), torch.rand(5))
+        loss = mixed_loss(F.cross_entropy, nn.Linear(144, 4).to(dtype)(mixup(x, 0.3).flatten(1)),
+                          torch.tensor([0, 1, 2, 3, 0]), torch.rand(5))
         loss.backward()
 
 
@@ -336,10 +352,13 @@ def test_whole_number_pictures_in_the_loader_are_refused():
 def test_callbacks_can_be_copied_and_pickled():
     switch = RandomMix([MixUp(0.2), CutMix()], [0.25, 0.75], seed=3)
     twin = pickle.loads(pickle.dumps(copy.deepcopy(switch)))
-    assert [mixer.alpha for mixer in twin.mixers] == [0.2, 1.0] and (twin.chances, twin.seed) == ((0.25, 0.75), 3)
+    assert ([mixer.alpha for mixer in twin.mixers] == [0.2, 1.0]
+            and (twin.chances, twin.seed) == ((0.25, 0.75), 3))
     for callback in (MixUp(0.2, seed=3), CutMix(per_item=False)):
         for twin in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
-            assert (twin.alpha, twin.per_item, twin.seed) == (callback.alpha, callback.per_item, callback.seed)
+            assert (twin.alpha, twin.per_item, twin.seed) == (
+                callback.alpha, callback.per_item, callback.seed
+            )
 
 
 def test_learner_with_it_can_be_exported(photo_set, tmp_path):

@@ -1,4 +1,5 @@
-"""MixUp and CutMix as functions: equal to torchvision and timm; hostile input; each known fault by name."""
+"""MixUp and CutMix as functions: equal to torchvision and timm; hostile input; each known fault by
+name."""
 
 import copy
 from collections import namedtuple, UserDict
@@ -17,18 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
 from lessonkit.mixup import (
-    CutMix,
-    CutMixCollate,
-    MixUp,
-    MixUpCollate,
-    RandomMix,
-    RandomMixCollate,
-    cutmix,
-    mix_targets,
-    mixed_loss,
-    mixup,
-    sample_lambda,
-    show_mixup,
+    CutMix, CutMixCollate, MixUp, MixUpCollate, RandomMix, RandomMixCollate, cutmix, mix_targets,
+    mixed_loss, mixup, sample_lambda, show_mixup,
 )
 
 
@@ -42,7 +33,8 @@ def photos(n=5, height=6, width=8, seed=0):
 
 # --- how much of each
 
-@given(alpha=st.one_of(st.floats(1e-300, 1e308), st.integers(1, 10**6)), n=st.integers(0, 50), per_item=st.booleans())
+@given(alpha=st.one_of(st.floats(1e-300, 1e308), st.integers(1, 10**6)), n=st.integers(0, 50),
+       per_item=st.booleans())
 def test_shares_are_shares_for_any_alpha(alpha, n, per_item):
     lam = sample_lambda(n, alpha, seeded(), per_item)
     assert lam.shape == (n,) and lam.dtype == torch.float32
@@ -72,15 +64,17 @@ def test_shares_follow_the_generator_alone_or_the_global_seed():
 
 
 def test_settings_that_are_left_out_are_those_of_the_documentation():
-    assert torch.equal(sample_lambda(9, generator=seeded()), sample_lambda(9, 0.4, seeded(), per_item=True))
+    assert torch.equal(sample_lambda(9, generator=seeded()),
+                       sample_lambda(9, 0.4, seeded(), per_item=True))
     assert torch.equal(mixup(photos(), 0.3), mixup(photos(), 0.3, torch.tensor([4, 0, 1, 2, 3])))
 
 
-@pytest.mark.parametrize("alpha, error", [(-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError),
-                                          ("1", TypeError), (None, TypeError), (True, TypeError)])
+@pytest.mark.parametrize("alpha, error",
+                         [(-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError),
+                          ("1", TypeError), (None, TypeError), (True, TypeError)])
 def test_alpha_that_is_none_is_refused_everywhere(alpha, error):
-    for make in (lambda: sample_lambda(3, alpha), lambda: MixUp(alpha), lambda: CutMix(alpha), lambda: MixUpCollate(10, alpha),
-                 lambda: CutMixCollate(10, alpha)):
+    for make in (lambda: sample_lambda(3, alpha), lambda: MixUp(alpha), lambda: CutMix(alpha),
+                 lambda: MixUpCollate(10, alpha), lambda: CutMixCollate(10, alpha)):
         with pytest.raises(error, match="alpha"):
             make()
 
@@ -96,9 +90,11 @@ def test_mixup_is_the_formula_for_any_shape_type_and_partner(n, rest, data, dtyp
     partner = data.draw(st.one_of(st.none(), st.permutations(range(n)).map(torch.tensor)))
     kept, rows = x.clone(), torch.arange(n).roll(1) if partner is None else partner
     mixed = mixup(x, lam, partner)
-    exact = torch.stack([lam[i].double() * x[i].double() + (1 - lam[i].double()) * x[rows[i]].double() for i in range(n)])
+    exact = torch.stack([lam[i].double() * x[i].double() + (1 - lam[i].double()) * x[rows[i]].double()
+                         for i in range(n)])
     assert mixed.dtype == dtype and mixed.shape == x.shape and mixed.data_ptr() != x.data_ptr()
-    torch.testing.assert_close(mixed.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=2 * torch.finfo(dtype).eps + 1e-6)
+    torch.testing.assert_close(mixed.double(), exact, rtol=2 * torch.finfo(dtype).eps,
+                               atol=2 * torch.finfo(dtype).eps + 1e-6)
     assert torch.equal(x, kept)
 
 
@@ -112,7 +108,8 @@ def test_half_precision_is_rounded_once():
 @pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
 def test_memory_format_stays(form, partner):
     x = photos().contiguous(memory_format=form)
-    for mixed in (mixup(x, 0.3, partner), mixup(x.clone().requires_grad_(), 0.3, partner), cutmix(x, 0.3, partner)[0]):
+    for mixed in (mixup(x, 0.3, partner), mixup(x.clone().requires_grad_(), 0.3, partner),
+                  cutmix(x, 0.3, partner)[0]):
         assert mixed.stride() == x.stride()
     torch.testing.assert_close(mixup(x, 0.3, partner), mixup(x.contiguous(), 0.3, partner))
 
@@ -162,14 +159,18 @@ def test_equal_to_timm_with_its_partner():
     torch.testing.assert_close(mix_targets(y, torch.tensor(lams), back, 4), their_y)
 
 
-@pytest.mark.parametrize("x", [photos().mul(255).byte(), torch.ones(3, 2, dtype=torch.int64), torch.ones(3, dtype=torch.bool),
-                               torch.ones(3, 2, dtype=torch.complex64), np.ones((3, 2)), None])
+@pytest.mark.parametrize("x",
+                         [photos().mul(255).byte(), torch.ones(3, 2, dtype=torch.int64),
+                          torch.ones(3, dtype=torch.bool), torch.ones(3, 2, dtype=torch.complex64),
+                          np.ones((3, 2)), None])
 def test_what_cannot_be_mixed_is_refused(x):
     with pytest.raises(TypeError, match="mix after converting"):
         mixup(x, 0.5)
 
 
-@pytest.mark.parametrize("lam", [-0.01, 1.01, float("nan"), torch.tensor([0.1, 0.2, 0.3, 0.4, 1.5]), torch.rand(4), torch.rand(5, 1)])
+@pytest.mark.parametrize("lam",
+                         [-0.01, 1.01, float("nan"), torch.tensor([0.1, 0.2, 0.3, 0.4, 1.5]),
+                          torch.rand(4), torch.rand(5, 1)])
 def test_shares_that_are_none_are_refused_everywhere(lam):
     x, y, pred = photos(), torch.arange(5), torch.randn(5, 5)
     for use in (lambda: mixup(x, lam), lambda: cutmix(x, lam), lambda: mix_targets(y, lam, n_classes=5),
@@ -178,13 +179,16 @@ def test_shares_that_are_none_are_refused_everywhere(lam):
             use()
 
 
-@pytest.mark.parametrize("partner, error", [(torch.tensor([0, 1]), ValueError), (torch.tensor([0, 1, 2, 3, 5]), ValueError),
-                                            (torch.tensor([0, 1, 2, 3, -1]), ValueError), (torch.rand(5), TypeError),
-                                            (torch.tensor([True] * 5), TypeError)])
+@pytest.mark.parametrize("partner, error",
+                         [(torch.tensor([0, 1]), ValueError),
+                          (torch.tensor([0, 1, 2, 3, 5]), ValueError),
+                          (torch.tensor([0, 1, 2, 3, -1]), ValueError), (torch.rand(5), TypeError),
+                          (torch.tensor([True] * 5), TypeError)])
 def test_partners_that_are_none_are_refused_everywhere(partner, error):
     x, y, pred = photos(), torch.arange(5), torch.randn(5, 5)
     for use in (lambda: mixup(x, 0.5, partner), lambda: cutmix(x, 0.5, partner),
-                lambda: mix_targets(y, 0.5, partner, 5), lambda: mixed_loss(F.cross_entropy, pred, y, 0.5, partner)):
+                lambda: mix_targets(y, 0.5, partner, 5),
+                lambda: mixed_loss(F.cross_entropy, pred, y, 0.5, partner)):
         with pytest.raises(error, match="partner"):
             use()
 
@@ -221,11 +225,13 @@ def test_measured_values_keep_their_shape(values):
         mix_targets(values, 0.75, n_classes=1)
 
 
-@pytest.mark.parametrize("y, n_classes, message", [
-    (torch.tensor([0, 3]), 3, "lie in 0 to 2"), (torch.tensor([0, -100]), 3, "lie in 0 to 2"),
-    (torch.tensor([0.0, 1.0]), 3, r"y\.long\(\)"), (torch.tensor([[0, 2], [1, 1]]), None, "rows of 0 and 1"),
-    (torch.zeros(2, 3, 3, dtype=torch.long), 3, "mixed_loss"), (torch.tensor([[1, 0], [0, 1]]), 3, "column"),
-])
+@pytest.mark.parametrize("y, n_classes, message",
+                         [(torch.tensor([0, 3]), 3, "lie in 0 to 2"),
+                          (torch.tensor([0, -100]), 3, "lie in 0 to 2"),
+                          (torch.tensor([0.0, 1.0]), 3, r"y\.long\(\)"),
+                          (torch.tensor([[0, 2], [1, 1]]), None, "rows of 0 and 1"),
+                          (torch.zeros(2, 3, 3, dtype=torch.long), 3, "mixed_loss"),
+                          (torch.tensor([[1, 0], [0, 1]]), 3, "column")])
 def test_labels_that_do_not_fit(y, n_classes, message):
     with pytest.raises(ValueError, match=message):
         mix_targets(y, 0.5, n_classes=n_classes)
@@ -244,7 +250,10 @@ def test_cutmix_returns_the_share_that_really_stayed(n, height, width, data):
     if n > 1:
         torch.testing.assert_close((pasted == x).float().mean((1, 2, 3)), stays)
     assert ((pasted == x) | (pasted == x.roll(1, 0))).all()
-    assert (stays >= (1 - ((1 - lam).sqrt() * height + 0.5) * ((1 - lam).sqrt() * width + 0.5) / (height * width)) - 1e-6).all()
+    assert (stays
+            >= (1
+                - ((1 - lam).sqrt() * height + 0.5) * ((1 - lam).sqrt() * width
+                                                       + 0.5) / (height * width)) - 1e-6).all()
 
 
 def test_cutmix_boxes_are_rectangles_of_their_own_with_the_photo_s_proportions():
@@ -254,9 +263,11 @@ def test_cutmix_boxes_are_rectangles_of_their_own_with_the_photo_s_proportions()
     tall, wide = changed.any(2).sum(1), changed.any(1).sum(1)
     assert torch.equal(changed.sum((1, 2)), tall * wide)  # filled
     assert tall.max() == 10 and wide.max() == 30  # half of each side, not swapped
-    assert len({tuple(map(int, row)) for row in changed.flatten(1).float().argmax(1, keepdim=True)}) > 100
+    assert len({tuple(map(int, row))
+                for row in changed.flatten(1).float().argmax(1, keepdim=True)}) > 100
     whole = (tall == 10) & (wide == 30)
-    assert 0.15 < whole.float().mean() < 0.35  # uncut where its centre lies in the middle half of both sides
+    # uncut where its centre lies in the middle half of both sides
+    assert 0.15 < whole.float().mean() < 0.35
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.int64])
@@ -270,7 +281,8 @@ def test_cutmix_cuts_the_last_two_sides_of_any_shape(shape):
     x = torch.arange(7.0).reshape(7, *[1] * (len(shape) - 1)).expand(shape)
     pasted, stays = cutmix(x, 0.5, generator=seeded())
     flat, _ = cutmix(x.reshape(7, -1, 6, 10)[:, :1], 0.5, generator=seeded())
-    assert torch.equal(pasted, flat.reshape(7, *[1] * (len(shape) - 3), 6, 10).expand(shape)) and (stays < 1).all()
+    assert (torch.equal(pasted, flat.reshape(7, *[1] * (len(shape) - 3), 6, 10).expand(shape))
+            and (stays < 1).all())
 
 
 def test_cutmix_pastes_from_the_partner_that_is_given():
@@ -311,7 +323,8 @@ def test_cutmix_draws_from_its_generator_alone():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_collate_mixes_with_and_without_workers(workers):
     x = torch.arange(1.0, 41)[:, None].expand(40, 5)
-    loader = DataLoader(TensorDataset(x, torch.arange(40) % 4), batch_size=10, collate_fn=MixUpCollate(4), num_workers=workers)
+    loader = DataLoader(TensorDataset(x, torch.arange(40) % 4), batch_size=10,
+                        collate_fn=MixUpCollate(4), num_workers=workers)
 
     def epoch():
         return [(photo, label) for photo, label in loader]
@@ -364,7 +377,9 @@ def test_collate_of_cutmix_pastes_boxes_and_counts_what_stayed():
     x, rows = CutMixCollate(8, alpha=1)([(photo, i) for i, (photo, _) in enumerate(pairs())])
     for i, (photo, row) in enumerate(zip(x, rows)):
         assert float((photo == i).float().mean()) == pytest.approx(float(row[i]), abs=1e-6)
-        assert set(photo.unique().int().tolist()) == {number for number, share in enumerate(row.tolist()) if share > 1e-6}
+        assert set(photo.unique().int().tolist()) == {
+            number for number, share in enumerate(row.tolist()) if share > 1e-6
+        }
     with pytest.raises(ValueError, match="about the whole photo"):
         CutMixCollate()([(torch.rand(1, 6, 6), torch.rand(1, 6, 6))] * 2)
 
@@ -375,9 +390,11 @@ def test_collates_mix_two_parts_of_any_batch_and_leave_the_others(collate):
     torch.manual_seed(3)
     expected = collate(pairs())
     triples = [(i, *pair) for i, pair in enumerate(pairs())]
-    forms = [([dict(zip(Sample._fields, triple)) for triple in triples], ("photo", "label"), lambda batch: batch),
-             ([UserDict(zip(Sample._fields, triple)) for triple in triples], ("photo", "label"), lambda batch: batch),
-             ([Sample(*triple) for triple in triples], (1, 2), Sample._asdict), (triples, (1, 2), lambda batch: dict(zip(Sample._fields, batch)))]
+    forms = [([dict(zip(Sample._fields, triple)) for triple in triples], ("photo", "label"),
+              lambda batch: batch),
+             ([UserDict(zip(Sample._fields, triple)) for triple in triples], ("photo", "label"),
+              lambda batch: batch), ([Sample(*triple) for triple in triples], (1, 2), Sample._asdict),
+             (triples, (1, 2), lambda batch: dict(zip(Sample._fields, batch)))]
     for samples, where, as_dict in forms:
         other = copy.copy(collate)
         other.where = where
@@ -389,11 +406,13 @@ def test_collates_mix_two_parts_of_any_batch_and_leave_the_others(collate):
         assert isinstance(batch, type(samples[0]))
 
 
-@pytest.mark.parametrize("where, samples, words", [
-    (None, [{"photo": torch.rand(2), "label": 1}] * 2, "photo, label"), (None, [(torch.rand(2), 1, 2)] * 2, "pairs.*0, 1, 2"),
-    (("image", "label"), [{"photo": torch.rand(2), "label": 1}] * 2, "no 'image', but photo, label"),
-    ((0, 3), [(torch.rand(2), 1, 2)] * 2, "no 3, but 0, 1, 2"), (None, [torch.rand(2)] * 2, "pairs"),
-])
+@pytest.mark.parametrize("where, samples, words",
+                         [(None, [{"photo": torch.rand(2), "label": 1}] * 2, "photo, label"),
+                          (None, [(torch.rand(2), 1, 2)] * 2, "pairs.*0, 1, 2"),
+                          (("image", "label"), [{"photo": torch.rand(2), "label": 1}] * 2,
+                           "no 'image', but photo, label"),
+                          ((0, 3), [(torch.rand(2), 1, 2)] * 2, "no 3, but 0, 1, 2"),
+                          (None, [torch.rand(2)] * 2, "pairs")])
 def test_collates_say_which_parts_a_batch_has(where, samples, words):
     with pytest.raises(ValueError, match=words):
         MixUpCollate(4, where=where)(samples)
@@ -408,15 +427,19 @@ def test_a_switch_gives_each_batch_to_one_collate_by_chance():
         kinds.append(bool((x == x.round()).all()))  # pasted, not mixed
         torch.testing.assert_close(rows.sum(1), torch.ones(8))
     assert 0.14 < np.mean(kinds) < 0.27
-    assert not any(bool((RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], [1, 0])(pairs())[0] % 1 == 0).all()) for _ in range(20))
+    assert not any(bool((RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], [1, 0])(pairs())[0] % 1
+                         == 0).all()) for _ in range(20))
     x, rows = switch(pairs(1))
     assert torch.equal(x[0], pairs(1)[0][0]) and rows.tolist() == [[1, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("chances, error", [([0.5, 0.6], ValueError), ([1.0], ValueError), ([-0.5, 1.5], ValueError), ("ab", TypeError),
-                                            ([float("nan"), 1], ValueError), (0.5, TypeError), (["a", "b"], TypeError)])
+@pytest.mark.parametrize("chances, error",
+                         [([0.5, 0.6], ValueError), ([1.0], ValueError), ([-0.5, 1.5], ValueError),
+                          ("ab", TypeError), ([float("nan"), 1], ValueError), (0.5, TypeError),
+                          (["a", "b"], TypeError)])
 def test_chances_that_are_none_are_refused(chances, error):
-    for make in (lambda: RandomMix([MixUp(), CutMix()], chances), lambda: RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], chances)):
+    for make in (lambda: RandomMix([MixUp(), CutMix()], chances),
+                 lambda: RandomMixCollate([MixUpCollate(4), CutMixCollate(4)], chances)):
         with pytest.raises(error, match="chances"):
             make()
 
@@ -434,7 +457,8 @@ def test_what_cannot_be_chosen_from_is_refused(mixers):
 @pytest.mark.parametrize("lam", [0.3, 1, (0, 0.5, 1)])
 @pytest.mark.parametrize("cut", [False, True])
 def test_pictures_are_drawn(lam, cut):
-    figure = show_mixup(photos(), torch.arange(5), list("abcde"), lam, item=2, cut=cut, generator=seeded())
+    figure = show_mixup(photos(), torch.arange(5), list("abcde"), lam, item=2, cut=cut,
+                        generator=seeded())
     assert len(figure.axes) == 6
     titles = [axis.get_title() for axis in figure.axes]
     assert titles[:2] == ["c", "b"] or titles[0].startswith("λ = ")
@@ -462,7 +486,8 @@ def test_compiled_in_one_graph(partner):
     theirs = torch.compile(cutmix, backend="eager", fullgraph=True)(x, lam, partner)
     assert all(map(torch.equal, mine, theirs))
     compiled = torch.compile(mix_targets, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(torch.arange(5), lam, partner, 5), mix_targets(torch.arange(5), lam, partner, 5))
+    torch.testing.assert_close(compiled(torch.arange(5), lam, partner, 5),
+                               mix_targets(torch.arange(5), lam, partner, 5))
 
 
 def test_mapped_traced_and_without_values():
@@ -471,18 +496,21 @@ def test_mapped_traced_and_without_values():
     torch.testing.assert_close(mapped, torch.stack([mixup(x, lam) for lam in lams]))
     gradient = torch.func.grad(lambda x: mixup(x, 0.3).square().sum())(x)
     torch.testing.assert_close(gradient, 0.6 * mixup(x, 0.3) + 1.4 * mixup(x, 0.3).roll(-1, 0))
-    torch.testing.assert_close(make_fx(lambda x, lam: mixup(x, lam))(x, lams[0])(x, lams[1]), mixup(x, lams[1]))
+    torch.testing.assert_close(make_fx(lambda x, lam: mixup(x, lam))(x, lams[0])(x, lams[1]),
+                               mixup(x, lams[1]))
     with FakeTensorMode() as mode:
         fake = mode.from_tensor(x)
         assert mixup(fake, 0.3).shape == cutmix(fake, 0.3)[0].shape == x.shape
         assert mix_targets(mode.from_tensor(torch.arange(5)), 0.3, n_classes=5).shape == (5, 5)
-    for mixed in (mixup(x.to("meta"), 0.3), cutmix(x.to("meta"), 0.3)[0], mixup(x.to("meta"), lams[0].to("meta"))):
+    for mixed in (mixup(x.to("meta"), 0.3), cutmix(x.to("meta"), 0.3)[0],
+                  mixup(x.to("meta"), lams[0].to("meta"))):
         assert mixed.device.type == "meta" and mixed.shape == x.shape
 
 
 def test_compiled_once_for_batches_of_any_size():
     """The last batch is often a smaller one, and the compiler then takes the size for unknown."""
-    compiled = torch.compile(lambda x, lam: cutmix(x, lam)[0], backend="eager", fullgraph=True, dynamic=True)
+    compiled = torch.compile(lambda x, lam: cutmix(x, lam)[0], backend="eager", fullgraph=True,
+                             dynamic=True)
     for n in (5, 3):
         x, lam = torch.rand(n, 3, 6, 6), torch.rand(n)
         torch.manual_seed(0)
@@ -492,11 +520,13 @@ def test_compiled_once_for_batches_of_any_size():
 
 
 def test_a_default_device_moves_nothing():
-    """Random numbers from generators of the CPU failed where PyTorch's default device was another one."""
+    """Random numbers from generators of the CPU failed where PyTorch's default device was another
+    one."""
     x, lam = photos(), sample_lambda(5, generator=seeded())
     expected = mixup(x, lam), *cutmix(x, lam, generator=seeded())
     with torch.device("meta"):
-        assert torch.equal(sample_lambda(5, generator=seeded()), lam) and sample_lambda(5, 0).device.type == "cpu"
+        assert (torch.equal(sample_lambda(5, generator=seeded()), lam)
+                and sample_lambda(5, 0).device.type == "cpu")
         assert sample_lambda(5).device.type == "cpu"
         found = mixup(x, lam), *cutmix(x, lam, generator=seeded())
         assert all(map(torch.equal, expected, found)) and mixup(x, 0.3).device.type == "cpu"

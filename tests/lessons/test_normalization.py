@@ -1,4 +1,5 @@
-"""Normalizing is torchvision's and fastai's arithmetic, in every precision, for batches and as a layer; known faults by name."""
+"""Normalizing is torchvision's and fastai's arithmetic, in every precision, for batches and as a layer;
+known faults by name."""
 
 import copy
 import pickle
@@ -120,13 +121,16 @@ def test_fastais_type_and_what_it_carries_are_kept(form):
     x.img_size = (640, 480)
     y = Normalize(MEAN, STD)(x)
     assert type(y) is TensorImage and y.img_size == (640, 480) and y.is_contiguous(memory_format=form)
-    assert torch.equal(Normalize(MEAN, STD).encodes(x), y)  # whichever of fastai's two ways somebody takes
+    # whichever of fastai's two ways somebody takes
+    assert torch.equal(Normalize(MEAN, STD).encodes(x), y)
     torch.testing.assert_close(Normalize(MEAN, STD).decodes(y), x)
-    torch.testing.assert_close(y.as_subclass(torch.Tensor), normalize(x.as_subclass(torch.Tensor).contiguous(), MEAN, STD))
+    torch.testing.assert_close(y.as_subclass(torch.Tensor),
+                               normalize(x.as_subclass(torch.Tensor).contiguous(), MEAN, STD))
     assert type(Normalize(MEAN, STD)(x.as_subclass(torch.Tensor))) is torch.Tensor
 
 
-@given(st.integers(1, 9), st.sampled_from([1, 3]), st.integers(1, 5), st.integers(1, 5), st.sampled_from([torch.float16, torch.float32, torch.float64]))
+@given(st.integers(1, 9), st.sampled_from([1, 3]), st.integers(1, 5), st.integers(1, 5),
+       st.sampled_from([torch.float16, torch.float32, torch.float64]))
 @settings(max_examples=40, deadline=None)
 def test_the_memory_format_changes_no_value(n, channels, height, width, kind):
     x, stats = pictures(n, channels, height, width).to(kind), (MEAN[:channels], STD[:channels])
@@ -161,7 +165,8 @@ def test_many_forms_of_statistics():
 def test_a_plain_number_holds_for_every_channel(shape):
     x = torch.rand(shape)
     expected = (x - 0.5) / 0.25
-    for change in Normalize(0.5, 0.25), Normalize(torch.tensor(0.5), np.float64(0.25)), lambda x: normalize(x, 0.5, 0.25):
+    for change in Normalize(0.5, 0.25), Normalize(torch.tensor(0.5),
+                                                  np.float64(0.25)), lambda x: normalize(x, 0.5, 0.25):
         torch.testing.assert_close(change(x), expected)
     torch.testing.assert_close(denormalize(expected, 0.5, 0.25), x)
     last = x.movedim(-3, -1).contiguous().movedim(-1, -3)
@@ -193,7 +198,8 @@ def test_targets_are_never_touched(kind, wrap):
         out = Normalize(MEAN, STD)(batch)
         assert type(out) is type(batch) and out[1] is target and torch.equal(target, before)
         assert type(out[0]) is wrap
-        torch.testing.assert_close(out[0].as_subclass(torch.Tensor), normalize(x, MEAN, STD), atol=0, rtol=0)
+        torch.testing.assert_close(out[0].as_subclass(torch.Tensor), normalize(x, MEAN, STD), atol=0,
+                                   rtol=0)
         back = Normalize(MEAN, STD).decode(out)
         assert back[1] is target
         torch.testing.assert_close(back[0].as_subclass(torch.Tensor), x, atol=1e-6, rtol=1e-6)
@@ -201,7 +207,8 @@ def test_targets_are_never_touched(kind, wrap):
 
 def test_two_pictures_in_a_batch():
     a, b = pictures(), pictures(seed=1)
-    (x1, x2), y = Normalize(MEAN, STD)(((TensorImage(a), TensorImage(b)), TensorCategory(torch.arange(4))))
+    (x1, x2), y = Normalize(MEAN, STD)(((TensorImage(a), TensorImage(b)),
+                                        TensorCategory(torch.arange(4))))
     assert torch.equal(torch.Tensor(x2), normalize(b, MEAN, STD))
     assert torch.equal(torch.Tensor(x1), normalize(a, MEAN, STD))
 
@@ -231,7 +238,8 @@ def test_plain_tensor_is_normalized_though_fastai_leaves_it():
     x = pictures()
     assert torch.equal(FastaiNormalize.from_stats(MEAN, STD, cuda=False)(x), x)
     assert torch.equal(Normalize(MEAN, STD)(x), normalize(x, MEAN, STD))
-    plain = TfmdDL(list(zip(x, torch.arange(4))), bs=4, num_workers=0, after_batch=[Normalize(MEAN, STD)])
+    plain = TfmdDL(list(zip(x, torch.arange(4))), bs=4, num_workers=0,
+                   after_batch=[Normalize(MEAN, STD)])
     out, labels = plain.one_batch()
     assert torch.equal(out, normalize(x, MEAN, STD)) and labels.tolist() == [0, 1, 2, 3]
 
@@ -242,7 +250,8 @@ def test_fault_training_set_alone():
         assert not torch.equal(Normalize(MEAN, STD)(x, split_idx=split_idx), x)
 
 
-# ---------------------------------------------------------------- refused at construction and at the call
+# ---------------------------------------------------------------- refused at construction and at the
+# call
 
 
 @pytest.mark.parametrize(
@@ -278,7 +287,8 @@ def test_fault_channel_with_zero_spread():
     x[:, 2] = 0.1  # float32's 0.1 isn't exact: rounding must not hide that it is constant
     with pytest.raises(ValueError, match=r"Channel\(s\) \[2\] have no spread"):
         Normalize(ChannelStats().update(x))
-    assert torch.isfinite(Normalize(x.mean((0, 2, 3)), [0.3, 0.3, 1.0])(x)).all()  # what the message suggests
+    # what the message suggests
+    assert torch.isfinite(Normalize(x.mean((0, 2, 3)), [0.3, 0.3, 1.0])(x)).all()
 
 
 def test_tiny_but_true_spread_is_fine():
@@ -314,10 +324,15 @@ def test_wrong_number_of_dimensions():
         Normalize(MEAN, STD)(torch.rand(3, 8))
 
 
-@pytest.mark.parametrize("shape, channels", [((2, 3, 1, 1), 1), ((3, 1, 1), 1), ((2, 1, 1, 3), 3), ((2, 1, 8, 3), 3), ((2, 3, 8, 1), 1)])
+@pytest.mark.parametrize("shape, channels",
+                         [((2, 3, 1, 1), 1), ((3, 1, 1), 1), ((2, 1, 1, 3), 3), ((2, 1, 8, 3), 3),
+                          ((2, 3, 8, 1), 1)])
 def test_fault_channels_are_called_last_because_of_a_width(shape, channels):
-    """One pixel is 1 wide: that says nothing about where the channels are, and moving dimensions would help nobody."""
-    for call in (lambda x: normalize(x, [0.5] * channels, [0.2] * channels)), Normalize([0.5] * channels, [0.2] * channels):
+    """One pixel is 1 wide: that says nothing about where the channels are, and moving dimensions would
+    help nobody."""
+    for call in (lambda x: normalize(x, [0.5] * channels, [0.2] * channels)), Normalize(
+        [0.5] * channels, [0.2] * channels
+    ):
         with pytest.raises(ValueError, match=rf"not {channels}: convert the images") as caught:
             call(torch.rand(shape))
         assert "movedim" not in str(caught.value)
@@ -368,7 +383,8 @@ def devices():
 
 
 @pytest.mark.parametrize("device", devices(), ids=str)
-@pytest.mark.parametrize("mean, std", [(MEAN, STD), (0.5, 0.25), (0.5, STD)], ids=["a number a channel", "plain numbers", "mixed"])
+@pytest.mark.parametrize("mean, std", [(MEAN, STD), (0.5, 0.25), (0.5, STD)],
+                         ids=["a number a channel", "plain numbers", "mixed"])
 def test_one_photo_or_a_batch_through_a_model_on_any_device(mean, std, device):
     x, layer = pictures(), Normalize(mean, std)
     expected = (x - torch.tensor(mean).reshape(-1, 1, 1)) / torch.tensor(std).reshape(-1, 1, 1)

@@ -1,4 +1,5 @@
-"""Normalize in fastai's loaders: never twice, never lost, undone for drawing, left alone by fastai's learner."""
+"""Normalize in fastai's loaders: never twice, never lost, undone for drawing, left alone by fastai's
+learner."""
 
 import copy
 import pickle
@@ -59,9 +60,12 @@ def test_fault_normalized_twice_added_later(first, added):
     assert dls.valid.one_batch()[0].min() < 0  # one there, as it should be
 
 
-@pytest.mark.parametrize("given, added", [((), (mine, mine)), ((), (mine, peer)), ((), (peer, mine)), ((peer,), (mine,))])
+@pytest.mark.parametrize("given, added",
+                         [((), (mine, mine)), ((), (mine, peer)), ((), (peer, mine)),
+                          ((peer,), (mine,))])
 def test_fault_normalized_twice_both_added_later(given, added):
-    """fastai tells a transform that is added later nothing about its loader, but the values tell that it is the second."""
+    """fastai tells a transform that is added later nothing about its loader, but the values tell that it
+    is the second."""
     dls = DataLoaders(loader(*[make() for make in given]), loader())
     for make in added:
         dls.add_tfms([make()], "after_batch")
@@ -92,19 +96,17 @@ def test_twice_by_hand_warns():
 
 
 def test_fault_not_normalized_after_the_loaders_were_replaced(photo_set):
-    """Progressive resizing: another size, a new loader, new photos; one Normalize each, the same numbers."""
+    """Progressive resizing: another size, a new loader, new photos; one Normalize each, the same
+    numbers."""
     stats = channel_stats(photo_set, size=16)
     dls = image_dataloaders(photo_set, size=16, batch_size=5, augment=False, normalize=Normalize(stats))
     plain = image_dataloaders(photo_set, size=16, batch_size=5, augment=False)
     for size in 16, 24:
         dls.train.size = plain.train.size = size
-        torch.testing.assert_close(dls.train.one_batch()[0], Normalize(stats)(plain.train.one_batch()[0]))
-    for dl in (
-        dls.valid.new(bs=2),
-        dls.train.new(shuffle=False),
-        dls.valid.new(dls.valid.dataset),
-        dls.test_dl(photo_set.paths),
-    ):
+        torch.testing.assert_close(dls.train.one_batch()[0],
+                                   Normalize(stats)(plain.train.one_batch()[0]))
+    for dl in (dls.valid.new(bs=2), dls.train.new(shuffle=False), dls.valid.new(dls.valid.dataset),
+               dls.test_dl(photo_set.paths)):
         assert len([t for t in dl.after_batch.fs if isinstance(t, Normalize)]) == 1
         assert dl.one_batch()[0].min() < -0.5
 
@@ -129,9 +131,8 @@ def test_fault_drawn_without_undoing():
         dl = loader(mine(), x=x.to(kind))
         batch = dl.one_batch()
         back = dl.decode(batch)[0]
-        torch.testing.assert_close(
-            back.as_subclass(torch.Tensor), x.to(kind), atol=2 * torch.finfo(kind).eps, rtol=0
-        )
+        torch.testing.assert_close(back.as_subclass(torch.Tensor), x.to(kind),
+                                   atol=2 * torch.finfo(kind).eps, rtol=0)
         assert back.min() >= 0 and back.max() <= 1  # no "clipping" warnings
 
 
@@ -141,9 +142,8 @@ def test_show_batch(photo_set):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    dls = image_dataloaders(
-        photo_set, size=16, batch_size=5, normalize=Normalize(channel_stats(photo_set, size=16))
-    )
+    dls = image_dataloaders(photo_set, size=16, batch_size=5,
+                            normalize=Normalize(channel_stats(photo_set, size=16)))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         dls.show_batch()
@@ -157,9 +157,8 @@ def test_order_after_augmentation_and_repr():
 
     dl = loader(mine(), Flip())
     assert isinstance(dl.after_batch.fs[-1], Normalize) and Normalize.order > FastaiNormalize.order
-    assert repr(mine()) == "Normalize(mean=[0.1, 0.5, 0.7], std=[0.2, 0.3, 0.4])" and repr(mine()) in repr(
-        dl.after_batch
-    )
+    assert (repr(mine()) == "Normalize(mean=[0.1, 0.5, 0.7], std=[0.2, 0.3, 0.4])"
+            and repr(mine()) in repr(dl.after_batch))
 
 
 def test_vision_learner_adds_no_second_one():
@@ -195,12 +194,8 @@ def test_show_normalized():
     import matplotlib.pyplot as plt
 
     before = pictures(2, 3, 16, 16)
-    for x, how in (
-        (before, mine()),
-        (TensorImage(before), mine()),
-        (before[0], mine()),
-        (pictures(2, 1, 16, 16), Normalize(0.5, 0.2)),
-    ):
+    for x, how in ((before, mine()), (TensorImage(before), mine()), (before[0], mine()),
+                   (pictures(2, 1, 16, 16), Normalize(0.5, 0.2))):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             figure = show_normalized(x, how)

@@ -1,4 +1,5 @@
-"""Progressive resizing: loaders as they were after any exit, the schedule once, batch norm, stages; each known fault by name."""
+"""Progressive resizing: loaders as they were after any exit, the schedule once, batch norm, stages; each
+known fault by name."""
 
 
 import pytest
@@ -12,18 +13,15 @@ from torch.utils.data import DataLoader
 from resizing_helpers import Stop, any_loader, learner, sized, tensors
 
 from lessonkit.normalization import Normalize, channel_stats
-from lessonkit.progressive_resizing import (
-    ProgressiveResize,
-    fit_stages,
-    size_schedule,
-)
+from lessonkit.progressive_resizing import (ProgressiveResize, fit_stages, size_schedule)
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # --- evaluated at another size than stated; loaders as they were, after any exit
 
-EXITS = [RuntimeError("boom"), KeyboardInterrupt(), CancelFitException(), CancelEpochException(), CancelTrainException()]
+EXITS = [RuntimeError("boom"), KeyboardInterrupt(), CancelFitException(), CancelEpochException(),
+         CancelTrainException()]
 
 
 @pytest.mark.parametrize("error", EXITS, ids=lambda error: type(error).__name__)
@@ -36,7 +34,8 @@ def test_loaders_have_their_own_size_after_any_exit(random_photos, error, event)
         learn.fit(1, cbs=[ProgressiveResize(8), Stop(error, event, 0 if event == "before_train" else 2)])
     else:
         with pytest.raises(type(error)):
-            learn.fit(1, cbs=[ProgressiveResize(8), Stop(error, event, 0 if event == "before_train" else 2)])
+            learn.fit(1, cbs=[ProgressiveResize(8),
+                              Stop(error, event, 0 if event == "before_train" else 2)])
     assert [loader.size for loader in loaders] == [32, 32]
     learn.model.fed.clear()
     learn.validate()
@@ -53,7 +52,7 @@ def test_an_error_in_the_loader_leaves_its_size(random_photos, monkeypatch):
     def fail(*args):
         raise KeyboardInterrupt
 
-    loaders.train._make_batch = fail
+    loaders.train.make_batch = fail
     with pytest.raises(KeyboardInterrupt):
         learner(loaders).fit(1, cbs=ProgressiveResize(8))
     assert loaders.train.size == 32
@@ -61,9 +60,11 @@ def test_an_error_in_the_loader_leaves_its_size(random_photos, monkeypatch):
 
 def test_the_loader_has_its_own_size_whenever_somebody_looks(random_photos):
     loaders, looked = sized(random_photos, 32), []
-    events = "before_fit before_train before_batch after_pred after_step after_batch before_validate after_fit".split()
+    events = ("before_fit before_train before_batch after_pred after_step after_batch before_validate "
+              "after_fit".split())
     see = lambda self: looked.append((loaders.train.size, loaders.valid.size))  # noqa: E731
-    learner(loaders).fit(2, cbs=[ProgressiveResize(8), type("Look", (Callback,), dict.fromkeys(events, see))()])
+    learner(loaders).fit(2, cbs=[ProgressiveResize(8),
+                                 type("Look", (Callback,), dict.fromkeys(events, see))()])
     assert set(looked) == {(32, 32)} and len(looked) > 30
 
 
@@ -127,8 +128,11 @@ def test_a_cancelled_fit_does_not_count_and_another_learner_starts_anew(random_p
 def test_a_cancelled_epoch_keeps_the_later_ones_in_place(random_photos):
     for loaders in (sized(random_photos, 16), tensors(24)):
         learn = learner(loaders)
-        stop = type("Stop", (Callback,), {"run_valid": False, "after_batch": lambda self: self.cancel()})()
-        stop.cancel = lambda: (_ for _ in ()).throw(CancelTrainException()) if learn.epoch == 0 and learn.iter == 1 else None
+        stop = (
+            type("Stop", (Callback,), {"run_valid": False, "after_batch": lambda self: self.cancel()})()
+        )
+        stop.cancel = (lambda: (_ for _ in ()).throw(CancelTrainException()) if learn.epoch == 0
+                       and learn.iter == 1 else None)
         learn.fit(2, cbs=[ProgressiveResize(8, multiple_of=1), stop])
         plan = size_schedule(12, 8, 16, multiple_of=1)
         assert learn.model.seen() == plan[:2] + plan[6:]
@@ -158,7 +162,8 @@ def test_a_fit_of_no_epochs_does_nothing(random_photos):
 
 @any_loader
 def test_batch_norm_belongs_to_the_final_size_before_the_last_validation(random_photos, make):
-    """Weights as without it; statistics of that many batches at the final size; the schedule's steps as they were."""
+    """Weights as without it; statistics of that many batches at the final size; the schedule's steps as
+    they were."""
     learns = []
     for refresh in (False, 3):
         learn = learner(make(random_photos), lr=0.0)
@@ -204,8 +209,10 @@ def test_stages_have_their_size_in_training_and_validation(random_photos, make):
     fit_stages(learn, [(8, 1), (12, 2), (16, 1)], lr=0.01)
     assert learn.model.seen() == [8] * 6 + [12] * 12 + [16] * 6
     valid = len(loaders.valid)
-    assert learn.model.seen(training=False)[-valid * 4 :] == [8] * valid + [12] * 2 * valid + [16] * valid
-    assert learn.dls is loaders and rows == [getattr(loader, "dataset", None) for loader in loaders]  # the same split
+    assert (learn.model.seen(training=False)[-valid * 4 :] == [8] * valid + [12] * 2 * valid
+            + [16] * valid)
+    # the same split
+    assert learn.dls is loaders and rows == [getattr(loader, "dataset", None) for loader in loaders]
     learn.model.fed.clear()
     learn.validate()
     assert set(learn.model.fed) == {(False, (16, 16))}
@@ -222,7 +229,8 @@ def test_no_validation_photo_is_trained_on_in_any_stage(random_photos):
 
     fit_stages(learner(sized(random_photos, 16), Rows()), [(8, 1), (16, 1)])
     assert not seen["train"] & seen["valid"]
-    assert seen["valid"] == set(random_photos.indices("valid").tolist()) and seen["train"] == set(random_photos.indices("train").tolist())
+    assert (seen["valid"] == set(random_photos.indices("valid").tolist())
+            and seen["train"] == set(random_photos.indices("train").tolist()))
 
 
 def test_normalization_and_transforms_are_carried_over(random_photos):
@@ -277,7 +285,8 @@ def test_frozen_layers_stay_frozen():
     assert not torch.equal(head, learn.model.head.weight)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()],
+                         ids=["error", "interrupt"])
 def test_a_stage_that_fails_gives_the_sizes_back(random_photos, error):
     loaders = sized(random_photos, 32)
     loaders.valid.size = 24  # whatever they were
@@ -292,9 +301,10 @@ def test_stages_at_the_last_size_stay_there(random_photos):
     assert [loader.size for loader in loaders] == [24, 24]
 
 
-@pytest.mark.parametrize("stages, error", [([], ValueError), ([(8,)], ValueError), ((8, 1), ValueError), ([(0, 1)], ValueError),
-                                           ([(8, 0)], ValueError), ([(8.5, 1)], TypeError), ([("8", 1)], TypeError),
-                                           (None, ValueError)])
+@pytest.mark.parametrize("stages, error",
+                         [([], ValueError), ([(8,)], ValueError), ((8, 1), ValueError),
+                          ([(0, 1)], ValueError), ([(8, 0)], ValueError), ([(8.5, 1)], TypeError),
+                          ([("8", 1)], TypeError), (None, ValueError)])
 def test_stages_that_make_no_sense_are_refused_before_training(random_photos, stages, error):
     learn = learner(sized(random_photos, 16))
     with pytest.raises(error):

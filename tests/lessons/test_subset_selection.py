@@ -1,4 +1,5 @@
-"""Subset selection: plain greedy from its definition, apportionment worked by hand, hostile input, and each known fault by name."""
+"""Subset selection: plain greedy from its definition, apportionment worked by hand, hostile input, and
+each known fault by name."""
 
 import warnings
 
@@ -52,7 +53,8 @@ def with_copies(n=200, of=80, d=3):
 
 def test_two_of_five_points_on_a_line():
     x = np.array([[0.0], [1], [2], [10], [11]])
-    assert worth(x, [1, 3]) >= max(worth(x, [a, b]) for a in range(5) for b in range(a)) - 1e-9  # a best pair
+    # a best pair
+    assert worth(x, [1, 3]) >= max(worth(x, [a, b]) for a in range(5) for b in range(a)) - 1e-9
     subset = select_subset(x, 2)
     assert subset.indices[0] == 2 and subset.indices[1] in (3, 4)  # the middle, then the far group
     assert subset.weights.tolist() == [3, 2]
@@ -112,8 +114,10 @@ def test_every_prefix_is_the_subset_of_that_size(method, labelled):
 @BY_RULE
 def test_the_same_rows_whatever_their_order(method):
     x, y, order = rows(), classes(), np.random.default_rng(5).permutation(200)
-    assert order[select_subset(x[order], 60, y[order], method).indices].tolist() == select_subset(x, 60, y, method).indices.tolist()
-    assert order[select_subset(x[order], 60, method=method).indices].tolist() == select_subset(x, 60, method=method).indices.tolist()
+    assert (order[select_subset(x[order], 60, y[order], method).indices].tolist()
+            == select_subset(x, 60, y, method).indices.tolist())
+    assert (order[select_subset(x[order], 60, method=method).indices].tolist()
+            == select_subset(x, 60, method=method).indices.tolist())
 
 
 @BY_RULE
@@ -121,19 +125,22 @@ def test_the_same_rows_whatever_their_order(method):
 def test_the_same_rows_whatever_their_order_though_rows_begin_alike(method, first):
     x, order = rows(), np.random.default_rng(5).permutation(200)
     x[:, 0] = 1 if first == "equal" else (np.arange(200) + 1) // 2  # the smallest alone
-    assert order[select_subset(x[order], 60, method=method).indices].tolist() == select_subset(x, 60, method=method).indices.tolist()
+    assert (order[select_subset(x[order], 60, method=method).indices].tolist()
+            == select_subset(x, 60, method=method).indices.tolist())
 
 
 @BY_RULE
 def test_another_unit_changes_gains_by_its_square_and_nothing_else(method):
     whole, small = (select_subset(unit * rows(), 30, method=method) for unit in (1, 2.0**-10))
-    assert small.indices.tolist() == whole.indices.tolist() and small.weights.tolist() == whole.weights.tolist()
+    assert (small.indices.tolist() == whole.indices.tolist()
+            and small.weights.tolist() == whole.weights.tolist())
     assert small.gains == pytest.approx(whole.gains * 2.0**-20, rel=1e-6, abs=1e-12)
 
 
 @BY_RULE
 def test_copies_of_a_row_come_last(method):
-    x = np.concatenate([rows(20, 3), np.repeat(rows(2, 3, seed=9) * 10, 15, axis=0)])  # two outliers, 15 times each
+    # two outliers, 15 times each
+    x = np.concatenate([rows(20, 3), np.repeat(rows(2, 3, seed=9) * 10, 15, axis=0)])
     picks = x[select_subset(x, 50, method=method).indices]
     assert len(np.unique(picks[:22], axis=0)) == 22
     assert sorted(select_subset(x, 50, method=method).indices) == list(range(50))
@@ -176,8 +183,10 @@ def test_nothing_everything_and_a_class_of_one(method):
 
 def test_seed_decides_random_alone():
     x = rows()
-    assert select_subset(x, 20, method="random").indices.tolist() == select_subset(x, 20, method="random", seed=0).indices.tolist()
-    assert select_subset(x, 20, method="random").indices.tolist() != select_subset(x, 20, method="random", seed=1).indices.tolist()
+    assert (select_subset(x, 20, method="random").indices.tolist()
+            == select_subset(x, 20, method="random", seed=0).indices.tolist())
+    assert (select_subset(x, 20, method="random").indices.tolist()
+            != select_subset(x, 20, method="random", seed=1).indices.tolist())
     assert select_subset(x, 20).indices.tolist() == select_subset(x, 20, seed=1).indices.tolist()
 
 
@@ -186,14 +195,16 @@ def test_input_stays_and_tensors_and_memory_maps_do(tmp_path):
     kept, wanted = x.copy(), select_subset(x, 30, classes()).indices.tolist()
     np.save(tmp_path / "x.npy", x)
     assert select_subset(torch.from_numpy(x), 30, torch.from_numpy(classes())).indices.tolist() == wanted
-    assert select_subset(np.load(tmp_path / "x.npy", mmap_mode="r"), 30, classes().astype(str)).indices.tolist() == wanted
+    assert (select_subset(np.load(tmp_path / "x.npy", mmap_mode="r"), 30,
+                          classes().astype(str)).indices.tolist() == wanted)
     assert (x == kept).all()
 
 
 # --- classes
 
 def quotas(y, n, balance):
-    return np.bincount(y[select_subset(rows(len(y)), n, y, "random", balance).indices], minlength=y.max() + 1).tolist()
+    return np.bincount(y[select_subset(rows(len(y)), n, y, "random", balance).indices],
+                       minlength=y.max() + 1).tolist()
 
 
 def test_seats_as_huntington_and_hill_give_them():
@@ -204,24 +215,30 @@ def test_seats_as_huntington_and_hill_give_them():
     assert quotas(y, 5, "proportional") == [3, 1, 1]  # 21.6 before 17.0
     assert quotas(y, 6, "proportional") == [3, 2, 1]
     assert quotas(y, 7, "proportional") == [3, 2, 2]  # 16.3 before 53/√12 = 15.3
-    assert quotas(y, 10, "proportional") == [5, 3, 2]  # then 15.3, 53/√20 = 11.9, 24/√6 = 9.8 before 53/√30 = 9.7
+    # then 15.3, 53/√20 = 11.9, 24/√6 = 9.8 before 53/√30 = 9.7
+    assert quotas(y, 10, "proportional") == [5, 3, 2]
     assert quotas(y, 2, "proportional") == [1, 1, 0]  # more classes than picks: the larger ones
     assert quotas(y, 9, "equal") == [3, 3, 3] and quotas(y, 90, "equal") == [43, 24, 23]
 
 
 def test_labels_ignored_and_weights_of_classes_without_a_pick():
     x, y = rows(), classes()
-    assert select_subset(x, 20, y, balance=None).indices.tolist() == select_subset(x, 20).indices.tolist()
+    assert (select_subset(x, 20, y, balance=None).indices.tolist()
+            == select_subset(x, 20).indices.tolist())
     few = select_subset(x, 2, y)
     assert len(few.indices) == 2 and few.weights.sum() == 200
 
 
 @pytest.mark.parametrize("similarity, weights", [("euclidean", [4, 5]), ("cosine", [6, 3])])
 def test_rows_of_a_class_without_a_pick_go_to_the_nearest_pick(similarity, weights):
-    # two large classes around (1, 0) and (0, 10); three rows of a small one are near the second but in the first's direction
-    x = np.array([[1.0, 0.1], [1, 0], [1, -0.1], [0.1, 10], [0, 10], [-0.1, 10], [9, 8], [9, 7], [0.9, 0.8]])
-    subset = select_subset(x, 2, np.array(["a"] * 3 + ["b"] * 3 + ["c"] * 3)[:9], "k_center", similarity=similarity)
-    picks = x[subset.indices] if similarity == "euclidean" else x[subset.indices] / np.linalg.norm(x[subset.indices], axis=1)[:, None]
+    # two large classes around (1, 0) and (0, 10); three rows of a small one are near the second but in
+    # the first's direction
+    x = np.array([[1.0, 0.1], [1, 0], [1, -0.1], [0.1, 10], [0, 10], [-0.1, 10], [9, 8], [9, 7],
+                  [0.9, 0.8]])
+    subset = select_subset(x, 2, np.array(["a"] * 3 + ["b"] * 3 + ["c"] * 3)[:9], "k_center",
+                           similarity=similarity)
+    picks = (x[subset.indices] if similarity == "euclidean"
+             else x[subset.indices] / np.linalg.norm(x[subset.indices], axis=1)[:, None])
     others = x if similarity == "euclidean" else x / np.linalg.norm(x, axis=1)[:, None]
     nearest = ((others[6:, None] - picks) ** 2).sum(2).argmin(1)
     assert subset.weights.tolist() == [3 + (nearest == 0).sum(), 3 + (nearest == 1).sum()] == weights
@@ -276,7 +293,8 @@ def test_herding_and_k_center_of_rows_that_occur_several_times():
 
 def test_cosine_ignores_lengths_and_refuses_zeros():
     x, stretch = rows(), np.random.default_rng(3).uniform(0.5, 5, (200, 1))
-    assert select_subset(x * stretch, 20, similarity="cosine").weights.tolist() == select_subset(x, 20, similarity="cosine").weights.tolist()
+    assert (select_subset(x * stretch, 20, similarity="cosine").weights.tolist()
+            == select_subset(x, 20, similarity="cosine").weights.tolist())
     x[17] = 0
     with pytest.raises(ValueError, match="17 are all zeros"):
         select_subset(x, 20, similarity="cosine")
@@ -285,11 +303,15 @@ def test_cosine_ignores_lengths_and_refuses_zeros():
 # --- bad input
 
 @pytest.mark.parametrize("change, error, words", [
-    ({"n": -1}, ValueError, "n=-1"), ({"n": 2.5}, TypeError, "whole number"), ({"n": True}, TypeError, "whole number"),
-    ({"method": "best"}, ValueError, "'k_center'"), ({"balance": "fair"}, ValueError, "'equal'"), ({"seed": -1}, ValueError, "seed"),
-    ({"similarity": "dot"}, ValueError, "'cosine'"), ({"labels": np.zeros(3)}, ValueError, "one for each of the 10 rows"),
+    ({"n": -1}, ValueError, "n=-1"), ({"n": 2.5}, TypeError, "whole number"),
+    ({"n": True}, TypeError, "whole number"),
+    ({"method": "best"}, ValueError, "'k_center'"), ({"balance": "fair"}, ValueError, "'equal'"),
+    ({"seed": -1}, ValueError, "seed"),
+    ({"similarity": "dot"}, ValueError, "'cosine'"),
+    ({"labels": np.zeros(3)}, ValueError, "one for each of the 10 rows"),
     ({"labels": [0.0, np.nan] * 5}, ValueError, "5 labels are missing, in row 1, 3"),
-    ({"labels": ["a", None] * 5}, ValueError, "labels are missing"), ({"features": np.ones(10)}, ValueError, r"\(N, D\)"),
+    ({"labels": ["a", None] * 5}, ValueError, "labels are missing"),
+    ({"features": np.ones(10)}, ValueError, r"\(N, D\)"),
     ({"features": np.full((10, 2), "x")}, TypeError, "numbers"),
 ])
 def test_one_clear_error(change, error, words):
@@ -310,15 +332,19 @@ def test_select_classes():
     centres = np.array([[0, 0], [1, 0], [30, 0], [0, 40], [31, 1]])
     y = np.repeat(np.arange(5), 40) * 10
     x = np.repeat(centres, 40, axis=0) + 0.3 * rows(200, 2)
-    assert set(select_classes(x, y, 3, "spread")) in ({0, 40, 30}, {10, 20, 30}, {0, 20, 30}, {10, 40, 30})
+    assert set(select_classes(x, y, 3, "spread")) in ({0, 40, 30}, {10, 20, 30}, {0, 20, 30},
+                                                      {10, 40, 30})
     assert set(select_classes(x, y, 2, "hard")) in ({0, 10}, {20, 40})
     assert len({int(label) for label in select_classes(x, y, 4, "typical")}) == 4
-    assert sorted(select_classes(x, y, 5, "random")) == [0, 10, 20, 30, 40] == sorted(select_classes(x, y, 5))
+    assert sorted(select_classes(x, y, 5, "random")) == [0, 10, 20, 30, 40] == sorted(
+        select_classes(x, y, 5)
+    )
     assert len(select_classes(x, y, 1)) == 1
     drawn = {tuple(select_classes(x, y, 3, "random", seed=seed)) for seed in range(20)}
     assert len(drawn) > 10 and tuple(select_classes(x, y, 3, "random", seed=7)) in drawn
     for _ in range(2):
-        assert select_classes(x, y, 3, "random", seed=7).tolist() == select_classes(x, y, 5, "random", seed=7)[:3].tolist()
+        assert (select_classes(x, y, 3, "random", seed=7).tolist()
+                == select_classes(x, y, 5, "random", seed=7)[:3].tolist())
     with pytest.raises(ValueError, match="6 is more than the 5 classes"):
         select_classes(x, y, 6)
     with pytest.raises(ValueError, match="'typical'"):
@@ -326,14 +352,18 @@ def test_select_classes():
 
 
 def test_select_classes_by_hand():
-    """Means 0, 10, 16, 40, mean squares around them 1, 1, 9, 25: the distances squared over their sums are
-    ab 50, ac 25.6, ad 61.5, bc 3.6, bd 34.6, cd 16.9."""
+    """Means 0, 10, 16, 40, mean squares around them 1, 1, 9, 25: the distances squared over their sums
+    are ab 50, ac 25.6, ad 61.5, bc 3.6, bd 34.6, cd 16.9."""
     x, y = np.array([-1.0, 1, 9, 11, 13, 19, 35, 45])[:, None], np.repeat(list("abcd"), 2)
-    assert "".join(select_classes(x, y, 4, "spread")) == "adbc"  # the two farthest; then b's 34.6 before c's 16.9
-    assert "".join(select_classes(x, y, 4, "hard")) == "bcda"  # the two nearest; on average d 25.8, a 37.8
-    assert "".join(select_classes(x, y, 4, "typical")) == "cdab"  # next to 16.5; gains 576 for d, then 256 for a
+    # the two farthest; then b's 34.6 before c's 16.9
+    assert "".join(select_classes(x, y, 4, "spread")) == "adbc"
+    # the two nearest; on average d 25.8, a 37.8
+    assert "".join(select_classes(x, y, 4, "hard")) == "bcda"
+    # next to 16.5; gains 576 for d, then 256 for a
+    assert "".join(select_classes(x, y, 4, "typical")) == "cdab"
     assert "".join(select_classes(x, y, 1, "spread")) == "a" and "".join(select_classes(x, y, 1)) == "a"
-    assert [len(select_classes(x, y, k, kind)) for k in (1, 2, 3) for kind in ("spread", "hard", "typical")] == [1] * 3 + [2] * 3 + [3] * 3
+    assert ([len(select_classes(x, y, k, kind)) for k in (1, 2, 3)
+             for kind in ("spread", "hard", "typical")] == [1] * 3 + [2] * 3 + [3] * 3)
 
 
 @pytest.mark.parametrize("scale", [1, 1e-100, 1e100])
@@ -352,7 +382,9 @@ def test_classes_of_many_rows_are_as_far_apart_as_by_definition(seed):
     centres, widths = rng.uniform(0, 5, (4, 2)), rng.uniform(0.5, 2, 4)
     x = (rng.standard_normal((len(y), 2)) * widths[y][:, None] + 1000 + centres[y]).astype(np.float32)
     own = [x[y == label].astype(float) for label in range(4)]
-    means, spreads = np.array([part.mean(0) for part in own]), np.array([part.var(0).sum() for part in own])
+    means, spreads = np.array([part.mean(0) for part in own]), np.array(
+        [part.var(0).sum() for part in own]
+    )
     apart = ((means[:, None] - means) ** 2).sum(2) / (spreads[:, None] + spreads)
     farthest, nearest = apart.argmax(), (apart + np.diag([np.inf] * 4)).argmin()
     assert select_classes(x, y, 2, "spread").tolist() == list(np.unravel_index(farthest, (4, 4)))
@@ -362,7 +394,8 @@ def test_classes_of_many_rows_are_as_far_apart_as_by_definition(seed):
 
 @pytest.mark.parametrize("n", [1, 5])
 def test_equal_rows_are_covered_by_any_of_them(n):
-    with np.errstate(all="raise"), warnings.catch_warnings(action="error"):  # no kernel of width 0, no median of nothing
+    # no kernel of width 0, no median of nothing
+    with np.errstate(all="raise"), warnings.catch_warnings(action="error"):
         found = coverage(np.ones((n, 3)), [n - 1], draws=2)
     assert found.loc["chosen", ["mean_distance", "largest_distance", "mmd"]].tolist() == [0, 0, 0]
 
@@ -382,13 +415,16 @@ def test_coverage_of_chance_is_that_of_its_draws():
     rng = np.random.default_rng(3)
     drawn = [rng.choice(40, 5, replace=False) for _ in range(30)]
     away = [np.sqrt(((x[:, None] - x[picks]) ** 2).sum(2).min(1)) for picks in drawn]
-    shares = [np.abs(np.bincount(y[picks], minlength=5) / 5 - np.bincount(y) / 40).sum() / 2 for picks in drawn]
-    expected = {"mean_distance": [a.mean() for a in away], "largest_distance": [a.max() for a in away], "class_distance": shares}
+    shares = [np.abs(np.bincount(y[picks], minlength=5) / 5 - np.bincount(y) / 40).sum() / 2
+              for picks in drawn]
+    expected = {"mean_distance": [a.mean() for a in away], "largest_distance": [a.max() for a in away],
+                "class_distance": shares}
     for name, values in expected.items():
         found = table.loc["random", [name, f"{name}_low", f"{name}_high"]].astype(float)
         assert found.tolist() == pytest.approx([np.mean(values), *np.quantile(values, [0.025, 0.975])])
     assert table.loc["chosen", [f"{name}_low" for name in expected]].isna().all()
-    parts = [f"{name}{end}" for name in ("mean_distance", "largest_distance", "mmd", "class_distance") for end in ("", "_low", "_high")]
+    parts = [f"{name}{end}" for name in ("mean_distance", "largest_distance", "mmd", "class_distance")
+             for end in ("", "_low", "_high")]
     assert table.columns.tolist() == parts
     assert coverage(x, [3, 1]).equals(coverage(x, [3, 1], None, 20, 0))
 
@@ -396,7 +432,8 @@ def test_coverage_of_chance_is_that_of_its_draws():
 def test_of_many_rows_some_spread_evenly_are_measured():
     x = np.zeros((40_000, 1))
     x[1::2] = 5  # every second row is left out: 20,000 are measured
-    assert coverage(x, [0], draws=2).loc["chosen", ["mean_distance", "largest_distance"]].tolist() == [0, 0]
+    assert (coverage(x, [0], draws=2).loc["chosen", ["mean_distance", "largest_distance"]].tolist()
+            == [0, 0])
     line = np.arange(4000.0)[:, None]  # the kernel takes 2,000 of them, and of the picks
     some, picks = line[::2], np.arange(0, 4000, 1)
     width = np.median([(a - b) ** 2 for i, a in enumerate(some[:, 0]) for b in some[:i, 0]])
@@ -418,7 +455,9 @@ def test_coverage_by_hand():
     kernel = np.exp(-((x - x.T) ** 2) / (2 * width))
     mmd = kernel.mean() + kernel[np.ix_([1, 3], [1, 3])].mean() - 2 * kernel[[1, 3]].mean()
     assert table.loc["chosen", "mmd"] == pytest.approx(np.sqrt(mmd))
-    assert table.loc["random", "mean_distance_low"] <= table.loc["random", "mean_distance"] <= table.loc["random", "mean_distance_high"]
+    assert table.loc["random", "mean_distance_low"] <= table.loc["random", "mean_distance"] <= table.loc[
+        "random", "mean_distance_high"
+    ]
 
 
 def test_coverage_of_everything_is_perfect_and_facility_location_beats_chance():
@@ -481,7 +520,8 @@ def test_classes_with_rows_chosen_already_wait_for_their_turn():
 
 
 @pytest.mark.parametrize("given, error", [
-    ([0, 0], ValueError), ([12], ValueError), ([-1], ValueError), ([0.5], TypeError), (range(11), ValueError), (3, TypeError),
+    ([0, 0], ValueError), ([12], ValueError), ([-1], ValueError), ([0.5], TypeError),
+    (range(11), ValueError), (3, TypeError),
 ])  # fmt: skip
 def test_rows_chosen_already_that_cant_be(given, error):
     with pytest.raises(error):
@@ -508,13 +548,16 @@ def test_similarities_made_from_features_choose_what_the_features_choose():
     by_similarity = select_subset(x, 40, labels, similarity=squared.max() - squared, n_jobs=2)
     assert by_similarity.indices.tolist() == by_rows.indices.tolist()
     np.testing.assert_allclose(by_similarity.weights, by_rows.weights)
-    few = select_subset(x, 2, labels, similarity=squared.max() - squared)  # two classes have no pick of their own
+    # two classes have no pick of their own
+    few = select_subset(x, 2, labels, similarity=squared.max() - squared)
     np.testing.assert_allclose(few.weights, select_subset(x, 2, labels).weights)
 
 
 @pytest.mark.parametrize("matrix, error", [
-    (np.zeros((3, 4)), ValueError), (np.eye(3) * np.nan, ValueError), (-np.eye(3), ValueError), (-sparse.eye_array(3), ValueError),
-    (np.full((3, 3), "a"), TypeError), (np.eye(4), ValueError), (None, TypeError), ("manhattan", ValueError),
+    (np.zeros((3, 4)), ValueError), (np.eye(3) * np.nan, ValueError), (-np.eye(3), ValueError),
+    (-sparse.eye_array(3), ValueError),
+    (np.full((3, 3), "a"), TypeError), (np.eye(4), ValueError), (None, TypeError),
+    ("manhattan", ValueError),
 ])  # fmt: skip
 def test_similarities_that_cant_be(matrix, error):
     with pytest.raises(error):

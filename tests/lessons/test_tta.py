@@ -1,4 +1,5 @@
-"""Test-time augmentation: predictions of networks and Learners, equal to fastai's; each known fault by name."""
+"""Test-time augmentation: predictions of networks and Learners, equal to fastai's; each known fault by
+name."""
 
 
 import numpy as np
@@ -28,21 +29,8 @@ from lessonkit.label_smoothing import LabelSmoothingCrossEntropy
 from lessonkit.mixup import MixUp
 from lessonkit.normalization import Normalize
 from lessonkit.tta import (
-    MERGES,
-    TTA,
-    TTAModel,
-    View,
-    five_crop,
-    flip,
-    merge_views,
-    product,
-    quarter_turns,
-    random_views,
-    scales,
-    show_views,
-    tta,
-    vertical_flip,
-    view_spread,
+    MERGES, TTA, TTAModel, View, five_crop, flip, merge_views, product, quarter_turns, random_views,
+    scales, show_views, tta, vertical_flip, view_spread,
 )
 
 
@@ -65,7 +53,8 @@ def test_the_plain_result_stands_beside_it():
     """Fault: TTA makes it worse, and nobody notices."""
     result = tta(network(), photos())
     torch.testing.assert_close(result.plain, by_hand(network(), photos()))
-    assert not torch.allclose(result.plain, result.probs) and result.views is None and result.spread is None
+    assert (not torch.allclose(result.plain, result.probs) and result.views is None
+            and result.spread is None)
 
 
 @pytest.mark.parametrize("views", [None, ()])
@@ -87,22 +76,26 @@ def test_the_default_is_four_random_views():
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_the_size_of_batches_does_not_count(batch_size):
-    torch.testing.assert_close(tta(network(), photos(7), batch_size=batch_size), tta(network(), photos(7)))
+    torch.testing.assert_close(tta(network(), photos(7), batch_size=batch_size),
+                               tta(network(), photos(7)))
 
 
 @pytest.mark.parametrize("views, same", [
-    ([flip, five_crop], (*flip, *five_crop)), ([[flip], [[five_crop[0]], quarter_turns]], (*flip, five_crop[0], *quarter_turns)),
+    ([flip, five_crop], (*flip, *five_crop)),
+    ([[flip], [[five_crop[0]], quarter_turns]], (*flip, five_crop[0], *quarter_turns)),
     (flip[0], flip), ([(), [[]]], ()), ((*flip, vertical_flip), (*flip, *vertical_flip)),
 ], ids=["sets", "deep", "one view", "none", "mixed"])  # fmt: skip
 def test_views_may_be_lists_of_lists(views, same):
-    for one, other in zip(tta(network(), photos(), views, keep_views=True)[:1], tta(network(), photos(), same, keep_views=True)):
+    for one, other in zip(tta(network(), photos(), views, keep_views=True)[:1],
+                          tta(network(), photos(), same, keep_views=True)):
         assert torch.equal(one, other)
 
 
 def test_photos_of_any_shape():
     model = small_resnet(3, width=4)
     for shape in ((13, 9), (8, 8), (1, 1), (32, 17)):
-        result = tta(model, photos(3, *shape), [*product(five_crop, flip), *scales(7, 16), *random_views(2)])
+        result = tta(model, photos(3, *shape),
+                     [*product(five_crop, flip), *scales(7, 16), *random_views(2)])
         torch.testing.assert_close(result.probs.sum(1), torch.ones(3))
 
 
@@ -124,11 +117,14 @@ def test_networks_and_photos_of_other_precision(dtype):
     exact = tta(network(), photos(), views).probs
     for x in (photos(), photos().to(dtype)):
         result = tta(model, x, views, keep_views=True)
-        assert result.probs.dtype == result.views.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        assert result.probs.dtype == result.views.dtype == (
+            torch.float64 if dtype == torch.float64 else torch.float32
+        )
         torch.testing.assert_close(result.probs.float(), exact, atol=0.02, rtol=0)
         torch.testing.assert_close(result.probs.sum(1), torch.ones(5, dtype=result.probs.dtype))
     assert next(model.parameters()).dtype == dtype
-    torch.testing.assert_close(tta(network(), photos().to(dtype)).probs, tta(network(), photos()).probs, atol=0.02, rtol=0)
+    torch.testing.assert_close(tta(network(), photos().to(dtype)).probs, tta(network(), photos()).probs,
+                               atol=0.02, rtol=0)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -142,7 +138,8 @@ def test_an_exported_network_predicts():
 def test_half_precision_is_merged_in_float32():
     class Certain(nn.Module):
         def forward(self, x):
-            return torch.tensor([[0.0, 12.0]]).half().expand(len(x), 2)  # 6e-6 is no number in float16 to count on
+            # 6e-6 is no number in float16 to count on
+            return torch.tensor([[0.0, 12.0]]).half().expand(len(x), 2)
 
     probs = tta(Certain(), photos()).probs
     torch.testing.assert_close(probs[:, 0], torch.full((5,), 1 / (1 + np.exp(12.0))), rtol=1e-5, atol=0)
@@ -156,8 +153,10 @@ def test_a_network_with_no_weights():
     torch.testing.assert_close(tta(Colours(), photos(), flip).probs, photos().mean((2, 3)).softmax(1))
 
 
-@pytest.mark.parametrize("out, words", [(lambda x: x.mean((1, 2, 3)), "row of classes"), (lambda x: x, "row of classes"),
-                                        (lambda x: (x, x), "tuple"), (lambda x: x.mean((1, 2, 3))[:, None], "torch.sigmoid")])
+@pytest.mark.parametrize("out, words",
+                         [(lambda x: x.mean((1, 2, 3)), "row of classes"),
+                          (lambda x: x, "row of classes"), (lambda x: (x, x), "tuple"),
+                          (lambda x: x.mean((1, 2, 3))[:, None], "torch.sigmoid")])
 def test_outputs_that_are_no_classes_are_refused(out, words):
     class Other(nn.Module):
         def forward(self, x):
@@ -191,13 +190,15 @@ def test_the_wrapper_predicts_what_tta_predicts(merge, beta):
     model, views = network(), [flip, five_crop]
     wrapped = TTAModel(model, views, merge, beta).eval()
     with torch.no_grad():
-        torch.testing.assert_close(wrapped(photos(11)), tta(model.train(), photos(11), views, merge=merge, beta=beta).probs)
+        torch.testing.assert_close(wrapped(photos(11)),
+                                   tta(model.train(), photos(11), views, merge=merge, beta=beta).probs)
 
 
 def test_the_wrapper_is_a_module_like_any_other(tmp_path):
     model, x = network(), photos()
     wrapped = TTAModel(model, flip)
-    assert [*wrapped.parameters()] == [*model.parameters()] and {name.split(".")[0] for name in wrapped.state_dict()} == {"model"}
+    assert ([*wrapped.parameters()] == [*model.parameters()]
+            and {name.split(".")[0] for name in wrapped.state_dict()} == {"model"})
     assert all(modes(wrapped)) and not any(modes(wrapped.eval())) and not any(modes(model))
     expected = wrapped(x)
     torch.save(wrapped, tmp_path / "model.pt")
@@ -221,7 +222,8 @@ def test_the_wrapper_of_a_learner_knows_what_its_outputs_mean(photo_set):
     x = torch.cat([x for x, _ in learn.dls.valid]).as_subclass(torch.Tensor)
     with torch.no_grad():
         torch.testing.assert_close(TTAModel(learn, flip).eval()(x), tta(learn, views=flip).probs)
-        assert torch.equal(TTAModel(learn.model, (), activation=lambda out: out).eval()(x), learn.model(x))
+        assert torch.equal(TTAModel(learn.model, (), activation=lambda out: out).eval()(x),
+                           learn.model(x))
 
 
 @pytest.mark.parametrize("merge", MERGES)
@@ -329,7 +331,9 @@ def folder(tmp_path_factory):
         for i in range(n):
             (place / part / "abc"[i % 3]).mkdir(parents=True, exist_ok=True)
             pixels = rng.integers(0, 255, (5, 5, 3), dtype=np.uint8)
-            Image.fromarray(pixels).resize((40 + 3 * (i % 4), 40)).save(place / part / "abc"[i % 3] / f"{i:02}.png")
+            Image.fromarray(pixels).resize((40 + 3 * (i % 4), 40)).save(
+                place / part / "abc"[i % 3] / f"{i:02}.png"
+            )
     return place
 
 
@@ -339,8 +343,10 @@ def photo_set(folder):
 
 
 def learner(photo_set, loss=None, cbs=None, **options):
-    options = {"size": 16, "batch_size": 5, "normalize": Normalize([0.5, 0.4, 0.3], [0.3, 0.2, 0.25])} | options
-    learn = Learner(image_dataloaders(photo_set, **options), network(3), loss_func=loss or nn.CrossEntropyLoss(), cbs=cbs)
+    options = {"size": 16, "batch_size": 5,
+               "normalize": Normalize([0.5, 0.4, 0.3], [0.3, 0.2, 0.25])} | options
+    learn = Learner(image_dataloaders(photo_set, **options), network(3),
+                    loss_func=loss or nn.CrossEntropyLoss(), cbs=cbs)
     learn.logger = lambda *args: None
     return learn
 
@@ -364,7 +370,8 @@ def test_works_before_the_first_fit_and_predicts_the_validation_photos(photo_set
     x, y = (torch.cat(parts) for parts in zip(*learn.dls.valid))
     x = x.as_subclass(torch.Tensor)
     torch.testing.assert_close(result.plain, by_hand(learn.model, x))
-    torch.testing.assert_close(result.probs, tta(learn.model, x).probs)  # random views by a photo's place
+    # random views by a photo's place
+    torch.testing.assert_close(result.probs, tta(learn.model, x).probs)
     assert torch.equal(result.targets, torch.as_tensor(photo_set.labels[photo_set.indices("valid")]))
 
 
@@ -377,14 +384,16 @@ def test_training_photos_come_in_order_whole_and_not_augmented(photo_set):
     x = torch.cat([x for x, _ in as_validation]).as_subclass(torch.Tensor)
     torch.testing.assert_close(result.plain, by_hand(learn.model, x))
     assert torch.equal(result.targets, torch.as_tensor(photo_set.labels[rows]))
-    assert learn.dls.train.augment is not None and learn.dls.train.shuffle and learn.dls.train.epoch == learn.dls.valid.epoch == 0
+    assert (learn.dls.train.augment is not None and learn.dls.train.shuffle
+            and learn.dls.train.epoch == learn.dls.valid.epoch == 0)
 
 
 def test_random_views_are_in_the_style_of_training(photo_set):
     augment = Augment(min_area=0.8, flip=0)
     learn = learner(photo_set, augment=augment)
     assert torch.equal(tta(learn).probs, tta(learn, views=random_views(4, augment=augment)).probs)
-    assert torch.equal(tta(learner(photo_set, augment=False)).probs, tta(learn, views=random_views(4)).probs)
+    assert torch.equal(tta(learner(photo_set, augment=False)).probs,
+                       tta(learn, views=random_views(4)).probs)
 
 
 def test_files_without_labels(photo_set):
@@ -410,13 +419,18 @@ def test_geometric_views_and_normalization_change_places(photo_set):
     x = torch.cat([x for x, _ in raw.dls.valid]).as_subclass(torch.Tensor)
     for view in ALL_VIEWS:
         first = normalize((TensorImage(view(x)),))[0].as_subclass(torch.Tensor)
-        torch.testing.assert_close(first, view(normalize((TensorImage(x),))[0].as_subclass(torch.Tensor)), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            first, view(normalize((TensorImage(x),))[0].as_subclass(torch.Tensor)), atol=1e-5, rtol=1e-4
+        )
 
 
-@pytest.mark.parametrize("loss, activation", [
-    (CrossEntropyLossFlat(), "softmax"), (FocalLossFlat(), "softmax"), (LabelSmoothingCrossEntropy(), "softmax"),
-    (F.cross_entropy, "softmax"), (nn.NLLLoss(), "softmax"), (BCEWithLogitsLossFlat(), "sigmoid"), (MSELossFlat(), "none")],
-    ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__))
+@pytest.mark.parametrize("loss, activation",
+                         [(CrossEntropyLossFlat(), "softmax"), (FocalLossFlat(), "softmax"),
+                          (LabelSmoothingCrossEntropy(), "softmax"), (F.cross_entropy, "softmax"),
+                          (nn.NLLLoss(), "softmax"), (BCEWithLogitsLossFlat(), "sigmoid"),
+                          (MSELossFlat(), "none")],
+                         ids=lambda value: value if isinstance(value, str)
+                         else getattr(value, "__name__", type(value).__name__))
 def test_the_loss_says_what_the_outputs_mean(photo_set, loss, activation):
     learn = learner(photo_set, loss)
     x = torch.cat([x for x, _ in learn.dls.valid]).as_subclass(torch.Tensor)
@@ -441,7 +455,8 @@ def test_the_learner_stays_as_it_was(photo_set):
     learn.fit(1)
 
     def state():
-        return list(learn.cbs), learn.loss_func, learn.dls, len(learn.recorder.values), learn.epoch, modes(learn.model)
+        return (list(learn.cbs), learn.loss_func, learn.dls, len(learn.recorder.values), learn.epoch,
+                modes(learn.model))
 
     before = state()
     handles = [len(part._forward_hooks) for part in learn.model.modules()]
@@ -452,7 +467,8 @@ def test_the_learner_stays_as_it_was(photo_set):
     assert state() == before
 
 
-@pytest.mark.parametrize("between", [tta, lambda learn: tta(learn, learn.dls.train)], ids=["valid", "train"])
+@pytest.mark.parametrize("between", [tta, lambda learn: tta(learn, learn.dls.train)],
+                         ids=["valid", "train"])
 def test_training_goes_on_as_if_nothing_had_been(photo_set, between):
     def trained(between):
         learn = learner(photo_set, cbs=[MixUp()])
@@ -474,7 +490,9 @@ def test_equal_to_fastai_s_tta(folder, beta):
         theirs, labels = learn.tta(n=3, beta=beta)
     ours = tta(learn, views=flip, beta=beta)
     torch.testing.assert_close(ours.probs, theirs.as_subclass(torch.Tensor))
-    assert torch.equal(ours.targets, labels.as_subclass(torch.Tensor)) and not torch.allclose(ours.plain, ours.probs)
+    assert torch.equal(ours.targets, labels.as_subclass(torch.Tensor)) and not torch.allclose(
+        ours.plain, ours.probs
+    )
 
 
 @pytest.mark.parametrize("part", [0, 1])
@@ -510,7 +528,8 @@ def test_fastai_s_loaders_give_their_photos_in_order_and_not_augmented(folder, p
     with learn.no_bar():
         exact, labels = learn.get_preds(dl=learn.dls.test_dl(data.dataset.items, with_labels=True))
     torch.testing.assert_close(result.plain, exact.as_subclass(torch.Tensor))
-    assert torch.equal(result.targets, labels.as_subclass(torch.Tensor)) and len(result.targets) == (27, 14)[part]
+    assert (torch.equal(result.targets, labels.as_subclass(torch.Tensor))
+            and len(result.targets) == (27, 14)[part])
     twice = [learn.dls.train.one_batch()[0] for _ in range(2)]
     assert not torch.equal(*twice)  # training photos are augmented again
 
@@ -542,7 +561,8 @@ def test_a_plain_fastai_loader():
 
 # --- pictures
 
-@pytest.mark.parametrize("views, axes", [(flip, 3), (five_crop, 7), (product(five_crop, flip), 14), ((), 2)])
+@pytest.mark.parametrize("views, axes",
+                         [(flip, 3), (five_crop, 7), (product(five_crop, flip), 14), ((), 2)])
 def test_pictures_are_drawn(views, axes):
     figure = show_views(network(3), photos()[0], views, list("abc"), normalize=lambda x: x * 2 - 1)
     assert len(figure.axes) == 2 * axes
@@ -554,8 +574,10 @@ def test_pictures_are_drawn(views, axes):
 def test_pictures_show_what_the_network_says(photo_set):
     learn = learner(photo_set)
     x = learn.dls.valid.dataset[0][0]
-    image = torch.from_numpy(np.array(x.convert("RGB").crop((0, 0, 40, 40)))).permute(2, 0, 1).float() / 255
-    normalized = Normalize([0.5, 0.4, 0.3], [0.3, 0.2, 0.25])((TensorImage(image[None]),))[0].as_subclass(torch.Tensor)
+    image = torch.from_numpy(np.array(x.convert("RGB").crop((0, 0, 40, 40)))).permute(2, 0,
+                                                                                      1).float() / 255
+    normalized = Normalize([0.5, 0.4, 0.3],
+                           [0.3, 0.2, 0.25])((TensorImage(image[None]),))[0].as_subclass(torch.Tensor)
     expected = tta(learn, normalized, flip).probs[0]
     figure = show_views(learn, image, flip, photo_set.classes, top=3)
     bars = sorted(bar.get_width() for bar in figure.axes[-1].patches)

@@ -1,5 +1,5 @@
-"""Where we differ on purpose from PyTorch, torchvision, timm and fastai: the other library's answer beside ours. The marks are the
-rows of the site's table; tools/differences.py collects them."""
+"""Where we differ on purpose from PyTorch, torchvision, timm and fastai: the other library's answer
+beside ours. The marks are the rows of the site's table; tools/differences.py collects them."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,9 @@ X = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.differs(
-    library="PyTorch", there="the mean of a loss is NaN where all items are ignored, or all right classes weigh 0", here="0",
+    library="PyTorch",
+    there="the mean of a loss is NaN where all items are ignored, or all right classes weigh 0",
+    here="0",
     why="a batch of nothing must not turn the network into NaN",
 )  # fmt: skip
 @pytest.mark.parametrize("options, y", [({}, Y - 100), ({"weight": torch.tensor([0.0, 1])}, Y)])
@@ -32,12 +34,14 @@ def test_a_mean_of_nothing(options, y):
 
 
 @pytest.mark.differs(
-    library="PyTorch", there="class weights below 0 and soft labels that don't sum to 1 are computed with", here="an error",
+    library="PyTorch",
+    there="class weights below 0 and soft labels that don't sum to 1 are computed with", here="an error",
     why="they are almost always class counts, logits or several labels by mistake",
 )  # fmt: skip
 def test_weights_and_labels_that_are_none():
     rows = torch.tensor([[3.0, -1], [0, 2], [1, 1]])
-    assert F.cross_entropy(PRED, rows).isfinite() and F.cross_entropy(PRED, Y, torch.tensor([-1.0, 2])).isfinite()
+    assert (F.cross_entropy(PRED, rows).isfinite()
+            and F.cross_entropy(PRED, Y, torch.tensor([-1.0, 2])).isfinite())
     with pytest.raises(ValueError, match="sum to 1"):
         LabelSmoothingCrossEntropy()(PRED, rows)
     with pytest.raises(ValueError, match="0 or more"):
@@ -45,7 +49,8 @@ def test_weights_and_labels_that_are_none():
 
 
 @pytest.mark.differs(
-    library="PyTorch", there="one logit with labels in floating point has the loss 0, whatever it is", here="an error that names BCEWithLogitsLoss",
+    library="PyTorch", there="one logit with labels in floating point has the loss 0, whatever it is",
+    here="an error that names BCEWithLogitsLoss",
     why="the softmax of a single number is 1, so nothing would be learned",
 )  # fmt: skip
 def test_one_logit():
@@ -55,7 +60,9 @@ def test_one_logit():
 
 
 @pytest.mark.differs(
-    library="PyTorch", there="label smoothing adds up in half precision, and becomes infinite for many classes", here="computed in float32, rounded once",
+    library="PyTorch",
+    there="label smoothing adds up in half precision, and becomes infinite for many classes",
+    here="computed in float32, rounded once",
     why="float16 ends at 65,504",
 )  # fmt: skip
 def test_half_precision_overflows():
@@ -67,7 +74,8 @@ def test_half_precision_overflows():
 
 
 @pytest.mark.differs(
-    library="torchvision", there="MixUp draws one λ for the whole batch", here="one for each photo (`per_item=False`: one for all)",
+    library="torchvision", there="MixUp draws one λ for the whole batch",
+    here="one for each photo (`per_item=False`: one for all)",
     why="a batch holds easy and hard mixtures at once; timm and fastai do so too",
 )  # fmt: skip
 def test_one_share_for_each_photo():
@@ -78,18 +86,23 @@ def test_one_share_for_each_photo():
 
 
 @pytest.mark.differs(
-    library="torchvision", there="CutMix pastes the same box into all photos of a batch", here="a box of its own into each",
+    library="torchvision", there="CutMix pastes the same box into all photos of a batch",
+    here="a box of its own into each",
     why="as for λ: more different pictures from the same photos",
 )  # fmt: skip
 def test_a_box_for_each_photo():
     photos = torch.arange(8.0)[:, None, None, None].expand(8, 3, 16, 16)
-    theirs, mine = v2.CutMix(num_classes=8)(photos, torch.arange(8))[0], cutmix(photos, torch.full((8,), 0.5))[0]
-    boxes = [{tuple(box.flatten().tolist()) for box in (mixed != photos)[:, 0]} for mixed in (theirs, mine)]
+    theirs, mine = (
+        v2.CutMix(num_classes=8)(photos, torch.arange(8))[0], cutmix(photos, torch.full((8,), 0.5))[0]
+    )
+    boxes = [{tuple(box.flatten().tolist()) for box in (mixed != photos)[:, 0]}
+             for mixed in (theirs, mine)]
     assert len(boxes[0]) == 1 < len(boxes[1])
 
 
 @pytest.mark.differs(
-    library="timm", there="photos are mixed in place: the batch that was given is another one afterwards", here="a new batch",
+    library="timm", here="a new batch",
+    there="photos are mixed in place: the batch that was given is another one afterwards",
     why="who keeps the batch for a look, or mixes twice, would get something else",
 )  # fmt: skip
 def test_timm_changes_the_batch_that_it_was_given():
@@ -103,8 +116,12 @@ def test_timm_changes_the_batch_that_it_was_given():
 
 def test_the_table_has_a_row_for_each_library():
     rows = differences.differences()
-    assert {row["library"] for row in rows} >= {"PyTorch", "torchvision", "timm", "fastai"} and len(rows) >= 12
+    assert ({row["library"] for row in rows} >= {"PyTorch", "torchvision", "timm", "fastai"}
+            and len(rows) >= 12)
     for row in rows:
-        assert set(row) == {"library", "there", "here", "why", "file", "test"} and all(value.strip() and "|" not in value for value in row.values())
+        assert set(row) == {"library", "there", "here", "why", "file", "test"} and all(
+            value.strip() and "|" not in value for value in row.values()
+        )
     lines = differences.page().splitlines()
-    assert len([line for line in lines if line.startswith("| ") and line.count(" | ") == 4]) == len(rows) + 1
+    assert (len([line for line in lines if line.startswith("| ") and line.count(" | ") == 4])
+            == len(rows) + 1)

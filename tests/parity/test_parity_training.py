@@ -1,4 +1,5 @@
-"""Whole trainings: with our callback, with fastai's, and in a loop of plain PyTorch, the same weights come out."""
+"""Whole trainings: with our callback, with fastai's, and in a loop of plain PyTorch, the same weights
+come out."""
 
 import pytest
 import torch
@@ -22,19 +23,23 @@ STEPS, BATCH = 10, 7  # 70 photos: ten steps are an epoch
 
 def photos():
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(STEPS * BATCH, 3, 6, 6, generator=generator), torch.randint(5, (STEPS * BATCH,), generator=generator)
+    return torch.rand(STEPS * BATCH, 3, 6, 6, generator=generator), torch.randint(
+        5, (STEPS * BATCH,), generator=generator
+    )
 
 
 def network():
     torch.manual_seed(3)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                         nn.Flatten(), nn.Linear(8, 5))
 
 
 def fit(loss, *callbacks, after_batch=None):
     """Ten steps of fastai's Learner."""
     pairs = list(zip(*photos()))
     loader = FastaiLoader(pairs, bs=BATCH, num_workers=0, after_batch=after_batch)
-    learn = Learner(DataLoaders(loader, loader), network(), loss_func=loss, opt_func=SGD, lr=0.1, wd=0.0, cbs=list(callbacks))
+    learn = Learner(DataLoaders(loader, loader), network(), loss_func=loss, opt_func=SGD, lr=0.1, wd=0.0,
+                    cbs=list(callbacks))
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == "ProgressCallback"])
     learn.logger = lambda *_: None
     torch.manual_seed(1)
@@ -110,7 +115,8 @@ def test_mixup_in_a_plain_loop_trains_as_the_callback(drawn):
 
     def with_mixed_targets(model, x, y):  # what a loader with MixUpCollate gives
         lam, partner = next(rows)
-        return nn.functional.cross_entropy(model(mixup(x, lam, partner)), mix_targets(y, lam, partner, 5))
+        return nn.functional.cross_entropy(model(mixup(x, lam, partner)),
+                                           mix_targets(y, lam, partner, 5))
 
     same(loop(with_mixed_loss), theirs)
     same(loop(with_mixed_targets), theirs)
@@ -131,7 +137,8 @@ def test_our_callback_and_the_plain_loop_agree_with_our_own_randomness():
 
     def step(model, x, y):
         lam, partner = next(drawn)
-        return nn.functional.cross_entropy(model(mixup(x, lam, partner)), mix_targets(y, lam, partner, 5))
+        return nn.functional.cross_entropy(model(mixup(x, lam, partner)),
+                                           mix_targets(y, lam, partner, 5))
 
     same(learned, loop(step))
 
@@ -140,19 +147,24 @@ def test_our_callback_and_the_plain_loop_agree_with_our_own_randomness():
 def test_smoothing_trains_as_fastais_and_pytorchs():
     learned = fit(LabelSmoothingCrossEntropy(0.2))
     same(learned, fit(FastaiSmoothing(0.2)))
-    same(learned, loop(lambda model, x, y: nn.functional.cross_entropy(model(x), y, label_smoothing=0.2)))
-    same(learned, loop(lambda model, x, y: nn.functional.cross_entropy(model(x), smooth_labels(y, 5, 0.2))))
+    same(learned,
+         loop(lambda model, x, y: nn.functional.cross_entropy(model(x), y, label_smoothing=0.2)))
+    same(learned,
+         loop(lambda model, x, y: nn.functional.cross_entropy(model(x), smooth_labels(y, 5, 0.2))))
 
 
 def test_normalization_trains_as_a_plain_loop():
     mean, std = [0.5, 0.4, 0.6], [0.3, 0.2, 0.25]
     learned = fit(nn.CrossEntropyLoss(), after_batch=Normalize(mean, std))
-    same(learned, loop(lambda model, x, y: nn.functional.cross_entropy(model(normalize(x, mean, std)), y)))
+    same(learned,
+         loop(lambda model, x, y: nn.functional.cross_entropy(model(normalize(x, mean, std)), y)))
 
 
 def test_mixup_and_smoothing_together_train_as_fastais(drawn, monkeypatch):
     callback = Told()
     theirs = fit(FastaiSmoothing(0.2), callback)
-    shares, partners = iter([lam for lam, _ in callback.drawn]), iter([partner for _, partner in callback.drawn])
+    shares, partners = iter([lam for lam, _ in callback.drawn]), iter(
+        [partner for _, partner in callback.drawn]
+    )
     monkeypatch.setattr(batch_mixing, "shuffled_partner", lambda n, generator=None: next(partners))
     same(fit(LabelSmoothingCrossEntropy(0.2), with_shares(shares)), theirs)

@@ -13,7 +13,8 @@ from lessonkit.images import ImageSet
 from lessonkit.photos.bundled import make_bundled, near_copy
 from lessonkit.photos.drawings import CLASSES, draw
 
-SMALL = {"n_train": 200, "n_valid": 20, "size": 48, "label_noise": 0.2, "near_duplicates": 0.25, "progress": False}
+SMALL = {"n_train": 200, "n_valid": 20, "size": 48, "label_noise": 0.2, "near_duplicates": 0.25,
+         "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,13 @@ def test_every_file_can_be_read_and_no_damage_or_copy_is_unknown(made, truth):
     images = ImageSet.from_folder(made)
     assert (len(images), images.classes) == (220, sorted(CLASSES))
     assert len(images.check(progress=False)) == 0
-    assert sorted(row["path"] for row in truth) == sorted(path.relative_to(made).as_posix() for path in images.paths)
+    assert sorted(row["path"] for row in truth) == sorted(path.relative_to(made).as_posix()
+                                                          for path in images.paths)
 
 
 def test_another_process_with_other_hashes_draws_the_same(made, tmp_path):
-    program = f"from lessonkit.photos.bundled import make_bundled; make_bundled({str(tmp_path / 'again')!r}, **{SMALL!r})"
+    program = ("from lessonkit.photos.bundled import make_bundled; "
+               f"make_bundled({str(tmp_path / 'again')!r}, **{SMALL!r})")
     subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONHASHSEED": "7"}, check=True)
     for path in made.rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(made)).read_bytes(), path
@@ -51,15 +54,18 @@ def test_labels_are_wrong_as_often_as_asked_in_training_alone(truth):
     assert len(wrong) == 0.2 * len(train)
     assert all((row["given_label"] != row["true_class"]) == (row["is_wrong"] == "1") for row in truth)
     assert all(row["path"].split("/")[1] == row["given_label"] for row in truth)
-    assert len({(row["true_class"], row["given_label"]) for row in wrong}) > 25  # of 40: mistaken for anything
-    assert not [row for row in truth if row["path"].startswith("val") and (row["is_wrong"] == "1" or row["copy_of"])]
+    # of 40: mistaken for anything
+    assert len({(row["true_class"], row["given_label"]) for row in wrong}) > 25
+    assert not [row for row in truth if row["path"].startswith("val")
+                and (row["is_wrong"] == "1" or row["copy_of"])]
 
 
 def test_the_truth_says_what_was_drawn(made, truth):
     for row in truth[::20]:
         if not row["copy_of"]:
             drawn, stored = draw(row["true_class"], int(row["seed"]), 48), Image.open(made / row["path"])
-            assert drawn.size == stored.size and np.abs(pixels(drawn) - pixels(stored)).mean() < 6  # JPEG's loss
+            # JPEG's loss
+            assert drawn.size == stored.size and np.abs(pixels(drawn) - pixels(stored)).mean() < 6
 
 
 def test_a_copy_is_nearer_to_its_original_than_anything_else_is(made, truth):
@@ -69,8 +75,10 @@ def test_a_copy_is_nearer_to_its_original_than_anything_else_is(made, truth):
     assert len(copies) == 0.25 * len(train)
     found = 0
     for row in copies:
-        family = {other["path"] for other in train if row["copy_of"] in (other["copy_of"], other["path"])} - {row["path"]}
-        away = {path: np.abs(x - shown[row["path"]]).mean() for path, x in shown.items() if path != row["path"]}
+        family = {other["path"] for other in train
+                  if row["copy_of"] in (other["copy_of"], other["path"])} - {row["path"]}
+        away = {path: np.abs(x - shown[row["path"]]).mean()
+                for path, x in shown.items() if path != row["path"]}
         found += min(away, key=away.get) in family
     assert found >= 0.9 * len(copies)
 
@@ -78,7 +86,8 @@ def test_a_copy_is_nearer_to_its_original_than_anything_else_is(made, truth):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_class_has_many_looks_and_both_formats(name):
     pictures = [draw(name, seed, 48) for seed in range(40)]
-    assert {min(picture.size) for picture in pictures} == {48} and {picture.mode for picture in pictures} == {"RGB"}
+    assert ({min(picture.size) for picture in pictures} == {48}
+            and {picture.mode for picture in pictures} == {"RGB"})
     assert {picture.width > picture.height for picture in pictures} == {True, False}
     shown = np.stack([pixels(picture) for picture in pictures])
     assert min(np.abs(one - other).mean() for i, one in enumerate(shown) for other in shown[:i]) > 8
@@ -95,9 +104,11 @@ def test_a_near_copy_keeps_size_and_differs():
 @pytest.mark.parametrize(
     "options, error, words",
     [
-        ({"n_train": 9}, ValueError, "n_train"), ({"n_valid": 10.5}, TypeError, "n_valid"), ({"size": 4}, ValueError, "size"),
+        ({"n_train": 9}, ValueError, "n_train"), ({"n_valid": 10.5}, TypeError, "n_valid"),
+        ({"size": 4}, ValueError, "size"),
         ({"seed": -1}, ValueError, "seed"), ({"label_noise": 1.5}, ValueError, "label_noise"),
-        ({"label_noise": True}, TypeError, "label_noise"), ({"near_duplicates": 0.6}, ValueError, "near_duplicates"),
+        ({"label_noise": True}, TypeError, "label_noise"),
+        ({"near_duplicates": 0.6}, ValueError, "near_duplicates"),
         ({"n_train": 10, "near_duplicates": 0.5}, ValueError, "original"),
     ],
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Photos that belong together: near copies across the split are told, and groups stay on one side of it."""
+"""Photos that belong together: near copies across the split are told, and groups stay on one side
+of it."""
 
 import io
 
@@ -12,20 +13,25 @@ from lessonkit.photos.image_set import describe_copies, near_copies, split_rows
 from lessonkit.photos.readers import list_folder, list_table, read_groups
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), min_size=1, max_size=60), st.integers(0, 5))
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), min_size=1, max_size=60),
+       st.integers(0, 5))
 def test_a_group_is_never_on_both_sides_and_each_class_keeps_one_to_train_on(photos, seed):
-    labels, groups = np.array([label for label, _ in photos]), np.array([f"g{group}" for _, group in photos])
+    labels, groups = np.array([label for label, _ in photos]), np.array(
+        [f"g{group}" for _, group in photos]
+    )
     split = split_rows([str(i) for i in range(len(photos))], labels, 0.2, seed, groups)
     assert set(split) <= {"train", "valid"}
     assert not {*groups[split == "train"]} & {*groups[split == "valid"]}
-    single = [label for label in set(labels) if len({*groups[labels == label]} - {*groups[labels != label]}) > 1]
+    single = [label for label in set(labels)
+              if len({*groups[labels == label]} - {*groups[labels != label]}) > 1]
     assert all((split[labels == label] == "train").any() for label in single)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=50), st.integers(0, 3))
 def test_photos_that_stand_alone_are_split_as_without_groups(labels, seed):
     names = [f"{i}.png" for i in range(len(labels))]
-    assert split_rows(names, np.array(labels), 0.3, seed).tolist() == split_rows(names, np.array(labels), 0.3, seed, names).tolist()
+    assert (split_rows(names, np.array(labels), 0.3, seed).tolist()
+            == split_rows(names, np.array(labels), 0.3, seed, names).tolist())
 
 
 def test_about_the_share_is_set_aside():
@@ -41,7 +47,9 @@ def shop(tmp_path):
     for label in "ab":
         (tmp_path / "shop" / label).mkdir(parents=True)
         for number in range(10):
-            Image.fromarray(rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(tmp_path / "shop" / label / f"{number}.png")
+            Image.fromarray(rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)).save(
+                tmp_path / "shop" / label / f"{number}.png"
+            )
     rows = [f"{label}/{number}.png,{label}{number // 2}" for label in "ab" for number in range(10)]
     (tmp_path / "groups.csv").write_text("path,scene\n" + "\n".join(rows) + "\n")
     return tmp_path
@@ -59,13 +67,15 @@ def test_groups_from_a_column(shop):
     rows = [f"{label}/{number}.png,{label},{number % 3 or ''}" for label in "ab" for number in range(10)]
     (shop / "shop/t.csv").write_text("path,label,thing\n" + "\n".join(rows) + "\n")
     listing = list_table(shop / "shop/t.csv", group_col="thing")
-    assert listing.groups["a/1.png"] == listing.groups["b/4.png"] == "1" and "a/3.png" not in listing.groups
+    assert (listing.groups["a/1.png"] == listing.groups["b/4.png"] == "1"
+            and "a/3.png" not in listing.groups)
     images = ImageSet.from_listing(listing)
     assert not {*images.groups[images.indices("train")]} & {*images.groups[images.indices("valid")]}
 
 
 @pytest.mark.parametrize("text, told", [
-    ("path,scene\na/77.png,x\n", "a photo that isn't among those"), ("path\na/1.png\n", "two columns"), ("", "can't be read"),
+    ("path,scene\na/77.png,x\n", "a photo that isn't among those"), ("path\na/1.png\n", "two columns"),
+    ("", "can't be read"),
 ])  # fmt: skip
 def test_what_is_no_table_of_groups(shop, text, told):
     (shop / "wrong.csv").write_text(text)
@@ -109,5 +119,6 @@ def test_near_copies_are_found(tmp_path, change):
     found = near_copies(images, progress=False)
     pairs = {(paths[row].name, paths[other].name) for row, other, _ in found.itertuples(index=False)}
     assert pairs == {(f"{number}-copy.png", f"{number}.png") for number in range(3)}
-    assert describe_copies(images, found).startswith("3 validation photos are near copies of training photos, such as")
+    assert describe_copies(images, found).startswith("3 validation photos are near copies of training "
+                                                     "photos, such as")
     assert describe_copies(images, found.iloc[:0]) == ""

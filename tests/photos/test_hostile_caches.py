@@ -1,5 +1,5 @@
-"""The cache of decoded photos under attack: cut off anywhere, of another version, a disk that fills at any byte, two at once. And
-what is safe: nothing is unpickled, nothing is written outside the cache."""
+"""The cache of decoded photos under attack: cut off anywhere, of another version, a disk that fills at
+any byte, two at once. And what is safe: nothing is unpickled, nothing is written outside the cache."""
 
 import ast
 import io
@@ -65,7 +65,8 @@ def test_arrays_of_another_kind_are_made_again(paths, name, content):
     first = decoded(paths)
     right = np.load(made()[0] / name)
     wrong = {
-        "objects": np.array([print] * 5, dtype=object), "floats": right.astype(float), "other shape": right[:-1],
+        "objects": np.array([print] * 5, dtype=object), "floats": right.astype(float),
+        "other shape": right[:-1],
         "other order": np.asfortranarray(right.reshape(5, -1)), "zeros": np.zeros_like(right),
     }[content]  # fmt: skip
     (made()[0] / name).unlink()
@@ -121,7 +122,8 @@ def test_a_disk_that_is_full_at_any_byte_costs_nothing_but_an_error(paths, full_
 
 
 @pytest.mark.parametrize("step", ["np.save", "os.rename"])
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("error",
+                         [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
 def test_an_error_at_any_step_leaves_no_half_cache(paths, monkeypatch, step, error):
     def fails(*args, **kwargs):
         raise error
@@ -159,7 +161,8 @@ def test_only_the_cache_is_written_and_only_its_owner_reads_it(paths, tmp_path):
     new = {path for path in tmp_path.rglob("*")} - before
     assert new and all(path == tmp_path / "cache" or tmp_path / "cache" in path.parents for path in new)
     if os.name == "posix":
-        assert all(place.stat().st_mode & 0o077 == 0 for place in (tmp_path / "cache", tmp_path / "cache/photos"))
+        assert all(place.stat().st_mode & 0o077 == 0
+                   for place in (tmp_path / "cache", tmp_path / "cache/photos"))
     clear_cache()
     assert not (tmp_path / "cache/photos").exists() and len(list((tmp_path / "photos").iterdir())) == 5
 
@@ -177,11 +180,13 @@ def test_clearing_follows_no_link_out_of_the_cache(paths, tmp_path):
 # --- what would run somebody else's program
 
 MODULES = sorted((ROOT / "lessonkit").glob("*.py"))
-RUNS = {"eval", "exec", "load_learner", "os.system", "os.popen", "yaml.load", "joblib.load", "pickle.load", "pickle.loads", "pickle.Unpickler"}
+RUNS = {"eval", "exec", "load_learner", "os.system", "os.popen", "yaml.load", "joblib.load",
+        "pickle.load", "pickle.loads", "pickle.Unpickler"}
 
 
 def dotted(node) -> str:
-    return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+    return (f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute)
+            else getattr(node, "id", ""))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -190,12 +195,14 @@ def test_no_module_unpickles_evaluates_or_uses_a_shell(path):
         if isinstance(node, ast.ImportFrom):
             assert node.module not in ("pickle", "joblib.numpy_pickle"), f"line {node.lineno}"
         if isinstance(node, ast.Import):
-            assert not {alias.name for alias in node.names} & {"dill", "cloudpickle", "marshal", "shelve"}, f"line {node.lineno}"
+            assert not {alias.name for alias in node.names} & {"dill", "cloudpickle", "marshal",
+                                                               "shelve"}, f"line {node.lineno}"
         if isinstance(node, ast.Call):
             name, words = dotted(node.func), {word.arg: word.value for word in node.keywords}
             assert name not in RUNS, f"line {node.lineno}"
             for word, safe in (("allow_pickle", False), ("shell", False), ("weights_only", True)):
-                assert word not in words or getattr(words[word], "value", None) is safe, f"line {node.lineno}: {word}"
+                assert (word not in words
+                        or getattr(words[word], "value", None) is safe), f"line {node.lineno}: {word}"
             assert name != "torch.load" or "weights_only" in words, f"line {node.lineno}"
 
 
@@ -226,11 +233,12 @@ def test_a_copied_folder_is_not_decoded_again(paths, tmp_path, monkeypatch):
 def test_a_file_is_read_once_and_again_when_it_changed(paths, monkeypatch):
     monkeypatch.setattr(photo_cache, "SETTLED", -1.0)  # as if they had been changed long ago
     first = digests(paths)
-    read, real = [], photo_cache._digest
-    monkeypatch.setattr(photo_cache, "_digest", lambda path: read.append(path) or real(path))
+    read, real = [], photo_cache.digest_of
+    monkeypatch.setattr(photo_cache, "digest_of", lambda path: read.append(path) or real(path))
     assert digests(paths) == first and read == []
     paths[1].write_bytes(paths[1].read_bytes() + b"\0")
-    assert [a == b for a, b in zip(digests(paths), first)] == [True, False, True, True, True] and read == [paths[1]]
+    assert ([a == b for a, b in zip(digests(paths), first)] == [True, False, True, True, True]
+            and read == [paths[1]])
 
 
 def test_damaged_notes_of_digests_count_as_none(paths, monkeypatch):
@@ -244,7 +252,7 @@ def test_damaged_notes_of_digests_count_as_none(paths, monkeypatch):
 def test_where_facts_prove_nothing_every_file_is_read(paths, monkeypatch):
     """As on Windows, where a copy over a file can keep its length, times and place."""
     monkeypatch.setattr(photo_cache, "SETTLED", float("inf"))
-    monkeypatch.setattr(photo_cache, "_facts", lambda path: [1, 2, 3, 4])
+    monkeypatch.setattr(photo_cache, "facts_of", lambda path: [1, 2, 3, 4])
     first = digests(paths)
     paths[1].write_bytes(paths[0].read_bytes())
     assert digests(paths) == [first[0], first[0], *first[2:]]

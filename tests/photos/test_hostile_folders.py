@@ -1,4 +1,5 @@
-"""Folders and tables that nobody would make on purpose: the right set, or one line that says what to do."""
+"""Folders and tables that nobody would make on purpose: the right set, or one line that says what
+to do."""
 
 import os
 import stat
@@ -44,9 +45,10 @@ def one_line_error(call, words=""):
 # --- folders
 
 
-@pytest.mark.parametrize("path, words", [
-    ("x" * 5000, "There is no folder"), ("a\0b", "There is no folder"), ("~nobody-of-that-name/x", "There is no folder"), (None, "PathLike"), (5, "PathLike"),
-])
+@pytest.mark.parametrize("path, words",
+                         [("x" * 5000, "There is no folder"), ("a\0b", "There is no folder"),
+                          ("~nobody-of-that-name/x", "There is no folder"), (None, "PathLike"),
+                          (5, "PathLike")])
 def test_paths_that_no_folder_has(path, words):
     one_line_error(lambda: ImageSet.from_folder(path), words)
     if path:
@@ -77,7 +79,9 @@ def test_names_that_are_no_text_are_read_and_printed(folder, capsys):
         os.makedirs(os.fsencode(folder) + b"/" + place, exist_ok=True)
         for number in range(2):
             with open(os.fsencode(folder) + b"/%s/\xfe%d.png" % (place, number), "wb") as file:
-                file.write((folder / "dog" / f"{number + 4}.png").read_bytes() if number else b"no photo")
+                file.write(
+                    (folder / "dog" / f"{number + 4}.png").read_bytes() if number else b"no photo"
+                )
     found = ImageSet.from_folder(folder)
     assert len(found) == 12 and found.classes[0] == "bird\udcff"
     assert decode(found.without_bad(), 4).shape == (10, 3, 4, 4)
@@ -89,11 +93,13 @@ def test_a_folder_called_by_number_and_one_called_by_word_stay_two_classes(tmp_p
         for number in range(2):
             photo(tmp_path / label / f"{number}.png", number)
     found = ImageSet.from_folder(tmp_path)
-    assert found.classes == ["n01440764", "tench"] and image_dataloaders(found, 4, 2).vocab == found.classes
+    assert (found.classes == ["n01440764", "tench"]
+            and image_dataloaders(found, 4, 2).vocab == found.classes)
     one_line_error(lambda: ImageSet(["a.png"], [0], ["tench", "tench"], ["train"]), "same name")
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="the administrator may write everywhere")
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="the administrator may write "
+                    "everywhere")
 def test_a_folder_that_cannot_be_written_is_read(folder):
     for path in [*folder.rglob("*"), folder]:
         path.chmod(path.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
@@ -106,11 +112,13 @@ def test_a_folder_that_cannot_be_written_is_read(folder):
 
 def test_reading_leaves_the_folder_as_it_was(folder):
     def everything():
-        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))}
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size)
+                for path in sorted(folder.rglob("*"))}
 
     before = everything()
     found = ImageSet.from_folder(folder)
-    found.check(progress=False), found.without_bad(), decode(found, 4), image_dataloaders(found, 4, 2).one_batch()
+    found.check(progress=False), found.without_bad(), decode(found, 4), image_dataloaders(found, 4,
+                                                                                          2).one_batch()
     assert everything() == before
 
 
@@ -127,13 +135,19 @@ def test_a_photo_that_vanishes_while_training_is_named(folder):
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda s: s.take([8]), "0 to 7"), (lambda s: s.take([-1]), "0 to 7"), (lambda s: s.take([[0]]), "shape"),
+    (lambda s: s.take([8]), "0 to 7"), (lambda s: s.take([-1]), "0 to 7"),
+    (lambda s: s.take([[0]]), "shape"),
     (lambda s: s.take([float("nan")]), "whole numbers"), (lambda s: s.indices("all"), "not known"),
-    (lambda s: s.without_bad(problems="damaged"), "list of some of"), (lambda s: s.without_bad(problems=["damged"]), "list of some of"),
-    (lambda s: decode(s, 0), "size=0"), (lambda s: decode(s, True), "size=True"), (lambda s: decode(s, 4, "zoom"), "zoom"),
-    (lambda s: decode(s.paths, 4), "ImageSet"), (lambda s: decode(s.take([]), 4), "no photos"), (lambda s: decode(s, 10**7), "smaller size"),
-    (lambda s: image_dataloaders(s.paths), "ImageSet"), (lambda s: image_dataloaders(s.take([])), "no photos"),
-    (lambda s: image_dataloaders(s, 4, augment="much"), "augment"), (lambda s: image_dataloaders(s, 4, normalize=3), "normalize"),
+    (lambda s: s.without_bad(problems="damaged"), "list of some of"),
+    (lambda s: s.without_bad(problems=["damged"]), "list of some of"),
+    (lambda s: decode(s, 0), "size=0"), (lambda s: decode(s, True), "size=True"),
+    (lambda s: decode(s, 4, "zoom"), "zoom"),
+    (lambda s: decode(s.paths, 4), "ImageSet"), (lambda s: decode(s.take([]), 4), "no photos"),
+    (lambda s: decode(s, 10**7), "smaller size"),
+    (lambda s: image_dataloaders(s.paths), "ImageSet"),
+    (lambda s: image_dataloaders(s.take([])), "no photos"),
+    (lambda s: image_dataloaders(s, 4, augment="much"), "augment"),
+    (lambda s: image_dataloaders(s, 4, normalize=3), "normalize"),
     (lambda s: ImageSet(s.paths, s.labels[:, None], s.classes, s.split), "shape"),
     (lambda s: ImageSet(s.paths, s.labels - 1, s.classes, s.split), "between 0 and 1"),
 ], ids=lambda value: value if isinstance(value, str) else "")
@@ -148,7 +162,8 @@ def test_shares_that_are_none(folder, fraction):
 
 # --- tables
 
-TABLE = "path,label\n" + "".join(f"{label}/{number}.png,{label}\n" for number, label in enumerate(["cat"] * 4 + ["dog"] * 4))
+TABLE = "path,label\n" + "".join(f"{label}/{number}.png,{label}\n"
+                                 for number, label in enumerate(["cat"] * 4 + ["dog"] * 4))
 
 
 def read(folder, content, **options):
@@ -158,20 +173,28 @@ def read(folder, content, **options):
 
 
 @pytest.mark.parametrize("content, options", [
-    (TABLE, {}), (b"\xef\xbb\xbf" + TABLE.encode(), {}), (TABLE.replace("\n", "\r\n"), {}), (TABLE.replace("\n", "\r"), {}),
-    (TABLE.encode("utf-16"), {"encoding": "utf-16"}), (TABLE.replace("cat/", "cat\\"), {}), (TABLE.rstrip("\n"), {}),
-    (TABLE.replace(",cat", ',"cat"'), {}), (TABLE.replace(",", ";"), {}), (TABLE.replace(",", "\t"), {}), ("more," + TABLE.replace("\n", "\nx,")[:-2], {}),
-], ids=["plain", "mark", "crlf", "cr", "utf-16", "backslashes", "no end", "quotes", "semicolons", "tabs", "more columns"])
+    (TABLE, {}), (b"\xef\xbb\xbf" + TABLE.encode(), {}), (TABLE.replace("\n", "\r\n"), {}),
+    (TABLE.replace("\n", "\r"), {}),
+    (TABLE.encode("utf-16"), {"encoding": "utf-16"}), (TABLE.replace("cat/", "cat\\"), {}),
+    (TABLE.rstrip("\n"), {}),
+    (TABLE.replace(",cat", ',"cat"'), {}), (TABLE.replace(",", ";"), {}), (TABLE.replace(",", "\t"), {}),
+    ("more," + TABLE.replace("\n", "\nx,")[:-2], {}),
+], ids=["plain", "mark", "crlf", "cr", "utf-16", "backslashes", "no end", "quotes", "semicolons", "tabs",
+        "more columns"])
 def test_tables_in_other_forms(folder, content, options):
     found = read(folder, content, **options)
-    assert [path.name for path in found.paths] == [f"{number}.png" for number in range(8)] and found.classes == ["cat", "dog"]
+    assert ([path.name for path in found.paths] == [f"{number}.png" for number in range(8)]
+            and found.classes == ["cat", "dog"])
 
 
 @pytest.mark.parametrize("content, options, words", [
     (TABLE.encode("utf-16"), {}, "pass its encoding"), (TABLE, {"encoding": "none"}, "encoding='none'"),
-    (TABLE + "cat/0.png,cat,more\n", {}, "can't be read"), (TABLE + '"cat/0.png,cat\n', {}, "can't be read"),
-    (TABLE + "cat/0.png\n", {}, "nothing in column 'label'"), (TABLE + "\n", {}, "line 10"), (TABLE + "a\0b,cat\n", {}, "line 10"),
-    (TABLE + "x" * 5000 + ",cat\n", {}, "line 10"), (TABLE + "cat,cat\n", {}, "line 10"), (TABLE.replace("dog\n", "cat\n"), {}, "Only one class"),
+    (TABLE + "cat/0.png,cat,more\n", {}, "can't be read"),
+    (TABLE + '"cat/0.png,cat\n', {}, "can't be read"),
+    (TABLE + "cat/0.png\n", {}, "nothing in column 'label'"), (TABLE + "\n", {}, "line 10"),
+    (TABLE + "a\0b,cat\n", {}, "line 10"),
+    (TABLE + "x" * 5000 + ",cat\n", {}, "line 10"), (TABLE + "cat,cat\n", {}, "line 10"),
+    (TABLE.replace("dog\n", "cat\n"), {}, "Only one class"),
     (TABLE, {"label_col": 0}, "no column 0"), (TABLE, {"valid_col": "v"}, "no column 'v'"),
     (bytes(range(256)) * 9, {}, "pass its encoding|can't be read"), (b"   \n \n", {}, "no column"),
     ('"pa\nth",label\nx,y\n', {}, "pa.+nth"),
@@ -198,15 +221,18 @@ def calls_in(work) -> int:
 
 
 def test_ten_times_the_rows_are_ten_times_the_work(folder, monkeypatch):
-    """Hundred thousands of rows are read in seconds, then: the work doesn't grow with the square of their number."""
+    """Hundred thousands of rows are read in seconds, then: the work doesn't grow with the square of
+    their number."""
     def table(n):
-        return "path,label\n" + "\n".join(f"{'ab'[number % 2]}/{number}.png,{'ab'[number % 2]}" for number in range(n))
+        return "path,label\n" + "\n".join(f"{'ab'[number % 2]}/{number}.png,{'ab'[number % 2]}"
+                                          for number in range(n))
 
     one_line_error(lambda: read(folder, table(10_000)), "10000 row.*line 2, 3, 4, 5, 6 and 9995 more")
     asked = []
     monkeypatch.setattr(os.path, "isfile", lambda path: asked.append(path) or True)
     found = read(folder, table(10_000))
-    assert found.counts().values.tolist() == [[4_000, 1_000]] * 2 and found.paths[9_999].name == "9999.png" and len(asked) == 10_000
+    assert (found.counts().values.tolist() == [[4_000, 1_000]] * 2
+            and found.paths[9_999].name == "9999.png" and len(asked) == 10_000)
     few, many = (calls_in(lambda: read(folder, table(n))) for n in (400, 4_000))
     assert many < 11 * few
 
@@ -214,10 +240,13 @@ def test_ten_times_the_rows_are_ten_times_the_work(folder, monkeypatch):
 LETTERS = st.sampled_from(list('cat/dog0.png,;"\n\r\t\0 ..\\~é😀$=')) | st.characters(codec="utf-8")
 
 
-@settings(deadline=None, derandomize=True, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(deadline=None, derandomize=True, max_examples=250,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.one_of(
     st.text(LETTERS, max_size=60), st.binary(max_size=60),
-    st.tuples(st.integers(0, len(TABLE)), st.text(LETTERS, max_size=8)).map(lambda change: TABLE[: change[0]] + change[1] + TABLE[change[0] :]),
+    st.tuples(st.integers(0, len(TABLE)),
+              st.text(LETTERS, max_size=8)).map(lambda change: TABLE[: change[0]] + change[1]
+                                                + TABLE[change[0] :]),
 ))
 def test_any_table_is_a_set_of_files_in_the_folder_or_one_line(folder, content):
     try:
@@ -226,4 +255,5 @@ def test_any_table_is_a_set_of_files_in_the_folder_or_one_line(folder, content):
         assert str(error) and "\n" not in str(error)
     else:
         assert all(folder.resolve() in path.resolve().parents and path.is_file() for path in found.paths)
-        assert len({path.resolve() for path in found.paths}) == len(found) and {"train", "valid"} == set(found.split)
+        assert (len({path.resolve() for path in found.paths}) == len(found)
+                and {"train", "valid"} == set(found.split))

@@ -17,18 +17,24 @@ from PIL import Image
 from lessonkit.foundation.checks import one_line
 from lessonkit.photos.photo_cache import DamagedPhoto, fit_photo, read_photo
 
-linux = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and links are of other systems")
+linux = pytest.mark.skipif(sys.platform == "win32",
+                           reason="pipes, devices and links are of other systems")
 
 
 def pixels(width=12, height=10, seed=0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
-def png(width: int, height: int, depth: int, colours: int, rows: list[bytes], more: bytes = b"") -> bytes:
+def png(width: int, height: int, depth: int, colours: int, rows: list[bytes],
+        more: bytes = b"") -> bytes:
     """A PNG by hand: depths and sizes that Pillow doesn't write."""
     head = struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, 0)
     packed = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + more + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + more + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    )
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -42,7 +48,8 @@ def refused(path: Path, why: str = "decoded"):
     assert "\n" not in said and one_line(path) in said and "without_bad()" in said
 
 
-# What was seen lying where, by the tag's number (EXIF 2.32, section 4.6.4): row 0 and column 0 of the stored picture.
+# What was seen lying where, by the tag's number (EXIF 2.32, section 4.6.4): row 0 and column 0 of the
+# stored picture.
 UPRIGHT = {
     1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
     5: lambda a: a.transpose(1, 0, 2), 6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
@@ -57,10 +64,14 @@ def test_every_orientation_tag_is_obeyed(tmp_path, tag, kind):
     stored[:, :8, 0], stored[:4, :, 1] = 255, 255  # yellow, green, red and black corners
     exif = Image.Exif()
     exif[0x0112] = tag
-    Image.fromarray(stored).save(tmp_path / f"x.{kind}", exif=exif, **{"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}.get(kind, {}))
+    Image.fromarray(stored).save(tmp_path / f"x.{kind}", exif=exif,
+                                 **{"webp": {"lossless": True},
+                                    "jpg": {"quality": 100, "subsampling": 0}}.get(kind, {}))
     expected = UPRIGHT.get(tag, UPRIGHT[1])(stored)  # a number that means nothing is as good as none
     found = np.asarray(read_photo(tmp_path / f"x.{kind}"))
-    assert found.shape == expected.shape and np.abs(found.astype(int) - expected).max() <= (4 if kind == "jpg" else 0)
+    assert found.shape == expected.shape and np.abs(found.astype(int) - expected).max() <= (
+        4 if kind == "jpg" else 0
+    )
 
 
 def test_a_tag_that_is_garbage_changes_nothing(tmp_path):
@@ -68,9 +79,12 @@ def test_a_tag_that_is_garbage_changes_nothing(tmp_path):
     assert read_photo(tmp_path / "x.jpg").size == (6, 4)
 
 
-@pytest.mark.parametrize("colours, values", [(0, [40000]), (2, [40000] * 3), (4, [40000, 65535]), (6, [40000] * 3 + [65535])])
+@pytest.mark.parametrize("colours, values",
+                         [(0, [40000]), (2, [40000] * 3), (4, [40000, 65535]),
+                          (6, [40000] * 3 + [65535])])
 def test_sixteen_bits_have_their_brightness_in_every_mode(tmp_path, colours, values):
-    (tmp_path / "x.png").write_bytes(png(2, 1, 16, colours, [struct.pack(f">{2 * len(values)}H", *values, *values)]))
+    (tmp_path / "x.png").write_bytes(png(2, 1, 16, colours,
+                                         [struct.pack(f">{2 * len(values)}H", *values, *values)]))
     assert np.abs(np.asarray(read_photo(tmp_path / "x.png")).astype(int) - 40000 / 257).max() <= 1
 
 
@@ -80,7 +94,8 @@ def test_sixteen_bits_with_a_transparent_level_lie_on_white(tmp_path):
     assert np.asarray(read_photo(tmp_path / "x.png"))[0, :, 0].tolist() == [255, 156]
 
 
-@pytest.mark.parametrize("depth, row, levels", [(1, 0b10100000, [255, 0, 255, 0]), (2, 0b00011011, [0, 85, 170, 255])])
+@pytest.mark.parametrize("depth, row, levels",
+                         [(1, 0b10100000, [255, 0, 255, 0]), (2, 0b00011011, [0, 85, 170, 255])])
 def test_one_and_two_bits_reach_from_black_to_white(tmp_path, depth, row, levels):
     (tmp_path / "x.png").write_bytes(png(4, 1, depth, 0, [bytes([row])]))
     assert np.asarray(read_photo(tmp_path / "x.png"))[0, :, 0].tolist() == levels
@@ -89,7 +104,8 @@ def test_one_and_two_bits_reach_from_black_to_white(tmp_path, depth, row, levels
 @pytest.mark.parametrize("kind", ["gif", "webp", "png", "tif"])
 def test_an_animated_photo_is_its_first_frame(tmp_path, kind):
     first, *others = (Image.new("RGB", (9, 9), colour) for colour in ("red", "lime", "blue"))
-    first.save(tmp_path / f"x.{kind}", save_all=True, append_images=others, **({"lossless": True} if kind == "webp" else {}))
+    first.save(tmp_path / f"x.{kind}", save_all=True, append_images=others,
+               **({"lossless": True} if kind == "webp" else {}))
     assert read_photo(tmp_path / f"x.{kind}").getpixel((4, 4)) == (255, 0, 0)
 
 
@@ -108,7 +124,9 @@ def test_bombs_are_refused_before_they_burst(tmp_path):
     refused(tmp_path / "text.png", "too large")
 
 
-@pytest.mark.parametrize("content", [b"", b"<svg/>", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"II*\0"])
+@pytest.mark.parametrize("content",
+                         [b"", b"<svg/>", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n",
+                          b"RIFF\0\0\0\0WEBP", b"II*\0"])
 def test_what_only_begins_like_a_photo_is_refused(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
     refused(tmp_path / "x.png")
@@ -116,7 +134,8 @@ def test_what_only_begins_like_a_photo_is_refused(tmp_path, content):
 
 def test_a_program_in_place_of_a_photo_is_not_run(tmp_path):
     """Pillow hands PostScript to Ghostscript, whatever the file is called."""
-    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: "
+                                     b"0 0 10 10\n%%EndComments\nshowpage\n")
     refused(tmp_path / "x.png", "PostScript")
 
 
@@ -149,10 +168,14 @@ def stored(kind: str) -> bytes:
 WHOLE = {kind: stored(kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")}
 
 
-@settings(deadline=None, derandomize=True, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(kind=st.sampled_from(sorted(WHOLE)), changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6), keep=st.floats(0, 1), tail=st.binary(max_size=20))
+@settings(deadline=None, derandomize=True, max_examples=400,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(kind=st.sampled_from(sorted(WHOLE)),
+       changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),
+       keep=st.floats(0, 1), tail=st.binary(max_size=20))
 def test_any_bytes_are_a_photo_or_a_named_error(tmp_path, monkeypatch, kind, changes, keep, tail):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)  # so that a changed header costs no gigabytes
+    # so that a changed header costs no gigabytes
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)
     content = bytearray(WHOLE[kind])
     for place, value in changes:
         content[min(int(place * len(content)), len(content) - 1)] = value

@@ -1,4 +1,5 @@
-"""What people have: folders and tables in the layouts that were met, read as they are meant, and said aloud."""
+"""What people have: folders and tables in the layouts that were met, read as they are meant, and said
+aloud."""
 
 import os
 import unicodedata
@@ -17,34 +18,43 @@ def photos(root: Path, *places: str, n: int = 2, ending: str = ".png") -> Path:
     for place in places:
         (root / place).mkdir(parents=True, exist_ok=True)
         for number in range(n):
-            Image.fromarray(np.full((8, 8, 3), 10 * number, np.uint8)).save(root / place / f"{number}{ending}")
+            Image.fromarray(np.full((8, 8, 3), 10 * number, np.uint8)).save(
+                root / place / f"{number}{ending}"
+            )
     return root
 
 
 def parts(listing: Listing) -> dict[str, set[str]]:
     """The classes in each part."""
-    return {part: {label for label, where, _ in listing.rows if where == part} for _, part, _ in listing.rows}
+    return {part: {label for label, where, _ in listing.rows if where == part}
+            for _, part, _ in listing.rows}
 
 
 # --- the parts
 
 
 @pytest.mark.parametrize("name, part", [
-    ("train", "train"), ("Training", "train"), ("training_set", "train"), ("seg_train", "train"), ("TRAIN", "train"),
-    ("train_images", "train"), ("images-train", "train"), ("train2017", "train"), ("val", "valid"), ("Validation", "valid"),
-    ("dev", "valid"), ("eval", "valid"), ("val_set", "valid"), ("valid", "valid"), ("test", "test"), ("Testing", "test"),
+    ("train", "train"), ("Training", "train"), ("training_set", "train"), ("seg_train", "train"),
+    ("TRAIN", "train"),
+    ("train_images", "train"), ("images-train", "train"), ("train2017", "train"), ("val", "valid"),
+    ("Validation", "valid"),
+    ("dev", "valid"), ("eval", "valid"), ("val_set", "valid"), ("valid", "valid"), ("test", "test"),
+    ("Testing", "test"),
     ("seg_test", "test"), ("test_folder", "test"),
-    ("trainer", None), ("cat", None), ("station", None), ("devil", None), ("contest", None), ("trains", None), ("value", None),
+    ("trainer", None), ("cat", None), ("station", None), ("devil", None), ("contest", None),
+    ("trains", None), ("value", None),
 ])  # fmt: skip
 def test_names_of_parts(name, part):
     assert part_of(name) == part
 
 
 @pytest.mark.parametrize("train, valid", [
-    ("train", "val"), ("Training", "Validation"), ("training_set", "dev"), ("seg_train", "eval"), ("TRAIN", "Valid"),
+    ("train", "val"), ("Training", "Validation"), ("training_set", "dev"), ("seg_train", "eval"),
+    ("TRAIN", "Valid"),
 ])  # fmt: skip
 def test_parts_are_found_under_their_usual_names(tmp_path, train, valid):
-    found = list_folder(photos(tmp_path, *(f"{part}/{label}" for part in (train, valid) for label in ("cat", "dog"))))
+    found = list_folder(photos(tmp_path, *(f"{part}/{label}"
+                                           for part in (train, valid) for label in ("cat", "dog"))))
     assert parts(found) == {"train": {"cat", "dog"}, "valid": {"cat", "dog"}}
 
 
@@ -55,13 +65,16 @@ def test_a_test_part_validates_where_there_is_no_other_and_says_so(tmp_path):
 
 
 def test_a_test_part_beside_a_validation_part_is_left_alone_and_says_so(tmp_path):
-    found = list_folder(photos(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog", "test/cat", "test/dog"))
-    assert parts(found)["test"] == {"cat", "dog"} and "test isn't used: val is for validation." in found.notes
+    found = list_folder(photos(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog", "test/cat",
+                               "test/dog"))
+    assert (parts(found)["test"] == {"cat", "dog"}
+            and "test isn't used: val is for validation." in found.notes)
     assert len(ImageSet.from_listing(found).indices("valid")) == 4
 
 
 def test_parts_that_are_nested_once_more(tmp_path):
-    found = list_folder(photos(tmp_path, "train/train/cat", "train/train/dog", "valid/valid/cat", "valid/valid/dog"))
+    found = list_folder(photos(tmp_path, "train/train/cat", "train/train/dog", "valid/valid/cat",
+                               "valid/valid/dog"))
     assert parts(found) == {"train": {"cat", "dog"}, "valid": {"cat", "dog"}}
 
 
@@ -74,8 +87,11 @@ def test_unlabelled_test_photos_are_left_out_and_told(tmp_path):
 
 
 def test_folds(tmp_path):
-    found = list_folder(photos(tmp_path, *(f"fold{k}/{label}" for k in (1, 2, 3) for label in ("cat", "dog"))))
-    assert sum(part == "valid" for _, part, _ in found.rows) == 4 and all("fold3" in name for _, part, name in found.rows if part == "valid")
+    found = list_folder(photos(tmp_path,
+                               *(f"fold{k}/{label}" for k in (1, 2, 3) for label in ("cat", "dog"))))
+    assert sum(part == "valid" for _, part, _ in found.rows) == 4 and all(
+        "fold3" in name for _, part, name in found.rows if part == "valid"
+    )
     assert found.notes == ["fold3 is for validation, the other folds for training."]
 
 
@@ -91,7 +107,8 @@ def test_folders_beside_the_parts_are_named(tmp_path):
     assert any("Left out" in note and "extra" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("name", ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", ".thumbnails"])
+@pytest.mark.parametrize("name",
+                         ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", ".thumbnails"])
 def test_folders_of_systems_are_no_classes(tmp_path, name):
     assert parts(list_folder(photos(tmp_path, "cat", "dog", name)))["train"] == {"cat", "dog"}
     photos(tmp_path, f"cat/{name}")
@@ -102,7 +119,8 @@ def test_folders_of_systems_are_no_classes(tmp_path, name):
 
 
 def test_shelves_of_a_supermarket_are_read_to_the_innermost_folder(tmp_path):
-    found = list_folder(photos(tmp_path, "Fruit/Apple/Golden", "Fruit/Apple/Gala", "Fruit/Pear", "Milk/Whole", "Milk/Oat"))
+    found = list_folder(photos(tmp_path, "Fruit/Apple/Golden", "Fruit/Apple/Gala", "Fruit/Pear",
+                               "Milk/Whole", "Milk/Oat"))
     assert parts(found)["train"] == {"Golden", "Gala", "Pear", "Whole", "Oat"}
     (note,) = found.notes
     assert "read as 5 classes" in note and "there would be 2: classes='top'" in note
@@ -113,15 +131,20 @@ def test_albums_within_classes_are_not_classes(tmp_path):
     found = list_folder(photos(tmp_path, "cat/2021", "cat/2022", "dog/2021", "dog/2022"))
     assert parts(found)["train"] == {"cat", "dog"}
     assert "read as 2 classes" in found.notes[0] and "there would be 4: classes='leaf'" in found.notes[0]
-    assert parts(list_folder(tmp_path, classes="leaf"))["train"] == {"cat/2021", "cat/2022", "dog/2021", "dog/2022"}
+    assert (parts(list_folder(tmp_path, classes="leaf"))["train"]
+            == {"cat/2021", "cat/2022", "dog/2021", "dog/2022"})
 
 
 def test_albums_within_classes_within_shelves(tmp_path):
-    albums = [f"{place}/{year}" for place in ("Animals/cat", "Animals/dog", "Machines/bus", "Machines/car") for year in (2021, 2022)]
+    albums = [f"{place}/{year}"
+              for place in ("Animals/cat", "Animals/dog", "Machines/bus", "Machines/car")
+              for year in (2021, 2022)]
     (note,) = (found := list_folder(photos(tmp_path, *albums))).notes
-    assert parts(found)["train"] == {"cat", "dog", "bus", "car"} and "read as 4 classes, called after the 2nd folders" in note
+    assert (parts(found)["train"] == {"cat", "dog", "bus", "car"} and "read as 4 classes, called after "
+            "the 2nd folders" in note)
     assert "there would be 2: classes='top'" in note and "there would be 8: classes='leaf'" in note
-    assert [len(parts(list_folder(tmp_path, classes=depth))["train"]) for depth in (1, 2, 3, 9)] == [2, 4, 8, 8]
+    assert ([len(parts(list_folder(tmp_path, classes=depth))["train"]) for depth in (1, 2, 3, 9)]
+            == [2, 4, 8, 8])
 
 
 def test_photos_at_both_depths_belong_to_the_outer_folder(tmp_path):
@@ -129,8 +152,12 @@ def test_photos_at_both_depths_belong_to_the_outer_folder(tmp_path):
 
 
 def test_nested_classes_within_parts(tmp_path):
-    places = [f"{part}/{shelf}" for part in ("train", "val") for shelf in ("Fruit/Apple", "Fruit/Pear", "Milk/Oat", "Milk/Soy")]
-    assert parts(list_folder(photos(tmp_path, *places))) == dict.fromkeys(("train", "valid"), {"Apple", "Pear", "Oat", "Soy"})
+    places = [f"{part}/{shelf}" for part in ("train", "val") for shelf in (
+        "Fruit/Apple", "Fruit/Pear", "Milk/Oat", "Milk/Soy"
+    )]
+    assert parts(list_folder(photos(tmp_path, *places))) == dict.fromkeys(
+        ("train", "valid"), {"Apple", "Pear", "Oat", "Soy"}
+    )
 
 
 # --- files
@@ -148,7 +175,8 @@ def test_heic_is_named_with_what_to_install(tmp_path, monkeypatch):
     photos(tmp_path, "cat", "dog")
     (tmp_path / "cat" / "IMG_1.HEIC").write_bytes(b"no photo")
     monkeypatch.setattr("lessonkit.photos.readers.photo_suffixes", lambda: frozenset({".png"}))
-    assert any("HEIC photos left out" in note and ": 1 (" in note and "pip install pillow-heif" in note for note in list_folder(tmp_path).notes)
+    assert any("HEIC photos left out" in note and ": 1 (" in note and "pip install pillow-heif" in note
+               for note in list_folder(tmp_path).notes)
 
 
 @pytest.mark.parametrize("ending", [".tga", ".webp", ".jp2", ".BMP", ".tiff", ".avif"])
@@ -198,21 +226,29 @@ def root(tmp_path):
     "path,cat,dog\na/0.png,1,0\nb/1.png,0,1\n",
 ])  # fmt: skip
 def test_tables_in_many_forms_say_the_same(root, text):
-    assert list_table(table(root, text)).rows == [("cat", "train", "a/0.png"), ("dog", "train", "b/1.png")]
+    assert list_table(table(root, text)).rows == [("cat", "train", "a/0.png"),
+                                                  ("dog", "train", "b/1.png")]
 
 
-@pytest.mark.parametrize("column, values", [("split", ("train", "val")), ("Set", ("Training", "test")), ("is_valid", ("False", "True"))])
+@pytest.mark.parametrize("column, values",
+                         [("split", ("train", "val")), ("Set", ("Training", "test")),
+                          ("is_valid", ("False", "True"))])
 def test_a_column_of_parts_is_read(root, column, values):
-    found = list_table(table(root, f"path,label,{column}\na/0.png,cat,{values[0]}\nb/1.png,dog,{values[1]}\n"))
+    found = list_table(table(root,
+                             f"path,label,{column}\na/0.png,cat,{values[0]}\nb/1.png,dog,{values[1]}\n"))
     assert [part for _, part, _ in found.rows] == ["train", "valid"]
 
 
 def test_a_column_that_only_sounds_like_parts_is_left_alone(root):
-    assert parts(list_table(table(root, "path,label,set\na/0.png,cat,7\nb/1.png,dog,9\n"))) == {"train": {"cat", "dog"}}
+    assert parts(list_table(table(root, "path,label,set\na/0.png,cat,7\nb/1.png,dog,9\n"))) == {
+        "train": {"cat", "dog"}
+    }
 
 
 def test_an_absolute_path_may_lead_into_the_root(root):
-    assert list_table(table(root, f"path,label\n{root}/a/0.png,cat\nb/1.png,dog\n")).rows[0] == ("cat", "train", "a/0.png")
+    assert list_table(table(root, f"path,label\n{root}/a/0.png,cat\nb/1.png,dog\n")).rows[0] == (
+        "cat", "train", "a/0.png"
+    )
 
 
 @pytest.mark.parametrize("text, options, words", [

@@ -16,5 +16,7 @@ def photos(tmp_path):
             for number in range(n):
                 place = tmp_path / "photos" / part / label / ("a" if number % 2 else "b")
                 place.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(place / f"{number // 2}.png")
+                Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(
+                    place / f"{number // 2}.png"
+                )
     return ImageSet.from_folder(tmp_path / "photos")

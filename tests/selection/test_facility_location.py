@@ -49,10 +49,12 @@ def test_in_single_precision_and_in_parts_nearly_as_good(monkeypatch):
     assert worth(x, single.indices) == pytest.approx(worth(x, exact.indices), rel=1e-4)
     monkeypatch.setattr(engine, "EXACT", 500)
     parts = select_subset(x, 25)
-    chance = np.mean([worth(x, np.random.default_rng(s).choice(1000, 25, replace=False)) for s in range(10)])
+    chance = np.mean([worth(x, np.random.default_rng(s).choice(1000, 25, replace=False))
+                      for s in range(10)])
     assert (worth(x, parts.indices) - chance) / (worth(x, exact.indices) - chance) > 0.9
     everything = select_subset(x, 200)  # more than the 124 candidates: the others are admitted
-    assert everything.indices[:25].tolist() == parts.indices.tolist() and len(set(everything.indices)) == 200
+    assert (everything.indices[:25].tolist() == parts.indices.tolist()
+            and len(set(everything.indices)) == 200)
 
 
 def test_rows_that_occur_several_times_among_many():
@@ -72,10 +74,13 @@ def test_parts_chosen_by_two_workers_are_worth_what_the_whole_is(backend, monkey
     parts = select_subset(x, 60)
     with contextlib.ExitStack() as stack:
         if distributed:
-            cluster = stack.enter_context(distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None))
+            cluster = stack.enter_context(
+                distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+            )
             stack.enter_context(distributed.Client(cluster))
         stack.enter_context(joblib.parallel_config(backend))
         shared = select_subset(x, 60, n_jobs=2)
     assert shared.indices.tolist() == parts.indices.tolist()
-    chance = np.mean([worth(x, np.random.default_rng(s).choice(3000, 60, replace=False)) for s in range(10)])
+    chance = np.mean([worth(x, np.random.default_rng(s).choice(3000, 60, replace=False))
+                      for s in range(10)])
     assert worth(x, parts.indices) - chance >= 0.97 * (worth(x, whole.indices) - chance)

@@ -21,7 +21,9 @@ def test_a_choice_that_knows_all_clouds_beats_random_ones():
     x = np.concatenate([x, (x[:, :1] > 6) * 5.0], axis=1)
     probe = probe_choice(x, y, select_subset(x, 8, y, method="k_center").indices)
     assert 0 <= probe.low <= probe.random <= probe.high <= 1
-    assert "photos right from the chosen ones" in str(probe) and re.search(r"95% of draws: [\d.]+% to [\d.]+%", str(probe))
+    assert "photos right from the chosen ones" in str(probe) and re.search(
+        r"95% of draws: [\d.]+% to [\d.]+%", str(probe)
+    )
 
 
 def test_random_rows_cannot_be_told_from_random_rows():
@@ -47,6 +49,7 @@ def test_the_page_shows_each_class_and_what_a_pick_stands_for(photo_set):
     chosen = select_subset(features, 2, images.labels[train])
     page = subset_gallery(images, features, chosen, "Few", ["a note"])
     assert "<script" not in page and "&lt;script&gt;" in page and "a note" in page
-    assert page.count("<img") == 5 and all(f'{path.name}, ' in page for path in (images.paths[row] for row in train))
+    assert page.count("<img") == 5 and all(f'{path.name}, ' in page
+                                           for path in (images.paths[row] for row in train))
     assert "stands for 2 others" in page and "stands for 1 other," in page
     assert not re.search(r'(src|href)="(?!data:)', page)

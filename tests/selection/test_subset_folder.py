@@ -1,4 +1,5 @@
-"""A chosen subset as a folder: it reads back equal, appears as a whole, and never touches what isn't its own."""
+"""A chosen subset as a folder: it reads back equal, appears as a whole, and never touches what isn't its
+own."""
 
 import errno
 import json
@@ -18,7 +19,8 @@ def chosen(images, n=4):
 
 
 def content(images):
-    return sorted((path.read_bytes(), images.classes[label], part) for path, label, part in zip(images.paths, images.labels, images.split))
+    return sorted((path.read_bytes(), images.classes[label], part)
+                  for path, label, part in zip(images.paths, images.labels, images.split))
 
 
 @pytest.mark.parametrize("how", ["copy", "hardlink", "symlink", "csv"])
@@ -28,8 +30,11 @@ def test_written_subset_reads_back_equal(photos, tmp_path, how):
     record = json.loads((tmp_path / "out" / "subset.json").read_text(encoding="utf-8"))
     back = ImageSet.from_csv(place, record["root"]) if how == "csv" else ImageSet.from_folder(place)
     rows_kept = np.sort(np.concatenate([subset.indices, photos.indices("valid")]))
-    assert back.classes == photos.classes == ["cat", "tench"] and content(back) == content(photos.take(rows_kept))
-    assert record["about"] == {"method": "facility_location"} and [pick["weight"] for pick in record["picks"]] == subset.weights.tolist()
+    assert back.classes == photos.classes == ["cat", "tench"] and content(back) == content(
+        photos.take(rows_kept)
+    )
+    assert (record["about"] == {"method": "facility_location"}
+            and [pick["weight"] for pick in record["picks"]] == subset.weights.tolist())
     assert not (tmp_path / "out.unfinished").exists()
     write_subset(photos, chosen(photos, 6), tmp_path / "out", how)  # its own folder may be replaced
 
@@ -39,7 +44,8 @@ def test_write_refuses(photos, tmp_path):
     with pytest.raises(ValueError, match=f"rows {valid}.*of_rows"):
         write_subset(photos, Subset(np.array([0, valid]), np.ones(2), np.ones(2)), tmp_path / "out")
     with pytest.raises(ValueError, match="No pick for tench"):
-        write_subset(photos, chosen(photos, 1)._replace(indices=photos.indices("train")[:1]), tmp_path / "out")
+        write_subset(photos, chosen(photos, 1)._replace(indices=photos.indices("train")[:1]),
+                     tmp_path / "out")
     with pytest.raises(ValueError, match="'hardlink'"):
         write_subset(photos, chosen(photos), tmp_path / "out", how="move")
     (tmp_path / "mine").mkdir()
@@ -50,7 +56,8 @@ def test_write_refuses(photos, tmp_path):
     (place / "train" / "cat" / "note.txt").write_text("added later")
     with pytest.raises(ValueError, match="more than the subset"):
         write_subset(photos, chosen(photos), tmp_path / "out")
-    assert (tmp_path / "mine" / "thesis.txt").exists() and (place / "train" / "cat" / "note.txt").exists()
+    assert ((tmp_path / "mine" / "thesis.txt").exists()
+            and (place / "train" / "cat" / "note.txt").exists())
 
 
 def test_interrupted_writing_leaves_no_folder(photos, tmp_path, monkeypatch):

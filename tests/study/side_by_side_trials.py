@@ -19,7 +19,8 @@ def outcome(technique, seed, tick, marks=None):
 
 
 def slow(technique, seed, tick, study=0):
-    """A trial that never ends with seed 3, however late one looks, but with the process that asked for it."""
+    """A trial that never ends with seed 3, however late one looks, but with the process that asked for
+    it."""
     while seed == 3:
         time.sleep(0.1)
         if os.getppid() != study:

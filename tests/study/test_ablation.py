@@ -54,9 +54,8 @@ def test_choosing_looks_at_inner_photos_only_and_takes_the_best(images, tmp_path
     held_out = {images.paths[i] for i in images.indices("valid")}
     assert seen and not any(held_out & set(photos.paths) for photos in seen)
     values["baseline"] = 1.0
-    assert [t.variant for t in choose_best(images, ["tta", "mixup"], seeds=1, **QUICK)[0]] == [
-        "baseline"
-    ]
+    assert ([t.variant for t in choose_best(images, ["tta", "mixup"], seeds=1, **QUICK)[0]]
+            == ["baseline"])
     with pytest.raises(ValueError, match="one technique beside the baseline"):
         choose_best(images, [], seeds=1, **QUICK)
 
@@ -85,10 +84,8 @@ def test_help_and_tab_show_every_setting_with_its_default(call):
     shown = inspect.signature(call).parameters
     for field in fields(Settings):
         assert shown[field.name].default == field.default
-    assert (
-        shown["seeds"].default == SEEDS == 5
-        and {"jobs", "threads", "cluster", "progress", "out"} <= shown.keys()
-    )
+    assert (shown["seeds"].default == SEEDS == 5
+            and {"jobs", "threads", "cluster", "progress", "out"} <= shown.keys())
     assert len(shown) < 30 and not [name for name, one in shown.items() if one.kind is one.VAR_KEYWORD]
 
 

@@ -1,4 +1,5 @@
-"""A study that plans itself into a time: real trials on tiny photos, with a clock that the test moves."""
+"""A study that plans itself into a time: real trials on tiny photos, with a clock that the test
+moves."""
 
 import json
 from types import SimpleNamespace
@@ -29,7 +30,8 @@ def made_up(images, tmp_path, monkeypatch):
                 "predict_seconds": 0.5, "pixels": 1}, right  # fmt: skip
 
     monkeypatch.setattr(study_module, "train_trial", trial)
-    names = [Technique(name, settings={"number": name}, data={"augment": True}) for name in ("clear", "close")]
+    names = [Technique(name, settings={"number": name}, data={"augment": True})
+             for name in ("clear", "close")]
     study = Study(images, names, tmp_path, Settings(16, 2, 8, 4))
     vars(study)["pace"] = Pace(start=0, epoch=5, look=0)
     return SimpleNamespace(study=study, clock=clock, level=level)
@@ -37,7 +39,8 @@ def made_up(images, tmp_path, monkeypatch):
 
 def test_the_plan_is_stored_before_the_first_trial_and_stays(made_up):
     plan, study = plan_for(made_up.study, 400, epochs=2)
-    assert plan == Plan(2, 11, (5,)) and study.settings.epochs == 2 and len(study.seeds) == 11  # 0.9 * 400 - 5 seconds
+    # 0.9 * 400 - 5 seconds
+    assert plan == Plan(2, 11, (5,)) and study.settings.epochs == 2 and len(study.seeds) == 11
     assert json.loads((study.folder / "plan.json").read_text())["seeds"] == 11
     assert plan_for(made_up.study, 9999)[0] == plan
 
@@ -56,7 +59,8 @@ def test_what_is_settled_is_dropped_at_the_planned_look(made_up):
 
 def test_the_study_stops_in_time_with_whole_seeds_first(made_up):
     plan, study = Plan(2, 10, (5,)), plan_for(made_up.study, 365, epochs=2, seeds=10)[1]
-    trials = run_in_time(study, plan, deadline=100 + RESERVE, clock=lambda: made_up.clock.now, progress=False)
+    trials = run_in_time(study, plan, deadline=100 + RESERVE, clock=lambda: made_up.clock.now,
+                         progress=False)
     assert made_up.clock.now == 100 and len(trials) == 10
     assert trials.groupby("seed").size().to_dict() == {0: 3, 1: 3, 2: 3, 3: 1}
     assert not (study.folder / "looks.json").exists()
@@ -65,4 +69,5 @@ def test_the_study_stops_in_time_with_whole_seeds_first(made_up):
 def test_a_time_that_is_too_short_is_told_and_leaves_no_folder(made_up):
     with pytest.raises(ValueError, match="two seeds of 2 epochs take about 60 s"):
         plan_for(made_up.study, 30, epochs=2)
-    assert not made_up.study.folder.joinpath("plan.json").exists() and about_plan(made_up.study.folder) == []
+    assert (not made_up.study.folder.joinpath("plan.json").exists()
+            and about_plan(made_up.study.folder) == [])

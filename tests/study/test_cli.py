@@ -29,8 +29,7 @@ def test_the_folder_alone_is_enough_and_everything_is_written(photos, tmp_path, 
     out = tmp_path / "ablation-my photos"
     summary = pd.read_csv(out / "summary.csv").set_index("technique")
     assert summary.loc["normalization", ["recipe", "control"]].tolist() == [
-        "baseline",
-        "no_normalization",
+        "baseline", "no_normalization"
     ]
     rows = [json.loads(line) for line in (out / "trials.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {(r["technique"], r["seed"]) for r in rows} == {
@@ -158,21 +157,11 @@ def test_help_is_quick_and_shows_examples(tmp_path):
 
 
 def test_trials_side_by_side_say_nothing_that_is_meant_for_developers(photos, tmp_path):
-    typed = [
-        "ablate",
-        str(photos),
-        "--techniques",
-        "mixup",
-        "--seeds",
-        "1",
-        "--out",
-        str(tmp_path / "study"),
-    ]
+    typed = ["ablate", str(photos), "--techniques", "mixup", "--seeds", "1", "--out",
+             str(tmp_path / "study")]
     settings = [*SETTINGS, "--jobs", "2"]
     quiet = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
-    child = subprocess.run(
-        [SCRIPT, *typed, *settings], env=quiet, capture_output=True, text=True
-    )
+    child = subprocess.run([SCRIPT, *typed, *settings], env=quiet, capture_output=True, text=True)
     assert child.returncode == 0 and "The whole report" in child.stdout
     assert child.stdout.index("Starting 2 workers.") < child.stdout.index("to train, 2 side by side")
     assert "Warning" not in child.stderr and "warn" not in child.stderr
@@ -189,7 +178,8 @@ def test_the_command_takes_techniques_and_networks_of_ones_own(folder, mine, tmp
     more = ["--choose", "--planned", "4", "--out", tmp_path / "out"]
     code, printed, errors = here("ablate", folder, *TYPED, *own, *more)
     assert code == 0, errors
-    assert "Chosen among 3 variants" in printed and "of 4 planned seeds" in printed and "2 side by side" in printed
+    assert ("Chosen among 3 variants" in printed and "of 4 planned seeds" in printed
+            and "2 side by side" in printed)
     assert {"report.html", "report.md", "choice"} <= {path.name for path in (tmp_path / "out").iterdir()}
     assert len(read_trials(tmp_path / "out" / "choice")) == 6
 
@@ -245,24 +235,11 @@ def test_a_quick_failure_side_by_side_costs_itself_only(folder, tmp_path, here):
 
 
 def test_when_no_trial_finishes_the_reason_is_told(folder, here):
-    code, _, errors = here(
-        "ablate",
-        folder,
-        *QUICK,
-        "--lr",
-        "1e30",
-        "--techniques",
-        "mixup",
-        "--out",
-        "study",
-        "--seeds",
-        "1",
-    )
-    assert (
-        code == 1
-        and errors.splitlines()[-1].startswith("lessonkit: 2 of 2 trials failed")
-        and "Did training diverge?" in errors
-    )
+    code, _, errors = here("ablate", folder, *QUICK, "--lr", "1e30", "--techniques", "mixup", "--out",
+                           "study", "--seeds", "1")
+    assert (code == 1 and errors.splitlines()[-1].startswith(
+        "lessonkit: 2 of 2 trials failed"
+    ) and "Did training diverge?" in errors)
 
 
 @pytest.mark.parametrize("module", ["lessonkit", "lessonkit.cli"])
@@ -292,4 +269,5 @@ def test_demo_opens_nothing_where_it_failed(here, tmp_path, monkeypatch):
     monkeypatch.setattr("webbrowser.open", seen.append)
     (tmp_path / "taken").touch()
     code, _, told = here("demo", "--out", "taken")
-    assert code == 2 and not seen and told.strip() == "lessonkit: taken is a file. Choose a folder for --out."
+    assert (code == 2 and not seen and told.strip() == "lessonkit: taken is a file. "
+            "Choose a folder for --out.")

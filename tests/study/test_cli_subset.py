@@ -38,27 +38,14 @@ def test_a_chosen_set_is_written_and_can_be_used_at_once(photos, tmp_path, here)
     assert "8 of 32 training photos" in gallery and "<script" not in gallery
     assert re.search(r"^Describing 32 photos with .*: about \d+ s\.$", printed, re.M)  # before it begins
     assert "So this choice" in printed and "random ones (95% of draws" in printed
-    code, printed, _ = here(
-        "ablate", tmp_path / "subset-my photos", *QUICK, "--seeds", "1", "--techniques", "tta"
-    )
+    code, printed, _ = here("ablate", tmp_path / "subset-my photos", *QUICK, "--seeds", "1",
+                            "--techniques", "tta")
     assert code == 0 and "8 train, 8 valid" in printed
 
 
 def test_a_share_another_method_and_links(photos, tmp_path, here):
-    typed = [
-        "subset",
-        photos,
-        "--n",
-        "0.25",
-        "--method",
-        "random",
-        "--how",
-        "hardlink",
-        "--size",
-        "16",
-        "--out",
-        "few",
-    ]
+    typed = ["subset", photos, "--n", "0.25", "--method", "random", "--how", "hardlink", "--size", "16",
+             "--out", "few"]
     code, printed, _ = here(*typed, "--seed", "1")
     assert (
         code == 0 and "Chosen: 8 of 32 training photos." in printed and "few" in printed.splitlines()[-1]
@@ -78,13 +65,12 @@ def test_features_are_kept_for_another_choice(photos, tmp_path, here):
     assert np.load(tmp_path / "photos.npy").shape[0] == 40
     assert here(*typed, "--n", "4", "--out", "four")[0] == 0
     assert (tmp_path / "photos.npy").read_bytes() == kept
-    eight, four = (
-        {path.read_bytes() for path in (tmp_path / name / "train").rglob("*.png")}
-        for name in ("eight", "four")
-    )
+    eight, four = ({path.read_bytes() for path in (tmp_path / name / "train").rglob("*.png")}
+                   for name in ("eight", "four"))
     code, _, errors = here(*typed[:-1], "other.npy", "--n", "4", "--seed", "5", "--out", "five")
     assert code == 0, errors
-    assert here(*typed, "--n", "4", "--seed", "5", "--out", "six")[0] == 0  # another choice, the same features
+    # another choice, the same features
+    assert here(*typed, "--n", "4", "--seed", "5", "--out", "six")[0] == 0
     code, _, errors = here(*typed[:3], "72", *typed[4:], "--n", "4", "--out", "seven")
     assert code == 2 and "holds other features (size was 64, now 72)" in errors
     assert (tmp_path / "photos.npy").read_bytes() == kept
@@ -129,10 +115,8 @@ def test_bad_input_of_subset_is_told_in_one_line_and_nothing_is_written(
     assert code == 2 and "Traceback" not in errors + printed
     last = errors.strip().splitlines()[-1]
     assert last.startswith("lessonkit") and told in last
-    assert (
-        sorted(tmp_path.rglob("*")) == before
-        and (tmp_path / "full/thesis.txt").read_text() == "years of work"
-    )
+    assert (sorted(tmp_path.rglob("*")) == before
+            and (tmp_path / "full/thesis.txt").read_text() == "years of work")
 
 
 def test_a_full_folder_is_told_before_anything_is_computed(photos, tmp_path, here, monkeypatch):
@@ -200,17 +184,8 @@ def test_a_class_whose_name_is_no_text(photos, tmp_path, here):
     odd = tmp_path / "photos" / os.fsdecode(b"d\xff")
     for source, target in zip(sorted(photos.iterdir()), (odd, tmp_path / "photos" / "plain $x_1$")):
         shutil.copytree(source, target)
-    code, _, errors = here(
-        "ablate",
-        tmp_path / "photos",
-        *QUICK,
-        "--seeds",
-        "1",
-        "--techniques",
-        "mixup",
-        "--out",
-        tmp_path / "out",
-    )
+    code, _, errors = here("ablate", tmp_path / "photos", *QUICK, "--seeds", "1", "--techniques",
+                           "mixup", "--out", tmp_path / "out")
     assert code == 0, errors
     for name in ("report.html", "report.md"):
         assert (tmp_path / "out" / name).read_text(encoding="utf-8")
@@ -224,6 +199,7 @@ def test_a_class_whose_name_is_no_text(photos, tmp_path, here):
 
 def test_a_study_reads_the_table_of_a_chosen_set(photos, tmp_path, here):
     assert here("subset", photos, "--n", "8", "--size", "16", "--out", "few", "--how", "csv")[0] == 0
-    code, printed, errors = here("ablate", "few/photos.csv", *QUICK, "--seeds", "1", "--techniques", "tta", "--no-frozen")
+    code, printed, errors = here("ablate", "few/photos.csv", *QUICK, "--seeds", "1", "--techniques",
+                                 "tta", "--no-frozen")
     assert code == 0, errors
     assert "(8 train, 8 valid)" in printed and (tmp_path / "ablation-photos" / "report.html").exists()

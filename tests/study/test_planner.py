@@ -1,4 +1,5 @@
-"""Planning on measured seconds with a clock of one's own; what a plan promises, by simulation on the real statistics."""
+"""Planning on measured seconds with a clock of one's own; what a plan promises, by simulation on the
+real statistics."""
 
 import json
 
@@ -10,7 +11,9 @@ from scipy import stats
 
 from lessonkit.comparison import FIRST_LOOK, look_confidence, summarize
 from lessonkit.study.answer import next_step
-from lessonkit.study.planner import Forecast, Plan, next_confidence, note_look, plan_study, undecided, usable_cores
+from lessonkit.study.planner import (
+    Forecast, Plan, next_confidence, note_look, plan_study, undecided, usable_cores,
+)
 
 
 # --- how long the rest takes
@@ -18,12 +21,16 @@ from lessonkit.study.planner import Forecast, Plan, next_confidence, note_look, 
 
 def test_a_forecast_learns_from_what_trials_took():
     forecast = Forecast(jobs=2)
-    forecast.expect({("a", seed): 10.0 for seed in range(10)} | {("tta", seed): 1.0 for seed in range(10)})
+    forecast.expect(
+        {("a", seed): 10.0 for seed in range(10)} | {("tta", seed): 1.0 for seed in range(10)}
+    )
     assert forecast.left == 55
     for seed in range(4):
         forecast.finish(("a", seed), {"train_seconds": 29.0, "predict_seconds": 1.0})
-        forecast.finish(("tta", seed), {"train_seconds": 29.0, "predict_seconds": 1.0})  # of the network that it uses
-    assert 2.5 < forecast.scale < 3 and 80 < forecast.left < 100  # 66 guessed seconds, each nearly three, two at once
+        # of the network that it uses
+        forecast.finish(("tta", seed), {"train_seconds": 29.0, "predict_seconds": 1.0})
+    # 66 guessed seconds, each nearly three, two at once
+    assert 2.5 < forecast.scale < 3 and 80 < forecast.left < 100
     forecast.finish(("a", 4), {"error": "ValueError", "seconds": 0.1})
     assert 2.5 < forecast.scale < 3  # a failure tells nothing of how long others take
     for trial in list(forecast.waiting):
@@ -96,14 +103,18 @@ def test_what_is_settled_or_hopeless_is_dropped():
     now = summarize(trials, correct=correct, confidence=0.99)
     at_end = summarize(trials, correct=correct)
     assert undecided(now, at_end, 10) == ["open"]
-    assert undecided(now, at_end.assign(seeds_needed=21), 10) == []  # hopeless: twice the planned seeds are too few
+    # hopeless: twice the planned seeds are too few
+    assert undecided(now, at_end.assign(seeds_needed=21), 10) == []
     unknown = now["verdict"].where(now["verdict"] == "reference", "first look")
-    assert undecided(now.assign(verdict=unknown), at_end.assign(seeds_needed=np.nan), 10) == ["better", "same", "open"]
+    assert undecided(now.assign(verdict=unknown), at_end.assign(seeds_needed=np.nan), 10) == [
+        "better", "same", "open"
+    ]
 
 
 def test_looks_are_noted_and_a_plan_stays(tmp_path):
     assert note_look(tmp_path, 5, 10) == look_confidence([5], 10)[0]
-    assert note_look(tmp_path, 5, 10) == look_confidence([5], 10)[0]  # the same look again is no further one
+    # the same look again is no further one
+    assert note_look(tmp_path, 5, 10) == look_confidence([5], 10)[0]
     assert note_look(tmp_path, 10, None) == look_confidence([5, 10], 10)[1]
     assert json.loads((tmp_path / "looks.json").read_text()) == {"planned": 10, "looks": [5, 10]}
     with pytest.raises(ValueError, match="10 seeds were planned before the first look, now 20"):
@@ -114,7 +125,8 @@ def test_seeds_that_are_added_after_a_look_cost_half_of_what_the_look_before_mig
     assert note_look(tmp_path, 3, None) == 0.95 and next_confidence(tmp_path) is None  # gives no verdict
     assert note_look(tmp_path, 5, None) == pytest.approx(0.95) and next_confidence(tmp_path) == 0.975
     assert note_look(tmp_path, 9, None) == 0.975 and note_look(tmp_path, 12, None) == 0.9875
-    assert note_look(tmp_path, 9, None) == 0.975 and note_look(tmp_path, 5, None) == pytest.approx(0.95)  # seen already
+    # seen already
+    assert note_look(tmp_path, 9, None) == 0.975 and note_look(tmp_path, 5, None) == pytest.approx(0.95)
     with pytest.raises(ValueError, match="5 seeds were planned before the first look, now 20"):
         note_look(tmp_path, 13, 20)
 
@@ -126,16 +138,20 @@ def test_after_the_last_planned_look_it_is_the_same(tmp_path):
 
 
 def null_study(rng: np.random.Generator, arms: int, seeds: int, photos: int) -> dict[str, np.ndarray]:
-    """Right answers of arms that differ from the baseline by nothing but luck: hard photos, and lucky trainings."""
+    """Right answers of arms that differ from the baseline by nothing but luck: hard photos, and lucky
+    trainings."""
     difficulty = rng.normal(0.9, 1.5, photos)
     names = ["baseline", *(f"null{number}" for number in range(arms))]
-    own = {name: rng.normal(0, 0.6, photos) for name in names}  # photos that suit this recipe: no effect on average
+    # photos that suit this recipe: no effect on average
+    own = {name: rng.normal(0, 0.6, photos) for name in names}
     skill = {name: rng.normal(0, 0.08, (seeds, 1)) for name in names}
-    return {name: rng.random((seeds, photos)) < 1 / (1 + np.exp(-difficulty - own[name] - skill[name])) for name in names}
+    return {name: rng.random((seeds, photos)) < 1 / (1 + np.exp(-difficulty - own[name] - skill[name]))
+            for name in names}
 
 
 def verdicts_in_time(right: dict[str, np.ndarray], plan: Plan) -> pd.Series:
-    """The verdicts of a study that drops arms at its looks, as `run_in_time` and its report find them."""
+    """The verdicts of a study that drops arms at its looks, as `run_in_time` and its report find
+    them."""
     going, kept = [name for name in right if name != "baseline"], {}
     trials, correct = with_photos(right)
     confidences = look_confidence([*plan.looks, plan.seeds], plan.seeds)
@@ -147,7 +163,9 @@ def verdicts_in_time(right: dict[str, np.ndarray], plan: Plan) -> pd.Series:
         kept |= {name: look for name in going if name not in goes_on}
         going = goes_on
     shown = trials[trials["seed"] < trials["technique"].map(kept).fillna(plan.seeds)]
-    return summarize(shown, correct=correct, confidence=confidences[-1]).set_index("technique")["verdict"]
+    return (
+        summarize(shown, correct=correct, confidence=confidences[-1]).set_index("technique")["verdict"]
+    )
 
 
 def share_of_studies(plan: Plan, studies: int, arms: int = 6, photos: int = 300) -> tuple[int, int]:
@@ -163,7 +181,8 @@ def share_of_studies(plan: Plan, studies: int, arms: int = 6, photos: int = 300)
 @pytest.mark.parametrize("plan", [Plan(5, 5, ()), Plan(5, 10, (5,)), Plan(5, 20, (5, 10, 15))])
 def test_techniques_that_do_nothing_are_rarely_called_a_help(plan, studies=60):
     helped, erred = share_of_studies(plan, studies)
-    assert helped <= stats.binom.ppf(0.999, studies, 0.05) and erred <= stats.binom.ppf(0.999, studies, 0.07)
+    assert (helped <= stats.binom.ppf(0.999, studies, 0.05)
+            and erred <= stats.binom.ppf(0.999, studies, 0.07))
 
 
 @pytest.mark.slow
@@ -192,7 +211,8 @@ def verdicts_as_advised(right: dict[str, np.ndarray], folder) -> list[set[str]]:
 
 
 def share_as_advised(folder, studies: int, arms: int, photos: int) -> tuple[int, int, int]:
-    """In how many null studies something was ever called a help; a help or a harm; and how many looks there were."""
+    """In how many null studies something was ever called a help; a help or a harm; and how many looks
+    there were."""
     rng, found = np.random.default_rng(2), []
     for number in range(studies):
         (place := folder / str(number)).mkdir()
@@ -204,7 +224,8 @@ def share_as_advised(folder, studies: int, arms: int, photos: int) -> tuple[int,
 def test_who_adds_seeds_as_advised_is_rarely_misled(tmp_path, studies=40):
     helped, erred, looks = share_as_advised(tmp_path, studies, 6, 300)
     assert looks > studies  # the advice was given
-    assert helped <= stats.binom.ppf(0.999, studies, 0.05) and erred <= stats.binom.ppf(0.999, studies, 0.07)
+    assert (helped <= stats.binom.ppf(0.999, studies, 0.05)
+            and erred <= stats.binom.ppf(0.999, studies, 0.07))
 
 
 @pytest.mark.slow

@@ -23,23 +23,32 @@ FOUR = {
 
 def more_seeds(runs: dict) -> dict:
     """The same numbers twice, as six seeds."""
-    return {name: seeds | {seed + 3: value for seed, value in seeds.items()} for name, seeds in runs.items()}
+    return {name: seeds | {seed + 3: value for seed, value in seeds.items()}
+            for name, seeds in runs.items()}
 
 
 def test_interaction_of_worked_numbers():
     rows = interaction(table(FOUR), "a", "b", "ab").set_index("effect")
-    assert rows.index.tolist() == ["a alone", "a with b on", "b alone", "b with a on", "together minus the sum of both"]
+    assert rows.index.tolist() == ["a alone", "a with b on", "b alone", "b with a on",
+                                   "together minus the sum of both"]
     assert rows.difference.tolist() == pytest.approx([0.03, 0.02, 0.02, 0.01, -0.01])
     # a alone: standard deviation 0.01, three seeds, at 99% t(2) = 9.925
-    assert rows.loc["a alone", ["low", "high"]].tolist() == pytest.approx([0.03 - 0.0573, 0.03 + 0.0573], abs=1e-5)
+    assert rows.loc["a alone", ["low", "high"]].tolist() == pytest.approx(
+        [0.03 - 0.0573, 0.03 + 0.0573], abs=1e-5
+    )
     assert np.allclose(rows.level, 0.99)
-    assert rows.low["together minus the sum of both"] == pytest.approx(-0.01) == rows.high["together minus the sum of both"]
+    sums = "together minus the sum of both"
+    assert rows.low[sums] == pytest.approx(-0.01) == rows.high[sums]
     assert (rows.seeds == 3).all() and (rows.verdict == "first look").all()
     strict = interaction(table(more_seeds(FOUR)), "a", "b", "ab", margin=0.005).set_index("effect")
-    assert strict.verdict["together minus the sum of both"] == "hurts" and strict.verdict["a alone"] == "helps"
+    assert strict.verdict[sums] == "hurts" and strict.verdict["a alone"] == "helps"
     one = interaction(table(FOUR), "a", "b", "ab", family=1).set_index("effect")
-    assert one.loc["a alone", ["low", "high"]].tolist() == pytest.approx([0.03 - 0.02484, 0.03 + 0.02484], abs=1e-5)
-    pd.testing.assert_frame_equal(interaction(table(FOUR), "a", "b", "ab", setting=[]).set_index("effect"), rows.drop(columns=["size", "epochs"]))
+    assert one.loc["a alone", ["low", "high"]].tolist() == pytest.approx(
+        [0.03 - 0.02484, 0.03 + 0.02484], abs=1e-5
+    )
+    pd.testing.assert_frame_equal(interaction(table(FOUR), "a", "b", "ab",
+                                              setting=[]).set_index("effect"),
+                                  rows.drop(columns=["size", "epochs"]))
     swapped = interaction(table(FOUR), "b", "a", "ab").difference
     assert swapped.tolist() == pytest.approx(rows.difference.iloc[[2, 3, 0, 1, 4]].tolist())
 
@@ -48,7 +57,8 @@ def test_interaction_takes_the_seeds_and_settings_that_all_four_have():
     extra = table({"a": {3: 0.1, 4: 0.9}, "ab": {3: 0.2}})
     other = table({**FOUR, "ab": {s: v + 0.02 for s, v in FOUR["ab"].items()}}, size=128)
     lonely = table({"baseline": {0: 0.5}, "a": {0: 0.6}}, size=32)
-    rows = interaction(pd.concat([table(FOUR), extra, other, lonely]).sample(frac=1, random_state=0), "a", "b", "ab")
+    rows = interaction(pd.concat([table(FOUR), extra, other, lonely]).sample(frac=1, random_state=0),
+                       "a", "b", "ab")
     assert rows["size"].tolist() == [64] * 5 + [128] * 5
     pd.testing.assert_frame_equal(rows[:5], interaction(table(FOUR), "a", "b", "ab", family=10))
     assert rows.difference.iloc[9] == pytest.approx(0.01)
@@ -60,11 +70,13 @@ def test_an_effect_alone_is_the_line_of_the_summary_with_and_without_photos():
     rng = np.random.default_rng(0)
     ease = {"baseline": 0.5, "a": 0.6, "b": 0.55, "ab": 0.7}
     trials, correct = with_photos({name: rng.random((4, 200)) < p for name, p in ease.items()})
-    pairs = {"a alone": ("a", "baseline"), "a with b on": ("ab", "b"), "b alone": ("b", "baseline"), "b with a on": ("ab", "a")}
+    pairs = {"a alone": ("a", "baseline"), "a with b on": ("ab", "b"), "b alone": ("b", "baseline"),
+             "b with a on": ("ab", "a")}
     columns = ["difference", "low", "high", "level", "seeds"]
     for known, covers in ((correct, "seeds and photos"), (None, "seeds")):
         rows = interaction(trials, "a", "b", "ab", correct=known).set_index("effect")
-        lines = summarize(trials, pairs=pairs, correct=known, family=5).set_index("technique").loc[list(pairs)]
+        lines = summarize(trials, pairs=pairs, correct=known,
+                          family=5).set_index("technique").loc[list(pairs)]
         assert np.allclose(rows.loc[list(pairs), columns].astype(float), lines[columns].astype(float))
         assert (rows.covers == covers).all()
     sides = {name: np.stack([correct[f"{name}-{s}"] for s in range(4)]).astype(float) for name in ease}
@@ -85,13 +97,14 @@ def test_interaction_of_losses_is_better_when_lower():
 def trials_of(values, names=None) -> pd.DataFrame:
     """Trials from rows of seeds and columns of techniques, in a random order of rows."""
     names = names or [f"t{i}" for i in range(np.shape(values)[1])]
-    rows = [{"technique": t, "seed": s, "accuracy": v} for s, row in enumerate(values) for t, v in zip(names, row)]
+    rows = [{"technique": t, "seed": s, "accuracy": v}
+            for s, row in enumerate(values) for t, v in zip(names, row)]
     return pd.DataFrame(rows).sample(frac=1, random_state=0)
 
 
-tables = st.integers(2, 5).flatmap(
-    lambda k: st.lists(st.lists(st.integers(0, 6).map(float), min_size=k, max_size=k), min_size=2, max_size=5)
-)
+tables = st.integers(2, 5).flatmap(lambda k: st.lists(
+    st.lists(st.integers(0, 6).map(float), min_size=k, max_size=k), min_size=2, max_size=5
+))
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,7 +115,8 @@ def test_tau_is_scipys_of_the_means_whatever_the_order_of_rows(values, random):
     found = rank_agreement(trials_of(whole), trials_of(subset), draws=20)
     sums = whole.sum(0), subset.sum(0)  # of small whole numbers, so that ties are exact
     assert found.tau == pytest.approx(stats.kendalltau(*sums).statistic, nan_ok=True)
-    again = rank_agreement(trials_of(whole).sort_values("accuracy"), trials_of(subset).sort_values("seed"), draws=20)
+    again = rank_agreement(trials_of(whole).sort_values("accuracy"),
+                           trials_of(subset).sort_values("seed"), draws=20)
     assert np.allclose(found, again, equal_nan=True)
     swapped = rank_agreement(trials_of(subset), trials_of(whole), draws=20)
     assert swapped.tau == pytest.approx(found.tau, nan_ok=True)
@@ -113,7 +127,8 @@ def test_tau_counts_pairs_as_a_person_would():
     whole, subset = [[0.70, 0.72, 0.74, 0.78]], [[0.50, 0.55, 0.53, 0.60]]
     assert rank_agreement(trials_of(whole), trials_of(subset)).tau == pytest.approx(4 / 6)
     # a tie on one side: (5 - 0) / sqrt(5 * 6)
-    assert rank_agreement(trials_of(whole), trials_of([[0.5, 0.5, 0.55, 0.6]])).tau == pytest.approx(5 / 30**0.5)
+    assert (rank_agreement(trials_of(whole), trials_of([[0.5, 0.5, 0.55, 0.6]])).tau
+            == pytest.approx(5 / 30**0.5))
     # the means decide, not the single seeds: means .1, .2 against .2, .1
     assert rank_agreement(trials_of([[0, 0.1], [0.2, 0.3]]), trials_of([[0.4, 0.1], [0, 0.1]])).tau == -1
 
@@ -130,7 +145,8 @@ def test_what_a_seed_adds_to_all_techniques_changes_neither_order_nor_clarity(se
     rng = np.random.default_rng(seed)
     values, shift = rng.normal(0, 1, (4, 5)), rng.normal(0, 1, (4, 1))
     whole = rng.normal(0, 1, (3, 5))
-    plain, shifted = (rank_agreement(trials_of(whole), trials_of(v), draws=200) for v in (values, values + shift))
+    plain, shifted = (rank_agreement(trials_of(whole), trials_of(v), draws=200)
+                      for v in (values, values + shift))
     assert np.allclose(plain, shifted)
     assert np.allclose(discrimination(trials_of(values)), discrimination(trials_of(values + shift)))
 
@@ -139,7 +155,8 @@ def test_the_ceiling_is_low_where_techniques_are_equal_and_high_where_they_diffe
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.01, (30, 6, 5))
     equal = [rank_agreement(trials_of(n), trials_of(n), draws=200).ceiling for n in noise]
-    differ = [rank_agreement(trials_of(n + 0.1 * np.arange(5)), trials_of(n), draws=200).ceiling for n in noise]
+    differ = [rank_agreement(trials_of(n + 0.1 * np.arange(5)), trials_of(n), draws=200).ceiling
+              for n in noise]
     assert abs(np.mean(equal)) < 0.15 and np.mean(differ) == 1
 
 
@@ -162,7 +179,8 @@ def test_the_interval_holds_what_other_seeds_give():
 
 
 def test_the_interval_of_tau_leaves_out_draws_in_which_all_are_equal():
-    """Two seeds: the first has no order, the second the whole's. A draw is one of them alone, or both (the order of the second)."""
+    """Two seeds: the first has no order, the second the whole's. A draw is one of them alone, or both
+    (the order of the second)."""
     whole, subset = np.array([[0.1, 0.2], [0.1, 0.2]]), np.array([[0.3, 0.3], [0.1, 0.2]])
     found = rank_agreement(trials_of(whole), trials_of(subset))
     assert (found.tau, found.low, found.high) == (1, 1, 1)
@@ -173,7 +191,8 @@ def test_one_seed_gives_no_interval_and_a_constant_table_no_order():
     one = rank_agreement(trials_of(values), trials_of(values[:1]))
     assert one.tau == 1 and np.isnan(one.low) and np.isnan(one.high) and np.isfinite(one.ceiling)
     two = rank_agreement(trials_of(values), trials_of(values))
-    assert np.isfinite(two).all() and two.low < two.high == 1  # two seeds: one whose order has a tie, one without
+    # two seeds: one whose order has a tie, one without
+    assert np.isfinite(two).all() and two.low < two.high == 1
     assert np.isnan(rank_agreement(trials_of(values[:1]), trials_of(values))[1:]).all()
     assert np.isnan(rank_agreement(trials_of(values), trials_of(np.ones((2, 3)))).tau)
 
@@ -184,7 +203,9 @@ def test_seeds_that_a_technique_lacks_are_left_out_for_all():
     gap = trials[(trials.technique != "t2") | (trials.seed != 2)]
     two = trials[trials.seed != 2]
     assert rank_agreement(gap, trials) == rank_agreement(two, trials)
-    failed = trials.assign(accuracy=trials.accuracy.where((trials.technique != "t2") | (trials.seed != 2)))
+    failed = trials.assign(
+        accuracy=trials.accuracy.where((trials.technique != "t2") | (trials.seed != 2))
+    )
     assert discrimination(gap) == discrimination(failed) == discrimination(two)
 
 
@@ -252,12 +273,16 @@ def test_f_is_that_of_a_linear_model_with_techniques_and_seeds(seed, n_seeds, n_
     freedom = (n_techniques - 1) * (n_seeds - 1)
     f = (small - whole) / (n_techniques - 1) / (whole / freedom)
     found = discrimination(trials_of(values))
-    assert found.f == pytest.approx(f) and found.p == pytest.approx(stats.f.sf(f, n_techniques - 1, freedom))
+    assert found.f == pytest.approx(f) and found.p == pytest.approx(
+        stats.f.sf(f, n_techniques - 1, freedom)
+    )
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 5), st.sampled_from([0.9, 0.95, 0.99]))
-def test_pairs_told_apart_are_those_whose_t_test_passes_the_divided_level(seed, n_techniques, confidence):
+def test_pairs_told_apart_are_those_whose_t_test_passes_the_divided_level(
+    seed, n_techniques, confidence
+):
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 0.5, (5, n_techniques)) + rng.normal(0, 1, n_techniques)
     pairs = [(i, j) for i in range(n_techniques) for j in range(i)]
@@ -282,10 +307,13 @@ def test_discrimination_without_noise_and_without_difference():
     assert np.isnan([one.f, one.p, one.told_apart]).all() and one.pairs == 1
 
 
-def lengths(technique: str, curve: dict[int, tuple[float, float]], seeds=range(3), noise: float = 0.0) -> pd.DataFrame:
-    """Trials of several lengths: `{epochs: (seconds, accuracy)}`, the same for all seeds but for some noise."""
+def lengths(technique: str, curve: dict[int, tuple[float, float]], seeds=range(3),
+            noise: float = 0.0) -> pd.DataFrame:
+    """Trials of several lengths: `{epochs: (seconds, accuracy)}`, the same for all seeds but for some
+    noise."""
     rng = np.random.default_rng(0)
-    rows = [(technique, seed, n, cost, result + noise * rng.normal()) for seed in seeds for n, (cost, result) in curve.items()]
+    rows = [(technique, seed, n, cost, result + noise * rng.normal())
+            for seed in seeds for n, (cost, result) in curve.items()]
     return pd.DataFrame(rows, columns=["technique", "seed", "epochs", "train_seconds", "accuracy"])
 
 
@@ -293,11 +321,13 @@ SLOW = {5: (100, 0.6), 10: (200, 0.7)}
 
 
 def test_a_technique_twice_as_fast_needs_half_wherever_it_is_measured():
-    quick = {2: (20, 0.6 - 0.1 * np.log2(2.5)), 4: (40, 0.6 - 0.1 * np.log2(1.25)), 8: (80, 0.6 + 0.1 * np.log2(1.6))}
+    quick = {2: (20, 0.6 - 0.1 * np.log2(2.5)), 4: (40, 0.6 - 0.1 * np.log2(1.25)),
+             8: (80, 0.6 + 0.1 * np.log2(1.6))}
     trials = pd.concat([lengths("slow", SLOW), lengths("quick", quick)])
     found = cost_ratio(trials.sample(frac=1, random_state=0), "quick", "slow", at=5)
     assert found == pytest.approx((0.5, 0.5, 0.5, False))
-    assert cost_ratio(trials.assign(train_seconds=7 * trials["train_seconds"]), "quick", "slow", at=5).ratio == pytest.approx(0.5)
+    assert (cost_ratio(trials.assign(train_seconds=7 * trials["train_seconds"]), "quick", "slow",
+                       at=5).ratio == pytest.approx(0.5))
 
 
 def test_the_baseline_needs_all_of_its_own_cost():
@@ -306,7 +336,8 @@ def test_the_baseline_needs_all_of_its_own_cost():
 
 
 def test_what_is_never_reached_costs_without_end_and_what_is_reached_at_once_at_most_so_much():
-    trials = pd.concat([lengths("slow", SLOW), lengths("poor", {5: (50, 0.5), 10: (90, 0.55)}), lengths("good", {1: (30, 0.8)})])
+    trials = pd.concat([lengths("slow", SLOW), lengths("poor", {5: (50, 0.5), 10: (90, 0.55)}),
+                        lengths("good", {1: (30, 0.8)})])
     assert cost_ratio(trials, "poor", "slow", at=5) == (np.inf, np.inf, np.inf, False)
     assert cost_ratio(trials, "good", "slow", at=5) == pytest.approx((0.3, 0.3, 0.3, True))
 
@@ -321,25 +352,30 @@ def test_the_interval_holds_the_ratio_and_seeds_that_only_one_side_has_are_left_
 
 
 def test_a_length_that_few_seeds_have_still_counts():
-    trials = pd.concat([lengths("slow", SLOW), lengths("quick", {4: (50, 0.55)}), lengths("quick", {8: (100, 0.65)}, [1])])
+    trials = pd.concat([lengths("slow", SLOW), lengths("quick", {4: (50, 0.55)}),
+                        lengths("quick", {8: (100, 0.65)}, [1])])
     assert cost_ratio(trials, "quick", "slow", at=5).ratio == pytest.approx(np.sqrt(50 * 100) / 100)
 
 
 def test_the_interval_of_a_cost_ratio_by_hand():
-    """Two seeds, both as good at once, at a quarter and at half of the cost. A draw of two is one of them alone (chance 1/4 each), or both."""
+    """Two seeds, both as good at once, at a quarter and at half of the cost. A draw of two is one of
+    them alone (chance 1/4 each), or both."""
     slow, curve = lengths("slow", {5: (100, 0.6)}, range(2)), [(25, 0.6), (50, 0.6)]
     quick = pd.concat([lengths("quick", {1: point}, [seed]) for seed, point in enumerate(curve)])
     found = cost_ratio(pd.concat([slow, quick]), "quick", "slow", at=5)
     assert found == pytest.approx((0.375, 0.25, 0.5, True))
-    assert cost_ratio(pd.concat([slow, quick]), "quick", "slow", at=5, confidence=0.4)[:3] == pytest.approx((0.375,) * 3)
+    assert (cost_ratio(pd.concat([slow, quick]), "quick", "slow", at=5, confidence=0.4)[:3]
+            == pytest.approx((0.375,) * 3))
     one = cost_ratio(pd.concat([slow, quick[quick.seed == 0]]), "quick", "slow", at=5)
     assert one.ratio == pytest.approx(0.25) and np.isnan(one.low) and np.isnan(one.high)
     # where only the second seed was trained long enough to get there, the first alone never does
     late = pd.concat([lengths("quick", {1: (25, 0.5)}, range(2)), lengths("quick", {2: (50, 0.7)}, [1])])
     assert cost_ratio(pd.concat([slow, late]), "quick", "slow", at=5).high == np.inf
-    # many lengths that only the second seed has: where the first is drawn alone their means are of no seed, and nothing may be made up
+    # many lengths that only the second seed has: where the first is drawn alone their means are of no
+    # seed, and nothing may be made up
     long = {n: (25 + n, 0.5 + n / 1000) for n in range(2, 100)}
-    late = pd.concat([lengths("quick", {1: (25, 0.5)}, range(2)), lengths("quick", long | {200: (500, 0.7)}, [1])])
+    late = pd.concat([lengths("quick", {1: (25, 0.5)}, range(2)),
+                      lengths("quick", long | {200: (500, 0.7)}, [1])])
     assert cost_ratio(pd.concat([slow, late]), "quick", "slow", at=5).high == np.inf
 
 

@@ -1,4 +1,5 @@
-"""The page of a report: an answer first, a table that can be read without seeing it, photos, and nothing from outside."""
+"""The page of a report: an answer first, a table that can be read without seeing it, photos, and nothing
+from outside."""
 
 import re
 from html.parser import HTMLParser
@@ -59,18 +60,23 @@ def page(study):
 def test_the_page_asks_nobody_for_anything_and_names_stay_text(page):
     links = [one[name] for one in page.tags for name in ("href", "src", "action", "data") if name in one]
     assert links and all(link.startswith("data:image/jpeg;base64,") for link in links)
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttp", "".join(one["text"] for one in page.all("html")))
-    assert not page.all("i") and page.all("h1")[0]["text"] == "<i>Mine</i>" and len(page.all("script")) == 1
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttp",
+                         "".join(one["text"] for one in page.all("html")))
+    assert (not page.all("i") and page.all("h1")[0]["text"] == "<i>Mine</i>"
+            and len(page.all("script")) == 1)
 
 
 def test_tables_and_pictures_can_be_read_without_seeing_them(page):
     assert all(one.get("scope") in ("col", "row") for one in page.all("th"))
-    assert len(page.all("caption")) == len(page.all("table")) and all(one["text"].strip() for one in page.all("caption"))
+    assert (len(page.all("caption")) == len(page.all("table"))
+            and all(one["text"].strip() for one in page.all("caption")))
     boxes, ids = page.all("div", **{"class": "wide"}), {one.get("id") for one in page.tags}
     assert boxes and all(one["tabindex"] == "0" and one["aria-labelledby"] in ids for one in boxes)
     assert all(one["alt"].strip() for one in page.all("img"))
     drawn = page.all("svg", role="img")
-    assert len(drawn) == 3 and all(re.search(r": [+−]?\d+\.\d \([^)]+ to [^)]+\) points, first look", one["aria-label"]) for one in drawn)
+    assert (len(drawn) == 3
+            and all(re.search(r": [+−]?\d+\.\d \([^)]+ to [^)]+\) points, first look", one["aria-label"])
+                    for one in drawn))
     assert page.all("html")[0]["lang"] == "en" and page.all("meta", name="viewport")
 
 
@@ -78,7 +84,8 @@ def test_the_answer_comes_first_and_the_verdict_in_the_second_column(page):
     heads = [one["text"] for one in page.all("th") if one.get("scope") == "col"]
     assert heads[:2] == ["technique", "verdict"]
     body = page.all("main")[0]["text"]
-    assert body.index("A first look with 2 seeds") < body.index("verdict\n") < body.index("What it costs")
+    assert body.index("A first look with 2 "
+                      "seeds") < body.index("verdict\n") < body.index("What it costs")
 
 
 def test_commands_stay_what_they_are_and_no_argument_of_theirs_is_broken(study, images, tmp_path):
@@ -86,11 +93,13 @@ def test_commands_stay_what_they_are_and_no_argument_of_theirs_is_broken(study, 
     trials, out = study
     command = "lessonkit ablate 'my  photos' --time-budget 20m --out a-b-c --techniques mixup,tta"
     told = ["The answer.", f"Next: 3 more seeds, about 1 min: {command} --seeds 5"]
-    ablation_report(images, trials, out, ["mixup", "tta", "label_smoothing"], command=command, closing=lambda summary: told)
+    ablation_report(images, trials, out, ["mixup", "tta", "label_smoothing"], command=command,
+                    closing=lambda summary: told)
     found = Page((out / "report.html").read_text(encoding="utf-8"))
     whole = [one["text"] for one in found.all("span", **{"class": "whole"})]
     assert {"--time-budget", "a-b-c", "--seeds"} <= {*whole} and not any(" " in word for word in whole)
-    assert command in [one["text"] for one in found.all("pre")] and told[1] in [one["text"] for one in found.all("p")]
+    assert (command in [one["text"] for one in found.all("pre")]
+            and told[1] in [one["text"] for one in found.all("p")])
 
 
 def test_the_report_shows_their_own_photos(page, images):
@@ -125,10 +134,8 @@ def test_without_the_photos_there_is_still_a_report(study, tmp_path):
 
 def made_up(verdicts: list[str], differences: list[float], width: float = 0.01) -> pd.DataFrame:
     rows = [{"technique": "baseline", "verdict": "reference", "seeds": 5, "difference": np.nan}]
-    rows += [
-        {"technique": f"t{i}", "verdict": v, "seeds": 5, "difference": d, "low": d - width, "high": d + width}
-        for i, (v, d) in enumerate(zip(verdicts, differences))
-    ]
+    rows += [{"technique": f"t{i}", "verdict": v, "seeds": 5, "difference": d, "low": d - width,
+              "high": d + width} for i, (v, d) in enumerate(zip(verdicts, differences))]
     return pd.DataFrame(rows).assign(size=32, epochs=5)
 
 
@@ -136,7 +143,8 @@ def made_up(verdicts: list[str], differences: list[float], width: float = 0.01) 
     (["helps", "hurts", "can't tell"], "t0 (+2.0) helps; t1 (−3.0) hurts; 1 can't be told from luck"),
     (["helps", "can't tell", "helps"], "t0 (+2.0), t2 (+0.4) help; 1 can't be told from luck"),
     (["no difference beyond 0.01", "can't tell", "can't tell"],
-     "no technique is known to help or to hurt; 1 makes no difference that matters; 2 can't be told from luck"),
+     "no technique is known to help or to hurt; 1 makes no difference that matters; "
+     "2 can't be told from luck"),
 ])  # fmt: skip
 def test_bottom_line(verdicts, told):
     assert bottom_line(made_up(verdicts, [0.02, -0.03, 0.004])) == f"On these photos: {told}."
@@ -155,17 +163,21 @@ def test_the_axis_shows_the_differences_and_not_the_width_of_an_interval_that_sa
 def test_a_ratio_within_the_noise_is_hidden():
     """Worked by hand: twice as much each time is ×2; a factor that is now 0.8, now 1.25 is noise."""
     trials = pd.DataFrame([
-        {"technique": name, "seed": seed, "size": 32, "epochs": 1, "accuracy": 0.5, "core_seconds": 10.0 * times[seed]}
-        for name, times in {"baseline": (1, 1.1, 0.9), "twice": (2, 2.2, 1.8), "same": (0.8, 1.25, 0.9)}.items()
+        {"technique": name, "seed": seed, "size": 32, "epochs": 1, "accuracy": 0.5,
+         "core_seconds": 10.0 * times[seed]}
+        for name, times in {"baseline": (1, 1.1, 0.9), "twice": (2, 2.2, 1.8),
+                            "same": (0.8, 1.25, 0.9)}.items()
         for seed in range(3)
     ])  # fmt: skip
     assert cost_table(trials)["training, ratio"].tolist() == ["", "×2.00", "within noise"]
-    assert cost_table(trials[trials["seed"] == 0])["training, ratio"].tolist() == ["", "within noise", "within noise"]
+    assert (cost_table(trials[trials["seed"] == 0])["training, ratio"].tolist()
+            == ["", "within noise", "within noise"])
 
 
 def test_the_lines_that_use_the_network_are_shown_where_there_are_any():
     trials = pd.DataFrame([
-        {"technique": name, "seed": seed, "size": 32, "epochs": 1, "accuracy": 0.5 + seed / 10, "train_seconds": 1.0}
+        {"technique": name, "seed": seed, "size": 32, "epochs": 1, "accuracy": 0.5 + seed / 10,
+         "train_seconds": 1.0}
         for name in ("baseline", "mixup") for seed in range(2)
     ])  # fmt: skip
     summary = summarize(trials)

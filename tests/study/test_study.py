@@ -66,10 +66,8 @@ def test_progressive_resizing_is_cheaper_and_judged_at_the_full_size(images):
 
 
 def test_tta_averages_the_photo_and_its_mirror_image(images):
-    plain, mirror = (
-        Technique(name, predict=predict)
-        for name, predict in (("plain", predict_plain), ("mirror", mirrored))
-    )
+    plain, mirror = (Technique(name, predict=predict)
+                     for name, predict in (("plain", predict_plain), ("mirror", mirrored)))
     seen = {}
 
     def watched(technique):
@@ -79,12 +77,8 @@ def test_tta_averages_the_photo_and_its_mirror_image(images):
 
         return replace(technique, predict=predict)
 
-    run_ablation(
-        images,
-        [watched(technique) for technique in (plain, mirror, TECHNIQUES["tta"])],
-        seeds=1,
-        **QUICK,
-    )
+    run_ablation(images, [watched(technique) for technique in (plain, mirror, TECHNIQUES["tta"])],
+                 seeds=1, **QUICK)
     torch.testing.assert_close(seen["tta"], (seen["plain"] + seen["mirror"]) / 2)
 
 
@@ -100,16 +94,14 @@ class Counted(Callback):
 def mirrored(learn):
     learn.model.eval()
     with torch.inference_mode():
-        return torch.cat(
-            [learn.model(x.as_subclass(torch.Tensor).flip(-1)).softmax(1) for x, _ in learn.dls.valid]
-        )
+        return torch.cat([learn.model(x.as_subclass(torch.Tensor).flip(-1)).softmax(1)
+                          for x, _ in learn.dls.valid])
 
 
 def test_a_technique_that_only_predicts_uses_the_trained_baseline(images, tmp_path, monkeypatch):
     made = trainer.Learner
-    monkeypatch.setattr(
-        trainer, "Learner", lambda *args, cbs, **kwargs: made(*args, cbs=[*cbs, Counted()], **kwargs)
-    )
+    monkeypatch.setattr(trainer, "Learner", lambda *args, cbs,
+                        **kwargs: made(*args, cbs=[*cbs, Counted()], **kwargs))
     Counted.fits, only_predicts = 0, Technique("mirrored", predict=mirrored)
     both = run_ablation(images, [only_predicts], seeds=2, out=tmp_path / "together", **QUICK)
     assert Counted.fits == 2  # the baselines
@@ -136,9 +128,8 @@ def test_kept_weights_give_what_a_training_gives(images, tmp_path):
     together = run_ablation(
         images, ["mixup", "mixup+tta"], seeds=1, out=tmp_path / "a", **QUICK
     ).set_index("technique")
-    alone = run_ablation(images, ["mixup+tta"], seeds=1, out=tmp_path / "b", **QUICK).set_index(
-        "technique"
-    )
+    alone = run_ablation(images, ["mixup+tta"], seeds=1, out=tmp_path / "b",
+                         **QUICK).set_index("technique")
     columns = ["accuracy", "nll", "ece", "pixels"]
     pd.testing.assert_series_equal(together.loc["mixup+tta", columns], alone.loc["mixup+tta", columns])
     assert (
@@ -148,9 +139,8 @@ def test_kept_weights_give_what_a_training_gives(images, tmp_path):
 
 
 def test_the_row_says_both_lengths(images):
-    trials = run_ablation(images, ["smaller_pictures"], seeds=1, **(QUICK | {"epochs": 4})).set_index(
-        "technique"
-    )
+    trials = run_ablation(images, ["smaller_pictures"], seeds=1,
+                          **(QUICK | {"epochs": 4})).set_index("technique")
     assert (
         trials["epochs"].tolist() == [4, 4] and trials.loc["smaller_pictures", "trained_epochs"] == 7
     )  # 4 / 0.75²
@@ -159,36 +149,27 @@ def test_the_row_says_both_lengths(images):
 
 def test_seconds_are_measured_once_and_kept(images, tmp_path, monkeypatch):
 
-    monkeypatch.setattr(
-        "lessonkit.study.study.relative_epoch_seconds",
-        lambda images, techniques, *_: {t.variant: 0.5 for t in techniques},
-    )
-    first = run_ablation(
-        images, ["mixup", "tta"], seeds=1, out=tmp_path, cost="seconds", **(QUICK | {"epochs": 2})
-    )
-    monkeypatch.setattr(
-        "lessonkit.study.study.relative_epoch_seconds", lambda *_: pytest.fail("measured again")
-    )
-    again = run_ablation(
-        images, ["mixup", "tta"], seeds=2, out=tmp_path, cost="seconds", **(QUICK | {"epochs": 2})
-    )
+    monkeypatch.setattr("lessonkit.study.study.relative_epoch_seconds", lambda images, techniques,
+                        *_: {t.variant: 0.5 for t in techniques})
+    first = run_ablation(images, ["mixup", "tta"], seeds=1, out=tmp_path, cost="seconds",
+                         **(QUICK | {"epochs": 2}))
+    monkeypatch.setattr("lessonkit.study.study.relative_epoch_seconds",
+                        lambda *_: pytest.fail("measured again"))
+    again = run_ablation(images, ["mixup", "tta"], seeds=2, out=tmp_path, cost="seconds",
+                         **(QUICK | {"epochs": 2}))
     for trials in (first, again):
         assert set(trials.loc[trials["technique"] == "mixup", "trained_epochs"]) == {4}
         assert set(trials.loc[trials["technique"] != "mixup", "trained_epochs"]) == {2}
 
 
 def test_a_network_of_ones_own(mine, images, tmp_path):
-    trials = run_ablation(
-        images, ["mixup"], seeds=1, out=tmp_path / "study", model=f"{mine}:tiny", jobs=2, **QUICK
-    )
+    trials = run_ablation(images, ["mixup"], seeds=1, out=tmp_path / "study", model=f"{mine}:tiny",
+                          jobs=2, **QUICK)
     assert len(trials) == 2
     about = json.loads((tmp_path / "study" / "study.json").read_text())["identity"]
     assert about["model"].startswith("my.py:tiny, code ")
-    mine.write_text(
-        MINE.replace(
-            "Conv2d(3, 4", "Conv2d(3, 4, bias=False, kernel_size=3) if False else nn.Conv2d(3, 4"
-        )
-    )
+    mine.write_text(MINE.replace("Conv2d(3, 4",
+                                 "Conv2d(3, 4, bias=False, kernel_size=3) if False else nn.Conv2d(3, 4"))
     with pytest.raises(StudyMismatch, match="model was my.py:tiny"):
         run_ablation(images, [], seeds=1, out=tmp_path / "study", model=f"{mine}:tiny", **QUICK)
 
@@ -221,7 +202,8 @@ def test_the_time_told_knows_cheap_trainings_and_dear_predictions(images, tmp_pa
         "mixup": 1 + 2 * 10 + 0.5,
         "mixup+tta": 1 + 2 * 0.5,
     }
-    assert study.guess([("mixup+tta", 0)]) == {("mixup+tta", 0): 1 + 2 * 10 + 2 * 0.5}  # on its own it trains
+    # on its own it trains
+    assert study.guess([("mixup+tta", 0)]) == {("mixup+tta", 0): 1 + 2 * 10 + 2 * 0.5}
     assert share == pytest.approx(pixel_share(size_schedule(100, 32, 64)))
 
 
@@ -233,19 +215,12 @@ def test_a_running_study_shows_no_interval_and_no_verdict(images, tmp_path, caps
 
 
 def test_bad_settings_are_told_before_anything_is_trained(images, tmp_path):
-    for change, told in [
-        ({"size": 0}, "size=0"),
-        ({"epochs": 0}, "epochs=0"),
-        ({"device": "nonsense"}, "can't be used"),
-    ]:
+    for change, told in [({"size": 0}, "size=0"), ({"epochs": 0}, "epochs=0"),
+                         ({"device": "nonsense"}, "can't be used")]:
         with pytest.raises(ValueError, match=told):
             run_ablation(images, out=tmp_path / "study", **(QUICK | change))
-    for change, told in [
-        ({"size": 2.5}, "size=2.5"),
-        ({"jobs": "two"}, "jobs='two'"),
-        ({"seeds": 1.5}, "seeds=1.5"),
-        ({"colour": 1}, "colour"),
-    ]:
+    for change, told in [({"size": 2.5}, "size=2.5"), ({"jobs": "two"}, "jobs='two'"),
+                         ({"seeds": 1.5}, "seeds=1.5"), ({"colour": 1}, "colour")]:
         with pytest.raises(TypeError, match=told):
             run_ablation(images, out=tmp_path / "study", **(QUICK | change))
     with pytest.raises(ValueError, match="network 'resnet999'"):
@@ -326,9 +301,8 @@ def test_each_failed_trial_says_its_own_error_and_the_others_go_on(images, tmp_p
 
     broken = [Technique("broken", loss=broken), Technique("other", loss=other)]
     with pytest.warns(UserWarning, match="4 of 6 trials failed"):
-        trials = run_ablation(
-            images, broken, seeds=2, out=tmp_path, jobs=jobs, **QUICK | {"progress": True}
-        )
+        trials = run_ablation(images, broken, seeds=2, out=tmp_path, jobs=jobs,
+                              **QUICK | {"progress": True})
     assert trials["technique"].tolist() == ["baseline"] * 2
     told = capfd.readouterr().err
     for seed in (0, 1):
@@ -357,9 +331,8 @@ def test_what_a_study_finds_out_it_finds_out_once(images, tmp_path, monkeypatch)
     made, counted = [], []
     for name, calls in (("make_network", made), ("statistics_for", counted)):
         real = getattr(study_module, name)
-        monkeypatch.setattr(
-            study_module, name, lambda *args, real=real, calls=calls: calls.append(args) or real(*args)
-        )
+        monkeypatch.setattr(study_module, name, lambda *args, real=real,
+                            calls=calls: calls.append(args) or real(*args))
     study = Study(images, ["mixup"], tmp_path, Settings(16, 1, 8, 4), seeds=2)
     study.run()
     assert len(made) == len(counted) == 1  # to check, to time; the trials make their own
@@ -369,8 +342,7 @@ def test_what_a_study_finds_out_it_finds_out_once(images, tmp_path, monkeypatch)
 def test_only_one_network_is_made_before_the_first_trial(images, tmp_path, monkeypatch):
     made, real = [], trainer.make_model
     monkeypatch.setattr(trainer, "make_model", lambda *args: made.append(args) or real(*args))
-    monkeypatch.setattr(
-        study_module, "train_trial", lambda *args: ({"accuracy": 0.5, "size": 16, "epochs": 1}, None)
-    )
+    monkeypatch.setattr(study_module, "train_trial",
+                        lambda *args: ({"accuracy": 0.5, "size": 16, "epochs": 1}, None))
     run_ablation(images, None, seeds=1, out=tmp_path, **QUICK | {"progress": True})
     assert len(made) == 1

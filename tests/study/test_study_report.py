@@ -18,15 +18,15 @@ def test_picture_has_a_line_for_each_technique(images):
     ax = plot_ablation(summary, margin=0.01)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["normalization", "idle"]
     assert ax.texts[0].get_text() == "first look"
-    ends = [100 * end for end in summary.loc[summary.technique == "normalization", ["low", "high"]].iloc[0]]
+    ends = [100 * end
+            for end in summary.loc[summary.technique == "normalization", ["low", "high"]].iloc[0]]
     assert list(ax.lines[0].get_xdata()) == pytest.approx(ends)  # the interval that the verdict reads
     assert "97.5% interval" in ax.get_xlabel()
 
 
 def test_markdown_shows_names_as_they_are(images, tmp_path):
-    trials = run_ablation(
-        images, ["mixup", "label_smoothing", "mixup+label_smoothing"], seeds=2, out=tmp_path, **QUICK
-    )
+    trials = run_ablation(images, ["mixup", "label_smoothing", "mixup+label_smoothing"], seeds=2,
+                          out=tmp_path, **QUICK)
     ablation_report(images, trials, tmp_path, ["mixup", "label_smoothing", "mixup+label_smoothing"],
         title="a|b <script>`*_", command="lessonkit ablate '```x'")  # fmt: skip
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
@@ -53,12 +53,10 @@ def test_long_names_are_folded_at_a_plus(name, lines):
 
 
 def test_costs_are_drawn_once_for_each_recipe_and_size():
-    rows = [
-        (t, s, size, e, e * size, 0.5) for t in "ab" for s in (0, 1) for size in (32, 64) for e in (1, 8)
-    ]
-    trials = pd.DataFrame(
-        rows, columns=["technique", "seed", "size", "epochs", "train_seconds", "accuracy"]
-    )
+    rows = [(t, s, size, e, e * size, 0.5)
+            for t in "ab" for s in (0, 1) for size in (32, 64) for e in (1, 8)]
+    trials = pd.DataFrame(rows,
+                          columns=["technique", "seed", "size", "epochs", "train_seconds", "accuracy"])
     ax = plot_costs(trials)
     assert len(ax.containers) == 4 and ax.get_xscale() == "log"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "64 px", "32 px"]

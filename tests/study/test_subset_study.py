@@ -58,20 +58,12 @@ def test_take_subset_keeps_validation_photos_and_says_how_it_chose(images):
         subset.paths[row] for row in subset.indices("valid")
     ]
     chosen = [subset.paths[row] for row in subset.indices("train")]
-    assert len(set(chosen)) == 8 and set(chosen) <= {
-        images.paths[row] for row in images.indices("train")
-    }
-    assert (
-        np.bincount(subset.labels[subset.indices("train")]).tolist() == [4, 4]
-        and subset.classes == images.classes
-    )
-    assert record == {
-        "method": "facility_location",
-        "balance": "proportional",
-        "seed": 0,
-        "photos": 8,
-        "of": 32,
-    }
+    assert len(set(chosen)) == 8 and set(chosen) <= {images.paths[row]
+                                                     for row in images.indices("train")}
+    assert (np.bincount(subset.labels[subset.indices("train")]).tolist() == [4, 4]
+            and subset.classes == images.classes)
+    assert record == {"method": "facility_location", "balance": "proportional", "seed": 0, "photos": 8,
+                      "of": 32}
     with pytest.raises(ValueError, match="3 rows of features for 40 photos"):
         take_subset(images, 8, np.zeros((3, 1)))
     with pytest.raises(ValueError, match="method"):
@@ -102,18 +94,14 @@ def test_trials_of_the_subset_and_the_whole_never_mix(images, tmp_path):
 )
 def test_smallest_subset_compares_each_size_with_the_whole(images, tmp_path, same, epochs, steps):
     settings = QUICK | {"epochs": 2}
-    arguments = dict(
-        sizes=(16, 0.25), seeds=2, same=same, features=brightness(images), out=tmp_path, **settings
-    )
+    arguments = dict(sizes=(16, 0.25), seeds=2, same=same, features=brightness(images), out=tmp_path,
+                     **settings)
     table = smallest_subset(images, STRANGE, **arguments)
     assert table["photos"].tolist() == [8, 16, 32] and table["size"].tolist() == [0.25, 0.5, 1]
     assert table["epochs"].tolist() == epochs and table["steps"].tolist() == steps
     assert np.isnan(table["tau"][2]) and table["ceiling"].nunique(dropna=False) == 1
-    assert (
-        table["saved"].iloc[-1] == 0
-        and table["coverage"].iloc[-1] == 0
-        and (table["techniques"] == 3).all()
-    )
+    assert (table["saved"].iloc[-1] == 0 and table["coverage"].iloc[-1] == 0
+            and (table["techniques"] == 3).all())
     assert len(pd.read_csv(tmp_path / "smallest_subset.csv")) == 3
     whole = read_trials(tmp_path / "whole")
     part = read_trials(tmp_path / f"facility_location-8-same-{same}")
@@ -153,13 +141,8 @@ def test_the_answer_is_the_smallest_size_from_which_on_all_pass(images, monkeypa
     made_up_study(monkeypatch, lambda name, photos: order[name] * (-1 if photos == 8 else 1))
     arguments = dict(sizes=(4, 8, 16, 24), features=brightness(images), **QUICK)
     table = smallest_subset(images, STRANGE, **arguments)
-    assert table["tau"].tolist()[:4] == [1, -1, 1, 1] and table["passes"].tolist() == [
-        True,
-        False,
-        True,
-        True,
-        True,
-    ]
+    assert (table["tau"].tolist()[:4] == [1, -1, 1, 1]
+            and table["passes"].tolist() == [True, False, True, True, True])
     assert smallest_passing(table) == 16 and table["why"][1] == "agreement -1.00 below 0.8"
     assert table["minutes"].tolist() == pytest.approx([3 * 5 * (n + 8) for n in (4, 8, 16, 24, 32)])
     told = " ".join(format_subsets(table).split())
@@ -174,31 +157,21 @@ def test_the_answer_is_the_smallest_size_from_which_on_all_pass(images, monkeypa
 
 
 def test_noise_that_hides_the_techniques_is_told(images, monkeypatch):
-    made_up_study(
-        monkeypatch,
-        lambda name, photos: 0 if photos < 32 else {"baseline": 0, "flat": 0.1, "raw": 0.2}[name],
-    )
-    table = smallest_subset(
-        images, STRANGE, sizes=(8,), features=brightness(images), min_agreement=-1, **QUICK
-    )
-    assert (
-        not table["passes"][0]
-        and "0% of pairs told apart, below 50%" in table["why"][0]
-        and table["passes"][1]
-    )
+    made_up_study(monkeypatch, lambda name,
+                  photos: 0 if photos < 32 else {"baseline": 0, "flat": 0.1, "raw": 0.2}[name])
+    table = smallest_subset(images, STRANGE, sizes=(8,), features=brightness(images), min_agreement=-1,
+                            **QUICK)
+    assert (not table["passes"][0] and "0% of pairs told apart, below 50%" in table["why"][0]
+            and table["passes"][1])
 
 
 def test_a_technique_that_fails_on_a_subset_doesnt_end_the_study(images, monkeypatch):
-    made_up_study(
-        monkeypatch, lambda name, photos: None if (name, photos) == ("raw", 8) else len(name) / 10
-    )
+    made_up_study(monkeypatch, lambda name,
+                  photos: None if (name, photos) == ("raw", 8) else len(name) / 10)
     with pytest.warns(UserWarning, match="trials failed"):
         table = smallest_subset(images, STRANGE, sizes=(8, 16), features=brightness(images), **QUICK)
-    assert (
-        np.isnan(table["tau"][0])
-        and table["why"][0] == "only one side has trials of raw"
-        and table["passes"][1]
-    )
+    assert (np.isnan(table["tau"][0]) and table["why"][0] == "only one side has trials of raw"
+            and table["passes"][1])
     assert "nan" not in format_subsets(table)
 
 
@@ -216,9 +189,8 @@ def test_smallest_subset_tells_bad_settings_before_it_trains(images, monkeypatch
 
 def test_the_smallest_subset_takes_all_settings_of_a_study(images, tmp_path):
     settings = QUICK | {"jobs": 2, "threads": 1, "cost": "epochs", "lr": 0.01}
-    table = smallest_subset(
-        images, ["tta"], sizes=(16,), seeds=1, features=brightness(images), out=tmp_path, **settings
-    )
+    table = smallest_subset(images, ["tta"], sizes=(16,), seeds=1, features=brightness(images),
+                            out=tmp_path, **settings)
     assert table["photos"].tolist() == [16, 32]
     about = json.loads((tmp_path / "whole/study.json").read_text())["identity"]
     assert (about["cost"], about["lr"]) == ("epochs", 0.01) and set(

@@ -20,12 +20,8 @@ from lessonkit.study.trials import StudyMismatch
 
 
 def test_a_combination_changes_what_its_parts_change():
-    both = combine(
-        TECHNIQUES["progressive_resizing"],
-        TECHNIQUES["mixup"],
-        TECHNIQUES["label_smoothing"],
-        TECHNIQUES["tta"],
-    )
+    both = combine(TECHNIQUES["progressive_resizing"], TECHNIQUES["mixup"],
+                   TECHNIQUES["label_smoothing"], TECHNIQUES["tta"])
     kinds = [type(callback).__name__ for callback in both.callbacks()]
     assert (
         sorted(kinds) == ["MixUp", "ProgressiveResize"]
@@ -161,9 +157,7 @@ def test_a_technique_of_the_course_travels_by_pickle(name):
     technique = (TECHNIQUES | EXTRAS)[name]
     there = pickle.loads(pickle.dumps(technique))
     assert (there.variant, there.identity, there.weights_from) == (
-        technique.variant,
-        technique.identity,
-        technique.weights_from,
+        technique.variant, technique.identity, technique.weights_from
     )
     makers = [one.callbacks or list for one in (there, technique)]
     assert [[type(callback) for callback in make()] for make in makers][0] == [

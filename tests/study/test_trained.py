@@ -22,7 +22,8 @@ SETTINGS = Settings(16, 2, 8, 4)
 @pytest.fixture(scope="module")
 def study(images, tmp_path_factory):
     """A study with a network for each arm, and its trials."""
-    study = Study(images, ["normalization", "tta"], tmp_path_factory.mktemp("study"), SETTINGS, seeds=[3, 4])
+    study = Study(images, ["normalization", "tta"], tmp_path_factory.mktemp("study"), SETTINGS,
+                  seeds=[3, 4])
     return study, study.run(progress=False)
 
 
@@ -82,7 +83,8 @@ def test_without_safetensors_weights_are_read_as_numbers_only(images, tmp_path, 
     choose_network(tmp_path, trials, {"baseline": "baseline"})
     assert [p.suffix for p in sorted((tmp_path / "networks").iterdir())] == [".json", ".pt"]
     asked, load = [], torch.load
-    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: asked.append(kwargs) or load(*args, **kwargs))
+    monkeypatch.setattr(torch, "load", lambda *args,
+                        **kwargs: asked.append(kwargs) or load(*args, **kwargs))
     assert load_best(tmp_path).network is not None and asked == [{"weights_only": True}]
 
 

@@ -20,11 +20,7 @@ from lessonkit.foundation.models import make_model
 from lessonkit.study import trainer
 from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import (
-    epochs_at_cost,
-    measure_pace,
-    make_learner,
-    relative_epoch_seconds,
-    train_trial,
+    epochs_at_cost, measure_pace, make_learner, relative_epoch_seconds, train_trial,
 )
 
 
@@ -45,9 +41,8 @@ class Witness(Callback):
 
     def before_batch(self):
         if self.training:
-            Witness.seen.append(
-                (self.dls.train.last_indices.copy(), self.x.clone().as_subclass(torch.Tensor))
-            )
+            Witness.seen.append((self.dls.train.last_indices.copy(),
+                                 self.x.clone().as_subclass(torch.Tensor)))
 
 
 TRICKS = {
@@ -80,9 +75,8 @@ def test_every_technique_starts_from_the_same_batches_and_crops(images, name):
     technique = TECHNIQUES[name]
     own = technique.callbacks or list
     watched = replace(technique, callbacks=lambda: [*own(), Witness()])
-    for (rows, x), (other_rows, other_x) in zip(
-        witnessed(images, TRICKS["plain"], 3), witnessed(images, watched, 3), strict=True
-    ):
+    for (rows, x), (other_rows, other_x) in zip(witnessed(images, TRICKS["plain"], 3),
+                                                witnessed(images, watched, 3), strict=True):
         assert (rows == other_rows).all()
         if x.shape == other_x.shape:  # progressive resizing ends, but doesn't begin, at the full size
             assert torch.equal(x, other_x)  # Witness looks before anything is mixed
@@ -90,9 +84,8 @@ def test_every_technique_starts_from_the_same_batches_and_crops(images, name):
 
 
 def test_without_normalization_photos_and_crops_are_the_same_before_it(images):
-    removed = Technique(
-        "normalization", data={"normalize": False}, in_baseline=True, callbacks=lambda: [Witness()]
-    )
+    removed = Technique("normalization", data={"normalize": False}, in_baseline=True,
+                        callbacks=lambda: [Witness()])
     plain, without = witnessed(images, TRICKS["plain"], 3), witnessed(images, removed, 3)
     for (rows, x), (other_rows, other_x) in zip(plain, without):
         assert (rows == other_rows).all()
@@ -135,8 +128,10 @@ def test_a_repeated_trial_is_equal_and_leaves_random_states_alone(images):
 
 @pytest.fixture(scope="module")
 def pixels(images):
-    """How many pixels a technique trains on in so many epochs, of which the recipe says how many are the baseline's."""
-    return cache(lambda name, recipe, epochs: train_trial(images, TECHNIQUES[name], 0, recipe, epochs=epochs)[0]["pixels"])
+    """How many pixels a technique trains on in so many epochs, of which the recipe says how many are the
+    baseline's."""
+    return cache(lambda name, recipe,
+                 epochs: train_trial(images, TECHNIQUES[name], 0, recipe, epochs=epochs)[0]["pixels"])
 
 
 @pytest.mark.parametrize("name", sorted(TECHNIQUES))
@@ -172,9 +167,8 @@ def test_the_pilot_finds_a_dearer_training(images, monkeypatch):
 
     read = SimpleNamespace(perf_counter=lambda: clock.now, process_time=lambda: clock.now)
     monkeypatch.setattr(trainer, "time", read)
-    monkeypatch.setitem(
-        trainer.TECHNIQUES, "baseline", Technique("baseline", callbacks=lambda: [Slow(1)])
-    )
+    monkeypatch.setitem(trainer.TECHNIQUES, "baseline",
+                        Technique("baseline", callbacks=lambda: [Slow(1)]))
     slow = Technique("slow", callbacks=lambda: [Slow(2.5)])
     seconds = relative_epoch_seconds(images, [slow, TECHNIQUES["tta"]], Settings(16, 2, 8, 4), None)
     assert seconds == {"slow": 2.5, "tta": 1.0}
@@ -242,21 +236,16 @@ def test_a_pretrained_network_gets_the_statistics_it_was_trained_with(images, mo
     import torchvision
 
     real = torchvision.models.get_model
-    monkeypatch.setattr(
-        torchvision.models, "get_model", lambda name, weights=None, **kw: real(name, **kw)
-    )
-    learn = make_learner(
-        images, TECHNIQUES["baseline"], 0, Settings(32, 1, 8, model="resnet18", pretrained=True)
-    )
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights=None,
+                        **kw: real(name, **kw))
+    learn = make_learner(images, TECHNIQUES["baseline"], 0,
+                         Settings(32, 1, 8, model="resnet18", pretrained=True))
     assert learn.model.fc.out_features == 2
     normalize = [t for t in learn.dls.train.after_batch.fs if hasattr(t, "mean")] or [
         learn.dls.train.normalize
     ]
-    assert torch.allclose(
-        torch.as_tensor(normalize[0].mean).flatten().float(),
-        torch.tensor([0.485, 0.456, 0.406]),
-        atol=1e-6,
-    )
+    assert torch.allclose(torch.as_tensor(normalize[0].mean).flatten().float(),
+                          torch.tensor([0.485, 0.456, 0.406]), atol=1e-6)
 
 
 def test_a_pretrained_network_learns_its_head_first_and_its_body_slowly(images, mine):
@@ -276,7 +265,9 @@ def test_a_pretrained_network_learns_its_head_first_and_its_body_slowly(images, 
     trainer.train_learner(learn, 3, slice(0.001, 0.01))
     (first_head, first_body), (second_head, second_body), (_, third_body) = seen
     assert torch.equal(first_body, second_body) and not torch.equal(first_head, second_head)
-    assert not torch.equal(second_body, third_body) and all(w.requires_grad for w in learn.model.parameters())
+    assert not torch.equal(second_body, third_body) and all(
+        w.requires_grad for w in learn.model.parameters()
+    )
     assert watch.rates[1] == pytest.approx(10 * watch.rates[0])
 
 
@@ -300,4 +291,5 @@ def test_the_same_machine_gives_the_same_numbers_twice(images, tmp_path):
     assert here == again and len(here[1]["losses"]) == len(here[2]["losses"]) == 8
     there = processes.start(train_and_write, str(folder), folder=tmp_path)
     there.join()
-    assert json.loads((tmp_path / "trained.json").read_text()) == [here[1], here[2]]  # JSON keeps all digits
+    # JSON keeps all digits
+    assert json.loads((tmp_path / "trained.json").read_text()) == [here[1], here[2]]

@@ -13,13 +13,7 @@ import pytest
 
 from lessonkit.photos import photo_cache
 from lessonkit.study.trials import (
-    StudyBusy,
-    StudyMismatch,
-    TrialsFailed,
-    open_study,
-    photos_identity,
-    read_correct,
-    read_trials,
+    StudyBusy, StudyMismatch, TrialsFailed, open_study, photos_identity, read_correct, read_trials,
 )
 from lessonkit.study.workers import run_trials
 
@@ -79,7 +73,8 @@ def test_kill_in_the_middle_costs_the_running_trial_only(tmp_path):
     before = read_trials(tmp_path)
     assert len(before) == 5 and set(read_correct(tmp_path)) >= set(before["id"])
     trained = []
-    table = run_trials({"baseline": {}, "mixup": {}}, 6, make_believe(trained), tmp_path, IDENTITY, progress=False)
+    table = run_trials({"baseline": {}, "mixup": {}}, 6, make_believe(trained), tmp_path, IDENTITY,
+                       progress=False)
     assert len(table) == 12
     kept = table.merge(before, on=["technique", "seed"])
     assert (kept["accuracy_x"] == kept["accuracy_y"]).all() and len(kept) == 5
@@ -154,9 +149,8 @@ def test_rows_of_another_study_in_the_file_are_not_used(tmp_path):
 
 
 def test_a_failing_trial_is_recorded_told_and_tried_again(tmp_path):
-    with pytest.warns(
-        UserWarning, match="1 of 4 trials failed, first b with seed 0: RuntimeError: out of luck"
-    ):
+    with pytest.warns(UserWarning,
+                      match="1 of 4 trials failed, first b with seed 0: RuntimeError: out of luck"):
         table, trained = study(tmp_path, fail=[("b", 0)])
     assert len(table) == 3 and len(trained) == 4
     assert read_trials(tmp_path, failed=True)["error"].tolist() == ["RuntimeError: out of luck"]
@@ -198,9 +192,8 @@ def test_a_full_disk_stops_the_study_and_spoils_nothing(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(
-            OSError, match="a, seed 1 can't be stored.*No space left.*2 finished trials are kept"
-        ):
+        with pytest.raises(OSError,
+                           match="a, seed 1 can't be stored.*No space left.*2 finished trials are kept"):
             study(tmp_path, "ab", 3)
         with open_study(tmp_path, IDENTITY) as opened, pytest.raises(OSError):
             opened.store("a", 1, {"accuracy": 0.5})
@@ -209,7 +202,8 @@ def test_a_full_disk_stops_the_study_and_spoils_nothing(tmp_path, monkeypatch):
 
 
 def test_a_trial_that_finds_the_disk_full_stops_the_study_too(tmp_path):
-    """Its weights and answers are written before its row; every later trial would fail in the same way."""
+    """Its weights and answers are written before its row; every later trial would fail in the same
+    way."""
     begun = []
 
     def run(technique, seed, tick):
@@ -218,7 +212,9 @@ def test_a_trial_that_finds_the_disk_full_stops_the_study_too(tmp_path):
             raise OSError(28, "No space left on device")
         return {"accuracy": 0.5}, None
 
-    with pytest.raises(OSError, match="a, seed 1 can't be stored.*No space left on device.*1 finished trials are kept"):
+    with pytest.raises(
+        OSError, match="a, seed 1 can't be stored.*No space left on device.*1 finished trials are kept"
+    ):
         run_trials({"a": {}}, 9, run, tmp_path, IDENTITY, progress=False)
     assert begun == [0, 1]
 
@@ -237,15 +233,8 @@ def test_a_running_study_does_not_read_everything_again_for_each_trial(tmp_path,
     counts, seen = [], []
     for name, seeds in ("few", 3), ("many", 30):
         read.clear()
-        table = run_trials(
-            {"a": {}},
-            seeds,
-            lambda *_: ({"accuracy": float("nan")}, [True]),
-            tmp_path / name,
-            {},
-            progress=False,
-            each=seen.append,
-        )
+        table = run_trials({"a": {}}, seeds, lambda *_: ({"accuracy": float("nan")}, [True]),
+                           tmp_path / name, {}, progress=False, each=seen.append)
         counts.append(len(read))
     assert counts[0] == counts[1] and [len(shown) for shown in seen] == [*range(1, 4), *range(1, 31)]
     again = run_trials({"a": {}}, 30, lambda *_: 1 / 0, tmp_path / "many", {}, progress=False)
@@ -256,7 +245,8 @@ def test_a_running_study_does_not_read_everything_again_for_each_trial(tmp_path,
 
 @pytest.mark.parametrize("length", [1, 16_384, 16_385, 32_768, 32_769, 100_000])
 def test_any_byte_of_a_photo_changes_the_photos_identity(tmp_path, monkeypatch, length):
-    """Once only both ends of a photo counted. Length and time of change stay, as of a file that was restored."""
+    """Once only both ends of a photo counted. Length and time of change stay, as of a file that was
+    restored."""
     monkeypatch.setenv("LESSONKIT_CACHE", str(tmp_path / "cache"))
     path, content = tmp_path / "1.jpg", bytearray(length)
     images = SimpleNamespace(paths=[path], labels=[0], classes=["cat"], split=["train"])
@@ -279,7 +269,7 @@ def test_a_long_photo_is_read_once(tmp_path, monkeypatch):
     (tmp_path / "1.jpg").write_bytes(bytes(50_000))
     images = SimpleNamespace(paths=[tmp_path / "1.jpg"], labels=[0], classes=["cat"], split=["train"])
     first = photos_identity(images)
-    monkeypatch.setattr(photo_cache, "_digest", None)
+    monkeypatch.setattr(photo_cache, "digest_of", None)
     assert photos_identity(images) == first
 
 
@@ -289,5 +279,7 @@ def test_the_identity_of_stored_studies_stays(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(content)
     paths = [tmp_path / "cat/1.jpg", tmp_path / "dog/2.jpg"]
-    images = SimpleNamespace(paths=paths, labels=[0, 1], classes=["cat", "dog"], split=["train", "valid"])
-    assert photos_identity(images) == {"classes": 2, "train": 1, "valid": 1, "contents": "de3b4a28a16f575f"}
+    images = SimpleNamespace(paths=paths, labels=[0, 1], classes=["cat", "dog"],
+                             split=["train", "valid"])
+    assert photos_identity(images) == {"classes": 2, "train": 1, "valid": 1,
+                                       "contents": "de3b4a28a16f575f"}

@@ -45,45 +45,30 @@ def results(trials):
 def alone(images, tmp_path_factory):
     """The study one trial after the other: the folder, and its trials."""
     out = tmp_path_factory.mktemp("alone")
-    return out, run_ablation(
-        images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out, **QUICK
-    )
+    return out, run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=out,
+                             **QUICK)
 
 
 @pytest.mark.processor
 def test_side_by_side_gives_the_same_table(images, alone, tmp_path):
-    together = run_ablation(
-        images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path, jobs=2, **QUICK
-    )
+    together = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2,
+                            out=tmp_path, jobs=2, **QUICK)
     pd.testing.assert_frame_equal(results(together), results(alone[1]))
     for name, right in read_correct(tmp_path, together).items():
         np.testing.assert_array_equal(right, read_correct(alone[0], alone[1])[name])
 
 
 def test_a_cluster_gives_the_same_table(images, alone, tmp_path, cluster):
-    far = run_ablation(
-        images,
-        ["normalization", "mixup", "mixup+tta", "tta"],
-        seeds=2,
-        out=tmp_path,
-        cluster=cluster,
-        **QUICK,
-    )
+    far = run_ablation(images, ["normalization", "mixup", "mixup+tta", "tta"], seeds=2, out=tmp_path,
+                       cluster=cluster, **QUICK)
     pd.testing.assert_frame_equal(results(far), results(alone[1]))
 
 
 def run(folder, names, seeds=2, marks=None, **where):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return run_trials(
-            dict.fromkeys(names, {}),
-            seeds,
-            partial(outcome, marks=marks),
-            folder,
-            SETTINGS,
-            progress=False,
-            **where,
-        )
+        return run_trials(dict.fromkeys(names, {}), seeds, partial(outcome, marks=marks), folder,
+                          SETTINGS, progress=False, **where)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
@@ -93,10 +78,8 @@ def test_a_trial_that_kills_its_process_costs_only_itself(tmp_path):
         (name, seed) for name in "ab" for seed in range(2)
     ]
     failed = read_trials(tmp_path, failed=True).set_index("technique")["error"]
-    assert (
-        failed["dies"].str.contains("its process died 3 times").all()
-        and (failed["fails"] == "ValueError: loss is NaN").all()
-    )
+    assert failed["dies"].str.contains("its process died 3 times").all()
+    assert (failed["fails"] == "ValueError: loss is NaN").all()
     assert os.getpid() not in set(trials["process"]) and len(read_correct(tmp_path)) == 4
 
 
@@ -114,16 +97,16 @@ def test_a_worker_of_a_cluster_that_dies_costs_only_its_trial(tmp_path, cluster)
         (name, seed) for name in "ab" for seed in range(2)
     ]
     failed = read_trials(tmp_path, failed=True).set_index("technique")["error"]
-    assert (
-        failed["dies"].str.contains("KilledWorker").all()
-        and (failed["fails"] == "ValueError: loss is NaN").all()
-    )
+    assert (failed["dies"].str.contains("KilledWorker").all() and (failed["fails"] == "ValueError: "
+                                                                   "loss is NaN").all())
 
 
 def test_a_cluster_that_isnt_there_is_told(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     connect = distributed.Client
-    monkeypatch.setattr(distributed, "Client", lambda address, timeout, **how: connect(address, timeout=1, **how))  # not 20 seconds
+    # not 20 seconds
+    monkeypatch.setattr(distributed, "Client", lambda address, timeout,
+                        **how: connect(address, timeout=1, **how))
     with pytest.raises(ValueError, match="No Dask scheduler answers at 'tcp://127.0.0.1:9'"):
         run(tmp_path, ["a"], cluster="tcp://127.0.0.1:9")
     with pytest.raises(ValueError, match="No Dask scheduler answers at 'nonsense:'"):
@@ -157,7 +140,8 @@ def test_wrong_seeds_are_told(tmp_path, seeds, error):
 
 
 def slow_study(folder):
-    run_trials({"a": {}, "b": {}}, 6, partial(slow, study=os.getpid()), folder, SETTINGS, progress=False, jobs=2)
+    run_trials({"a": {}, "b": {}}, 6, partial(slow, study=os.getpid()), folder, SETTINGS, progress=False,
+               jobs=2)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
@@ -175,7 +159,8 @@ def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
     stored = read_trials(tmp_path / "out")
     assert len(stored) == 6 and set(read_correct(tmp_path / "out")) >= set(stored["id"])
     ran = []
-    rest = run_trials({"a": {}, "b": {}}, 6, lambda *trial: ran.append(trial[:2]) or ({"accuracy": 0.5}, [True, False]),
+    rest = run_trials({"a": {}, "b": {}}, 6, lambda *trial: ran.append(trial[:2])
+                      or ({"accuracy": 0.5}, [True, False]),
         tmp_path / "out", SETTINGS, progress=False)  # fmt: skip
     assert len(rest) == 12 and len(ran) == 6 and not {*ran} & {*zip(stored["technique"], stored["seed"])}
 
@@ -192,19 +177,15 @@ def test_threads_are_given_back(images):
 
 def test_a_technique_of_ones_own_travels_to_other_processes(images, tmp_path):
     calls = []
-    own = Technique(
-        "own",
-        loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3),
-        callbacks=lambda: calls.append(1) or [],
-    )
+    own = Technique("own", loss=lambda: torch.nn.CrossEntropyLoss(label_smoothing=0.3),
+                    callbacks=lambda: calls.append(1) or [])
     trials = run_ablation(images, [own, TECHNIQUES["mixup"]], seeds=1, out=tmp_path, jobs=2, **QUICK)
     assert sorted(trials["technique"]) == ["baseline", "mixup", "own"] and not calls
 
 
 def test_nothing_finished_is_an_error(tmp_path):
-    with pytest.raises(
-        TrialsFailed, match="2 of 2 trials failed, first fails with seed 0: ValueError: loss is NaN"
-    ):
+    with pytest.raises(TrialsFailed,
+                       match="2 of 2 trials failed, first fails with seed 0: ValueError: loss is NaN"):
         run(tmp_path, ["fails"], jobs=2)
 
 
@@ -266,10 +247,8 @@ class FakeCluster:
         scripted = self.outcomes.pop(0)
         if isinstance(scripted, str):
             return Future(scripted)
-        return (
-            Future("error", scripted)
-            if isinstance(scripted, Exception)
-            else Future("finished", act(*args))
+        return Future("error", scripted) if isinstance(scripted, Exception) else Future(
+            "finished", act(*args)
         )
 
     def as_completed(self, futures, loop):
@@ -312,7 +291,8 @@ def test_the_bar_moves_with_the_epochs_of_other_processes(tmp_path, monkeypatch)
                 (tmp_path / "seen").touch()
 
     monkeypatch.setattr(workers, "_EVERY", (0.05, 0.05))
-    monkeypatch.setattr(workers, "_progress_bar", lambda total, progress: Seen(total=total, file=io.StringIO()))
+    monkeypatch.setattr(workers, "_progress_bar", lambda total,
+                        progress: Seen(total=total, file=io.StringIO()))
     trial = partial(waits_to_be_seen, seen=str(tmp_path / "seen"))
     assert len(run_trials({"a": {}, "b": {}}, 1, trial, tmp_path / "study", {}, steps=3, jobs=2)) == 2
     assert 4 in shown and max(shown) <= 6

@@ -11,11 +11,14 @@ from lessonkit.comparison import paired_interval, verdict
 from lessonkit.images import bundled_images, decode, image_dataloaders, ImageSet, load_images
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy, smooth_labels
 from lessonkit.mixup import (
-    CutMix, CutMixCollate, mixed_loss, MixUp, mixup, MixUpCollate, RandomMix, RandomMixCollate, sample_lambda,
-)  # fmt: skip
+    CutMix, CutMixCollate, mixed_loss, MixUp, mixup, MixUpCollate, RandomMix, RandomMixCollate,
+    sample_lambda,
+)
 from lessonkit.normalization import channel_stats, ChannelStats, denormalize, Normalize
 from lessonkit.progressive_resizing import size_schedule
-from lessonkit.subset_selection import coverage, embed, select_classes, select_subset, Subset, write_subset
+from lessonkit.subset_selection import (
+    coverage, embed, select_classes, select_subset, Subset, write_subset,
+)
 from lessonkit.tta import flip, random_views, tta, TTA
 
 
@@ -27,7 +30,8 @@ def train(loader: torch.utils.data.DataLoader, model: nn.Module) -> None:
         mixed = assert_type(mixup(normalize(photos), lam), Tensor)
         assert_type(mixed_loss(loss_function, model(mixed), labels, lam), Tensor).backward()
         optimizer.step()
-    switch = RandomMixCollate([MixUpCollate(n_classes=3), CutMixCollate(3, where=("photo", "label"))], chances=[0.7, 0.3])
+    switch = RandomMixCollate([MixUpCollate(n_classes=3), CutMixCollate(3, where=("photo", "label"))],
+                              chances=[0.7, 0.3])
     torch.utils.data.DataLoader(loader.dataset, collate_fn=switch)
     RandomMix([MixUp(), CutMix(alpha=0.5)], seed=0)
 

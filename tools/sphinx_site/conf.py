@@ -1,4 +1,5 @@
-"""Sphinx's settings for the site. `tools/website.py` makes the pages' sources and calls Sphinx with this file."""
+"""Sphinx's settings for the site. `tools/website.py` makes the pages' sources and calls Sphinx with this
+file."""
 
 import ast
 import inspect
@@ -14,7 +15,8 @@ from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # the package whose pages are made is the one beside this file
+# the package whose pages are made is the one beside this file
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 os.environ.setdefault("MPLBACKEND", "agg")
 
 from reference import homes  # noqa: E402
@@ -60,24 +62,28 @@ pygments_dark_style = "monokai"
 # --- parameters: docments, the comments behind them, become the parameter list that Sphinx knows
 
 def as_sphinx(text: str) -> str:
-    """Markdown's `code` as reStructuredText's ``code``, which may not touch a letter, as in `Learner`s. Elsewhere a bar is a bar,
-    as in |a|."""
+    """Markdown's `code` as reStructuredText's ``code``, which may not touch a letter, as in `Learner`s.
+    Elsewhere a bar is a bar, as in |a|."""
     parts = re.split(r"((?<!`)`[^`]+`(?!`))", text)
     parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
-    parts[1::2] = [f"`{code}`" + r"\ " * after[:1].isalnum() for code, after in zip(parts[1::2], parts[2::2])]
+    parts[1::2] = [f"`{code}`" + r"\ " * after[:1].isalnum()
+                   for code, after in zip(parts[1::2], parts[2::2])]
     return "".join(parts)
 
 
 def docments_of(thing) -> list[str]:
-    """The comments behind the parameters of a function, or of a class's `__init__`, as Sphinx's field list."""
+    """The comments behind the parameters of a function, or of a class's `__init__`, as Sphinx's field
+    list."""
     from fastcore.docments import docments
 
     if not (inspect.isfunction(thing) or inspect.isclass(thing)):
         return []
     delegating = thing
-    while to := getattr(delegating, "__delwrap__", None):  # a dataclass's __init__ has no source, but fastcore reads the class
+    # a dataclass's __init__ has no source, but fastcore reads the class
+    while to := getattr(delegating, "__delwrap__", None):
         if to.__name__ == "__init__":
-            to = delegating.__delwrap__ = getattr(sys.modules[to.__module__], to.__qualname__.partition(".")[0])
+            to = delegating.__delwrap__ = getattr(sys.modules[to.__module__],
+                                                  to.__qualname__.partition(".")[0])
         delegating = to
     try:
         found = docments(thing, full=True)
@@ -111,8 +117,8 @@ class Written:
 
 
 def show_defaults_as_written(app, function, bound) -> None:
-    """What `autodoc_preserve_defaults` does, for functions too that take over another one's parameters (`delegates`), which
-    it can't read. Parameters from elsewhere show their values."""
+    """What `autodoc_preserve_defaults` does, for functions too that take over another one's parameters
+    (`delegates`), which it can't read. Parameters from elsewhere show their values."""
     function = getattr(function, "__func__", function)
     try:
         source = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0].args
@@ -121,7 +127,8 @@ def show_defaults_as_written(app, function, bound) -> None:
         return
     names = [argument.arg for argument in (*source.posonlyargs, *source.args)]
     code = dict(zip(reversed(names), reversed(source.defaults)))
-    code |= {argument.arg: default for argument, default in zip(source.kwonlyargs, source.kw_defaults) if default}
+    code |= {argument.arg: default
+             for argument, default in zip(source.kwonlyargs, source.kw_defaults) if default}
     shown = [parameter.replace(default=Written(ast.unparse(code[name]))) if name in code else parameter
              for name, parameter in signature.parameters.items()]
     function.__signature__ = signature.replace(parameters=shown)
@@ -145,9 +152,11 @@ class LinkNames(SphinxTransform):
     def apply(self, **_) -> None:
         for literal in list(self.document.findall(nodes.literal)):
             found = re.match(r"(\w+)(\(.*\))?$", literal.astext())
-            linked = any(isinstance(parent, nodes.reference | nodes.title | addnodes.pending_xref) for parent in ancestors(literal))
+            linked = any(isinstance(parent, nodes.reference | nodes.title | addnodes.pending_xref)
+                         for parent in ancestors(literal))
             if found and found[1] in NAMES and not linked:
-                link = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=NAMES[found[1]], refexplicit=True, refwarn=False)
+                link = addnodes.pending_xref("", refdomain="py", reftype="obj",
+                                             reftarget=NAMES[found[1]], refexplicit=True, refwarn=False)
                 link["refdoc"] = self.env.docname
                 literal.replace_self(link)
                 link += literal
