@@ -125,9 +125,9 @@ FOR_ALL_LESSONS = {"images", "comparison"}  # lessons 0 and 1; the techniques ne
 def floor(name: str) -> str:
     """The floor of a module."""
     top = name.split(".")[0]
-    if top in LESSON_MODULES:
-        return "lessons"
-    return top if top in [*FLOORS, "teaching"] else f"{name} has no place in the house"
+    if top in [*FLOORS, "teaching"]:
+        return top
+    return "lessons" if top in LESSON_MODULES else f"{name} has no place in the house"
 
 
 def may_import(name: str, other: str) -> bool:
