@@ -167,35 +167,24 @@ def _one_hot(logits: Any, y: Any) -> Any:
 QUESTIONS: dict[str, Question] = {
     "00.imagenette": Question(
         "choice",
-        "Imagenette has ten of ImageNet's 1,000 classes. Why try a new idea on Imagenette first?",
+        "You have twenty ideas, and one machine for a week. A run takes two days on ImageNet, and ten minutes on Imagenette. Which"
+        " plan is best?",
         answer="b",
         choices={
-            "a": "Accuracies are higher there, so the idea will look better.",
-            "b": "A run takes minutes, so you can afford several seeds and many ideas.",
-            "c": "Its ten classes are a fair sample of the 1,000, so the results are the same.",
-            "d": "Its photos are larger and better labelled.",
+            "a": "ImageNet only: three runs of the idea that you believe in most.",
+            "b": "Imagenette: three runs of each. ImageNet: the best idea, and a run without it.",
+            "c": "Imagenette: three runs of each. The best idea there is the best on ImageNet, too, so you are done.",
+            "d": "Imagenette: one run of each. ImageNet: one run of each of the ten best ideas.",
         },
         why=(
-            "Cheap runs buy repetition, and repetition tells an effect from luck. Whether a finding carries"
-            " over to more classes has to be checked there."
+            "Sixty short runs take ten hours, and the two long ones four days. The small set narrows twenty ideas down to"
+            " one, and the large one checks it."
         ),
-        hint="What can you do in an hour on ten classes that you can't do on a thousand?",
+        hint="How long does each plan take, and what do you know after it about ideas, and about ImageNet?",
         mistakes=(
-            (
-                "a",
-                (
-                    "Higher, yes, but for every idea and for the baseline too. We look for a difference, not"
-                    " for a high number."
-                ),
-            ),
-            (
-                "c",
-                (
-                    "Its classes were chosen to be easily told apart (a fish, a church, a parachute ...), so"
-                    " it is no fair sample. That is why findings have to be checked on more."
-                ),
-            ),
-            ("d", "They are ImageNet's own photos, with ImageNet's labels."),
+            ("a", "Then you know nothing about the other nineteen, and nothing to compare the three runs with."),
+            ("c", "Its ten classes are easily told apart. What helps there need not help with a thousand: check it."),
+            ("d", "Ten runs on ImageNet take twenty days. And one run of each may rank the ideas by luck."),
         ),
     ),
     "00.leak": Question(
@@ -238,24 +227,24 @@ QUESTIONS: dict[str, Question] = {
     ),
     "00.epochs": Question(
         "choice",
-        "A table of thirty epochs: the training loss falls to the end. The validation loss falls until epoch 12 and rises"
-        " after it, and the validation accuracy stands still from there. What do you read from it?",
+        "The network on whole pictures, from epoch 20 on: the training loss falls on to nearly 0, the validation loss"
+        " stays where it is and doesn't rise. Does it overfit?",
         answer="c",
         choices={
-            "a": "The learning rate is too low: the network would need some more epochs to get better.",
-            "b": "The validation photos are harder than the training photos, so nothing can be said.",
-            "c": "From epoch 12 on the network memorizes the training photos: it overfits.",
-            "d": "Something is broken, because both losses must fall together in every training run.",
+            "a": "No: a network overfits only when its validation loss rises.",
+            "b": "No: it gets two in three new pictures right, and guessing would get one in ten.",
+            "c": "Yes: it still gets better on the pictures that it has seen, and on no others.",
+            "d": "Yes: after thirty epochs a network should get more than two in three right.",
         },
         why=(
-            "What it learns after epoch 12 fits the training photos alone. The validation photos show it, and that is"
-            " what they are for."
+            "What it learns after epoch 20 holds for its own thousand pictures and for no others. The gap between the losses shows"
+            " it. Whether the validation loss then stands still or rises is a matter of degree."
         ),
-        hint="On which photos does the network still get better after epoch 12?",
+        hint="On which pictures does the network still get better after epoch 20?",
         mistakes=(
-            ("a", "More epochs would be more of the same: the training loss falls already."),
-            ("b", "Until epoch 12 both got better together. What has changed since then?"),
-            ("d", "They often part company in long training runs. No step is wrong; the network is."),
+            ("a", "A rise makes it plain. But for which pictures is the network still learning anything here?"),
+            ("b", "It has learned something, yes, before epoch 20. What does it learn after that?"),
+            ("d", "A hard set may allow no more. Overfitting shows in the two losses side by side."),
         ),
     ),
     "01.paired": Question(
