@@ -51,7 +51,7 @@ def _out_folder(
 
 
 def _load(args: argparse.Namespace) -> Any:
-    """The photos that were asked for, an `ImageSet`; without damaged ones on demand. Tells how they were read."""
+    """The photos that were asked for, an `ImageSet`, without damaged ones on demand."""
     from lessonkit.foundation.checks import one_line
     from lessonkit.images import ImageSet, load_images
     from lessonkit.photos.readers import read_groups
@@ -82,7 +82,7 @@ def _load(args: argparse.Namespace) -> Any:
 
 
 def _listing(args: argparse.Namespace) -> Any:
-    """The photos as they were found in a folder or a table, a `Listing`; None for a set that has a name."""
+    """The photos as they were found in a folder or a table, a `Listing`; None for a set with a name."""
     from lessonkit.photos.readers import is_folder, list_folder, list_table
 
     path = Path(args.folder).expanduser()
@@ -150,8 +150,10 @@ def _saved(choosing: float, training: float, share: float) -> str:
     told = f"Choosing took {duration(choosing)} and training {duration(training)}"
     on_all = training / share
     if choosing + training < on_all:
-        return f"{told}, where all photos would have taken about {duration(on_all)}: {1 - (choosing + training) / on_all:.0%} saved."
-    return f"Warning: {told}, and all photos would have taken {duration(on_all)}: here it is quicker without --subset."
+        saved = 1 - (choosing + training) / on_all
+        return f"{told}, where all photos would have taken about {duration(on_all)}: {saved:.0%} saved."
+    return (f"Warning: {told}, and all photos would have taken {duration(on_all)}: "
+            "here it is quicker without --subset.")
 
 
 def _rival(args: argparse.Namespace, images: Any, most_seconds: float = math.inf) -> None:
@@ -240,7 +242,8 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     about = {"techniques": techniques, "command": _command_again(again), "jobs": how["jobs"]}
     report = ablation_report(
         images, trials, args.out, techniques, margin=args.margin / 100, choice=choice,
-        planned=args.planned, metric=args.metric, closing=partial(closing_lines, images, trials, args.out, **about),
+        planned=args.planned, metric=args.metric,
+        closing=partial(closing_lines, images, trials, args.out, **about),
         notes=[*notes, *about_plan(args.out), *([] if args.no_frozen else [about_rival(args.out)])],
         title=title + (f" Trained on {words}." if record else ""),
         command=shlex.join(["lessonkit", *typed]),
@@ -248,7 +251,8 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     print(f"\n{report}\n")
     if record:
         print(f"These trials were trained on {words}, chosen by {record['method']}.")
-        print(_saved(choosing, trials["train_seconds"].sum() / how["jobs"], record["photos"] / record["of"]))
+        training = trials["train_seconds"].sum() / how["jobs"]
+        print(_saved(choosing, training, record["photos"] / record["of"]))
     print(f"The whole report: {args.out / 'report.html'}")
     return 0 if args.time_budget or len(trials) == seeds * len(techniques) else 1
 
@@ -303,8 +307,10 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     took = duration(time.perf_counter() - start)
     covered = coverage(features, chosen.indices, labels, seed=args.seed)
     probe = probe_choice(features, labels, chosen.indices)
-    notes = [f"Described by {network}; chosen by {args.method}, in {took}.", *([str(probe)] if probe else [])]
-    gallery = subset_gallery(images, features, chosen, f"{count:,} photos of {Path(args.folder).resolve().name}", notes)
+    notes = [f"Described by {network}; chosen by {args.method}, in {took}.",
+             *([str(probe)] if probe else [])]
+    title = f"{count:,} photos of {Path(args.folder).resolve().name}"
+    gallery = subset_gallery(images, features, chosen, title, notes)
     chosen = chosen.of_rows(train)
     about = {name: getattr(args, name) for name in ("method", "balance", "seed", "network_seed", "size")}
     about = {"command": shlex.join(["lessonkit", *typed]), "network": network} | about
@@ -314,7 +320,8 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     return 0
 
 # %% ../nbs/cli.ipynb #8e51b2ca
-DEMO = ["--techniques", "progressive_resizing,tta,mixup,label_smoothing", "--size", "32", "--epochs", "10"]
+_OF_DEMO = "progressive_resizing,tta,mixup,label_smoothing"
+DEMO = ["--techniques", _OF_DEMO, "--size", "32", "--epochs", "10"]
 
 
 def _demo(args: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -322,7 +329,8 @@ def _demo(args: argparse.Namespace, typed: Sequence[str]) -> int:
     import webbrowser
 
     study = ["ablate", "bundled", *DEMO, "--out", args.out]
-    print(f"For your photos you would type: lessonkit ablate FOLDER. Here it is\n  {shlex.join(['lessonkit', *study])}\n")
+    here = shlex.join(["lessonkit", *study])
+    print(f"For your photos you would type: lessonkit ablate FOLDER. Here it is\n  {here}\n")
     code = main(study)
     if code == 0:
         print("These are drawings: what helps on them may not help on your photos.")

@@ -105,7 +105,7 @@ class TTAModel(nn.Module):
         views: Any,  # Views, or lists of them
         merge: str = "mean",  # as in `merge_views`
         beta: float | None = None,  # as in `merge_views`
-        activation: Callable[[Tensor], Tensor] | None = None,  # outputs -> probabilities; None: the loss's
+        activation: Callable[[Tensor], Tensor] | None = None,  # gives probabilities; None: the loss's
     ):
         super().__init__()
         self.model, self.views = network_of(model), all_views(views)

