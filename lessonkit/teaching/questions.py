@@ -56,10 +56,8 @@ def _batches_and_statistics(rng: np.random.Generator) -> list[tuple]:
     """Random images, and a mean and a standard deviation for each of their three channels."""
     import torch
 
-    return [
-        (x, torch.tensor(rng.uniform(0.3, 0.6, 3)), torch.tensor(rng.uniform(0.1, 0.3, 3)))
-        for (x,) in _batches(rng)
-    ]
+    return [(x, torch.tensor(rng.uniform(0.3, 0.6, 3)), torch.tensor(rng.uniform(0.1, 0.3, 3)))
+            for (x,) in _batches(rng)]
 
 # %% ../../nbs/teaching/questions.ipynb #8857f9a4
 def reference_pixel_share(sizes: Any, full: Any) -> Any:
@@ -72,7 +70,8 @@ def _sizes_and_full(rng: np.random.Generator) -> list[tuple]:
     import torch
 
     sizes = [[32, 64], *(sorted(rng.integers(8, 90, steps).tolist()) for steps in (5, 3, 9))]
-    return [(torch.tensor(some), torch.tensor(int(full))) for some, full in zip(sizes, rng.integers(90, 160, 4))]
+    return [(torch.tensor(some), torch.tensor(int(full)))
+            for some, full in zip(sizes, rng.integers(90, 160, 4))]
 
 
 def merge_with_plain(plain: Any, views: Any) -> Any:
@@ -88,10 +87,8 @@ def _plain_and_views(rng: np.random.Generator) -> list[tuple]:
     import torch
 
     shapes = [(3, 3, 3), (5, 4, 2), (1, 2, 6)]
-    return [
-        (torch.tensor(rng.dirichlet(np.ones(c), n)), torch.tensor(rng.dirichlet(np.ones(c), (v, n))))
-        for v, n, c in shapes
-    ]
+    return [(torch.tensor(rng.dirichlet(np.ones(c), n)), torch.tensor(rng.dirichlet(np.ones(c), (v, n))))
+            for v, n, c in shapes]
 
 
 def pick_weights(distances: Any) -> Any:
@@ -114,7 +111,7 @@ def reference_mixup(x: Any, lam: Any) -> Any:
 
 
 def _batches_and_shares(rng: np.random.Generator) -> list[tuple]:
-    """Random images (N, 3, H, W), and a share for each: half of them below a half, half above, so that no two rules agree.
+    """Random images (N, 3, H, W), and a share for each: some below a half, some above.
 
     The first are as many as they are wide, so that shares meant for the images also fit the width.
     """
@@ -123,7 +120,8 @@ def _batches_and_shares(rng: np.random.Generator) -> list[tuple]:
     shapes = [(4, 3, 2, 4), (6, 3, 2, 5), (2, 3, 3, 2)]
     low = [rng.uniform(0.1, 0.4, n // 2) for n, *_ in shapes]
     shares = [rng.permutation(np.concatenate([some, some + 0.5])) for some in low]
-    return [(torch.tensor(rng.uniform(0.1, 0.9, shape)), torch.tensor(share)) for shape, share in zip(shapes, shares)]
+    return [(torch.tensor(rng.uniform(0.1, 0.9, shape)), torch.tensor(share))
+            for shape, share in zip(shapes, shares)]
 
 
 def smoothed_loss(logits: Any, y: Any, eps: Any) -> Any:
@@ -167,36 +165,41 @@ def _one_hot(logits: Any, y: Any) -> Any:
 QUESTIONS: dict[str, Question] = {
     "00.imagenette": Question(
         "choice",
-        "You have twenty ideas, and one machine for a week. A run takes two days on ImageNet, and ten minutes on Imagenette. Which"
-        " plan is best?",
+        "You have twenty ideas, and one machine for a week. A run takes two days on ImageNet, "
+        "and ten minutes on Imagenette. Which plan is best?",
         answer="b",
         choices={
             "a": "ImageNet only: three runs of the idea that you believe in most.",
             "b": "Imagenette: three runs of each. ImageNet: the best idea, and a run without it.",
-            "c": "Imagenette: three runs of each. The best idea there is the best on ImageNet, too, so you are done.",
+            "c": "Imagenette: three runs of each. The best idea there is the best on ImageNet, too, "
+                 "so you are done.",
             "d": "Imagenette: one run of each. ImageNet: one run of each of the ten best ideas.",
         },
         why=(
-            "Sixty short runs take ten hours, and the two long ones four days. The small set narrows twenty ideas down to"
-            " one, and the large one checks it."
+            "Sixty short runs take ten hours, and the two long ones four days. "
+            "The small set narrows twenty ideas down to one, and the large one checks it."
         ),
-        hint="How long does each plan take, and what do you know after it about ideas, and about ImageNet?",
+        hint="How long does each plan take, and what do you know after it about ideas, "
+             "and about ImageNet?",
         mistakes=(
-            ("a", "Then you know nothing about the other nineteen, and nothing to compare the three runs with."),
-            ("c", "Its ten classes are easily told apart. What helps there need not help with a thousand: check it."),
-            ("d", "Ten runs on ImageNet take twenty days. And one run of each may rank the ideas by luck."),
+            ("a", "Then you know nothing about the other nineteen, and nothing to compare the three "
+                  "runs with."),
+            ("c", "Its ten classes are easily told apart. What helps there need not help with a "
+                  "thousand: check it."),
+            ("d", "Ten runs on ImageNet take twenty days. And one run of each may rank the ideas by "
+                  "luck."),
         ),
     ),
     "00.leak": Question(
         "number",
-        "A random fifth of the photos is for validation, the rest for training. Later the data loaders are"
-        " made again, and draw a new random fifth. What share of the new validation photos has the network"
-        " already been trained on? Give a number from 0 to 1.",
+        "A random fifth of the photos is for validation, the rest for training. "
+        "Later the data loaders are made again, and draw a new random fifth. What share of the new "
+        "validation photos has the network already been trained on? Give a number from 0 to 1.",
         answer=0.8,
         why=(
-            "The second draw doesn't know of the first. Each photo in it was in the first training part with"
-            " probability 4/5. From the accuracy on it nobody can tell how good the network is on new photos: draw the"
-            " split once."
+            "The second draw doesn't know of the first. Each photo in it was in the first training part "
+            "with probability 4/5. From the accuracy on it nobody can tell how good the network is on "
+            "new photos: draw the split once."
         ),
         hint=(
             "Take one photo of the new validation part. How probable is it that it was a training photo"
@@ -205,20 +208,21 @@ QUESTIONS: dict[str, Question] = {
         mistakes=(
             (
                 0.2,
-                "That is the share that was for validation both times. These are the ones it has *not* seen.",
+                "That is the share that was for validation both times. These are the ones it has *not* "
+                "seen.",
             ),
             (
                 0.64,
                 (
-                    "0.8 × 0.8 is the share of all photos that are for training both times. We ask only about"
-                    " the new validation part."
+                    "0.8 × 0.8 is the share of all photos that are for training both times. "
+                    "We ask only about the new validation part."
                 ),
             ),
             (
                 0.16,
                 (
-                    "0.8 × 0.2 is the share of *all* photos that moved from training to validation. We ask"
-                    " what share of the validation photos that is."
+                    "0.8 × 0.2 is the share of *all* photos that moved from training to validation. "
+                    "We ask what share of the validation photos that is."
                 ),
             ),
             (0.04, "0.2 × 0.2 is the share of all photos that are for validation both times."),
@@ -227,8 +231,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "00.epochs": Question(
         "choice",
-        "The network on whole pictures, from epoch 20 on: the training loss falls on to nearly 0, the validation loss"
-        " stays where it is and doesn't rise. Does it overfit?",
+        "The network on whole pictures, from epoch 20 on: the training loss falls on to nearly 0, "
+        "the validation loss stays where it is and doesn't rise. Does it overfit?",
         answer="c",
         choices={
             "a": "No: a network overfits only when its validation loss rises.",
@@ -237,45 +241,50 @@ QUESTIONS: dict[str, Question] = {
             "d": "Yes: after thirty epochs a network should get more than two in three right.",
         },
         why=(
-            "What it learns after epoch 20 holds for its own thousand pictures and for no others. The gap between the losses shows"
-            " it. Whether the validation loss then stands still or rises is a matter of degree."
+            "What it learns after epoch 20 holds for its own thousand pictures and for no others. "
+            "The gap between the losses shows it. Whether the validation loss then stands still or "
+            "rises is a matter of degree."
         ),
         hint="On which pictures does the network still get better after epoch 20?",
         mistakes=(
-            ("a", "A rise makes it plain. But for which pictures is the network still learning anything here?"),
+            ("a", "A rise makes it plain. But for which pictures is the network still learning anything "
+                  "here?"),
             ("b", "It has learned something, yes, before epoch 20. What does it learn after that?"),
             ("d", "A hard set may allow no more. Overfitting shows in the two losses side by side."),
         ),
     ),
     "01.paired": Question(
         "number",
-        "With seeds 0, 1, 2 the baseline reaches accuracies 0.71, 0.75, 0.68. With the same seeds the"
-        " technique reaches 0.73, 0.78, 0.69. What is the mean paired difference, technique minus baseline?",
+        "With seeds 0, 1, 2 the baseline reaches accuracies 0.71, 0.75, 0.68. "
+        "With the same seeds the technique reaches 0.73, 0.78, 0.69. "
+        "What is the mean paired difference, technique minus baseline?",
         answer=0.02,
         why="The differences are 0.02, 0.03 and 0.01; their mean is 0.02.",
         hint="Subtract seed by seed, then take the mean.",
         mistakes=(
-            (0.03, "That is the best run minus the best run. The best of three is luck: take all of them."),
+            (0.03, "That is the best run minus the best run. The best of three is luck: "
+                   "take all of them."),
             (
                 -0.02,
                 (
-                    "The right size, but the wrong way round: technique minus baseline, so that a gain is"
-                    " positive."
+                    "The right size, but the wrong way round: technique minus baseline, so that a gain "
+                    "is positive."
                 ),
             ),
             (0.06, "That is the sum of the differences. Divide by how many there are."),
-            (0.01, "That is how much the differences scatter, or the smallest of them. Take their mean."),
+            (0.01, "That is how much the differences scatter, or the smallest of them. "
+                   "Take their mean."),
         ),
         tolerance=5e-4,
     ),
     "01.interval": Question(
         "number",
-        "Those differences were 0.02, 0.03 and 0.01. Their 95% interval is the mean plus or minus how much?"
-        " (t for 95% and three runs, 2 degrees of freedom: 4.303)",
+        "Those differences were 0.02, 0.03 and 0.01. Their 95% interval is the mean plus or minus how "
+        "much? (t for 95% and three runs, 2 degrees of freedom: 4.303)",
         answer=4.302652729911275 * 0.01 / math.sqrt(3),
         why=(
-            "The sample standard deviation is 0.01, the standard error 0.01/√3 = 0.0058, and 4.303 times that"
-            " is 0.0248."
+            "The sample standard deviation is 0.01, the standard error 0.01/√3 = 0.0058, "
+            "and 4.303 times that is 0.0248."
         ),
         hint="t × sample standard deviation / √(number of runs).",
         mistakes=(
@@ -287,8 +296,8 @@ QUESTIONS: dict[str, Question] = {
             (
                 0.043,
                 (
-                    "That is t times the standard deviation: it says where a single difference lies. For the"
-                    " mean, divide by √3."
+                    "That is t times the standard deviation: it says where a single difference lies. "
+                    "For the mean, divide by √3."
                 ),
             ),
             (
@@ -298,8 +307,8 @@ QUESTIONS: dict[str, Question] = {
             (
                 0.01,
                 (
-                    "That is the standard deviation of the differences. What is it for their mean, and how"
-                    " many of these make 95%?"
+                    "That is the standard deviation of the differences. What is it for their mean, "
+                    "and how many of these make 95%?"
                 ),
             ),
         ),
@@ -307,7 +316,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.verdict": Question(
         "choice",
-        "Five pairs give a difference of +2.0 points, with a 95% interval of ±2.5 points. What do they say?",
+        "Five pairs give a difference of +2.0 points, with a 95% interval of ±2.5 points. "
+        "What do they say?",
         answer="c",
         choices={
             "a": "The technique helps: the mean is positive.",
@@ -316,50 +326,50 @@ QUESTIONS: dict[str, Question] = {
             "d": "The runs are wrong: do them again until the interval is clear of 0.",
         },
         why=(
-            "The interval goes from −0.5 to +4.5 points. It contains no difference at all, and a large one. More"
-            " seeds make it narrower."
+            "The interval goes from −0.5 to +4.5 points. It contains no difference at all, "
+            "and a large one. More seeds make it narrower."
         ),
         hint="Write down both ends of the interval. Which stories fit everything in between?",
         mistakes=(
             (
                 "a",
                 (
-                    "The mean is, but the lower end of the interval is negative: with other seeds the mean"
-                    " could be as well."
+                    "The mean is, but the lower end of the interval is negative: "
+                    "with other seeds the mean could be as well."
                 ),
             ),
             (
                 "b",
                 (
-                    "It contains 0, and it contains 4.5 points as well, which would be a lot. Not seeing a"
-                    " difference isn't seeing that there is none."
+                    "It contains 0, and it contains 4.5 points as well, which would be a lot. "
+                    "Not seeing a difference isn't seeing that there is none."
                 ),
             ),
             (
                 "d",
                 (
-                    "More runs are good, all of them counted. Stopping when the result is liked makes any"
-                    " technique help."
+                    "More runs are good, all of them counted. Stopping when the result is liked makes "
+                    "any technique help."
                 ),
             ),
         ),
     ),
     "02.by-hand": Question(
         "array",
-        "Four pixels: 0.2, 0.4, 0.6, 0.8. Give [mean, standard deviation], the standard deviation of just"
-        " these pixels (population).",
+        "Four pixels: 0.2, 0.4, 0.6, 0.8. Give [mean, standard deviation], the standard deviation of "
+        "just these pixels (population).",
         answer=[0.5, math.sqrt(0.05)],
         why=(
-            "The squared distances from 0.5 are 0.09, 0.01, 0.01, 0.09. Their mean is 0.05, and its square"
-            " root 0.2236."
+            "The squared distances from 0.5 are 0.09, 0.01, 0.01, 0.09. Their mean is 0.05, "
+            "and its square root 0.2236."
         ),
         hint="The standard deviation is the square root of the mean squared distance from the mean.",
         mistakes=(
             (
                 [0.5, math.sqrt(0.2 / 3)],
                 (
-                    "You divided by n − 1 (as `torch.std` does if not told otherwise). Here the pixels are"
-                    " all there is: divide by n."
+                    "You divided by n − 1 (as `torch.std` does if not told otherwise). "
+                    "Here the pixels are all there is: divide by n."
                 ),
             ),
             ([0.5, 0.05], "That is the variance. Take its square root."),
@@ -386,8 +396,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.pretrained": Question(
         "choice",
-        "You take a network with trained weights and train it further on your photos. Which mean and standard"
-        " deviation do you normalize your photos with?",
+        "You take a network with trained weights and train it further on your photos. "
+        "Which mean and standard deviation do you normalize your photos with?",
         answer="c",
         choices={
             "a": "Those of your photos.",
@@ -396,34 +406,36 @@ QUESTIONS: dict[str, Question] = {
             "d": "None: its batch norm takes care of it.",
         },
         why=(
-            "Its weights expect the numbers that they were trained on. Often these are ImageNet's statistics,"
-            " but not always: its documentation or configuration says."
+            "Its weights expect the numbers that they were trained on. Often these are ImageNet's "
+            "statistics, but not always: its documentation or configuration says."
         ),
         hint="Which photos have the weights adapted to?",
         mistakes=(
             (
                 "a",
                 (
-                    "Then the same grey would become another number than in its training, and its weights"
-                    " were made for that one."
+                    "Then the same grey would become another number than in its training, "
+                    "and its weights were made for that one."
                 ),
             ),
             (
                 "b",
-                "Often, but not always: some were trained with 0.5 and 0.5, or with nothing. Find out which.",
+                "Often, but not always: some were trained with 0.5 and 0.5, or with nothing. "
+                "Find out which.",
             ),
             (
                 "d",
                 (
-                    "When it predicts, batch norm uses the statistics that it saw in its training. They don't"
-                    " follow your photos."
+                    "When it predicts, batch norm uses the statistics that it saw in its training. "
+                    "They don't follow your photos."
                 ),
             ),
         ),
     ),
     "02.which-photos": Question(
         "choice",
-        "You train a network from scratch. From which photos do you compute the mean and standard deviation?",
+        "You train a network from scratch. From which photos do you compute the mean and standard "
+        "deviation?",
         answer="a",
         choices={
             "a": "From the training photos, for training and validation alike.",
@@ -432,23 +444,23 @@ QUESTIONS: dict[str, Question] = {
             "d": "From one batch, anew in each run.",
         },
         why=(
-            "The validation photos stand for photos that don't exist yet, so nothing may be taken from them."
-            " And the same grey has to become the same number everywhere."
+            "The validation photos stand for photos that don't exist yet, so nothing may be taken from "
+            "them. And the same grey has to become the same number everywhere."
         ),
         hint="When the network is used, a single new photo comes along. What do you know then?",
         mistakes=(
             (
                 "b",
                 (
-                    "Then something of the validation photos has gone into the model. The harm is small here,"
-                    " but with other steps it can be large."
+                    "Then something of the validation photos has gone into the model. "
+                    "The harm is small here, but with other steps it can be large."
                 ),
             ),
             (
                 "c",
                 (
-                    "Then the same grey becomes two different numbers, and brighter validation photos look"
-                    " just like darker ones."
+                    "Then the same grey becomes two different numbers, and brighter validation photos "
+                    "look just like darker ones."
                 ),
             ),
             ("d", "Then each run has other statistics. Their spread is shown in the lesson."),
@@ -456,20 +468,22 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.normalize": Question(
         "function",
-        "Write my_normalize(x, mean, std): x is a batch of images (N, C, H, W), mean and std are tensors with one"
-        " number for each of the C channels.",
+        "Write my_normalize(x, mean, std): x is a batch of images (N, C, H, W), mean and std are "
+        "tensors with one number for each of the C channels.",
         answer=reference_normalize,
-        why="[:, None, None] turns (C,) into (C, 1, 1), which lines up with (N, C, H, W) from the right.",
+        why="[:, None, None] turns (C,) into (C, 1, 1), which lines up with (N, C, H, W) from the "
+            "right.",
         hint=(
-            "Broadcasting lines shapes up from the right. What must the shape of mean be, so that its numbers"
-            " meet the channels?"
+            "Broadcasting lines shapes up from the right. What must the shape of mean be, "
+            "so that its numbers meet the channels?"
         ),
         mistakes=(
             (
                 lambda x, mean, std: (x - mean) / std,
                 (
-                    "Broadcasting lines up from the right: mean, of shape (C,), meets the *width*. It only"
-                    " fits here because the images are as wide as they have channels. Make it (C, 1, 1)."
+                    "Broadcasting lines up from the right: mean, of shape (C,), meets the *width*. "
+                    "It only fits here because the images are as wide as they have channels. "
+                    "Make it (C, 1, 1)."
                 ),
             ),
             (
@@ -497,7 +511,8 @@ QUESTIONS: dict[str, Question] = {
                 "That uses the batch's own numbers. Use the mean and std that are given.",
             ),
             (
-                lambda x, mean, std: (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True),
+                lambda x, mean, std:
+                (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True),
                 "That uses the batch's own numbers. Use the mean and std that are given.",
             ),
         ),
@@ -505,31 +520,36 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.scale": Question(
         "choice",
-        "Without batch norm and with He's initial weights, photos from 0 to 255 came to 41% and normalized ones to"
-        " 54%. With PyTorch's smaller initial weights it was the other way round: 50% and 37%. What explains both?",
+        "Without batch norm and with He's initial weights, photos from 0 to 255 came to 41% and "
+        "normalized ones to 54%. With PyTorch's smaller initial weights it was the other way round: "
+        "50% and 37%. What explains both?",
         answer="b",
         choices={
             "a": "Four seeds are too few: one of the two results must be an accident.",
             "b": "Unit and initial weights together set the scale of the values inside.",
-            "c": "Photos from 0 to 255 hold more information, which only a network with small weights can use.",
+            "c": "Photos from 0 to 255 hold more information, which only a network with small weights "
+                 "can use.",
             "d": "He's initial weights were made for networks with batch norm.",
         },
         why=(
-            "Values inside the network are products of pixels and weights. Small weights make them fade, and large"
-            " pixels make up for that; with He's weights the same pixels make them too large."
+            "Values inside the network are products of pixels and weights. "
+            "Small weights make them fade, and large pixels make up for that; "
+            "with He's weights the same pixels make them too large."
         ),
         hint="What does a layer compute from pixels and weights, and how large is the result?",
         mistakes=(
-            ("a", "Four seeds are few, but 13 points each way are far more than seeds differ by. Look at the dots."),
+            ("a", "Four seeds are few, but 13 points each way are far more than seeds differ by. "
+                  "Look at the dots."),
             ("c", "All units hold the same information: one can be computed from the other."),
-            ("d", "They were made for networks without it, and keep the scale of the values from layer to layer."),
+            ("d", "They were made for networks without it, and keep the scale of the values from layer "
+                  "to layer."),
         ),
     ),
     "02.statistics": Question(
         "function",
-        "Your batch has the channels last, (N, H, W, C). Write channel_statistics(x): return the mean and the"
-        " (population) standard deviation of each channel, over all pixels of all images, as a pair of tensors"
-        " (C,).",
+        "Your batch has the channels last, (N, H, W, C). Write channel_statistics(x): "
+        "return the mean and the (population) standard deviation of each channel, over all pixels of "
+        "all images, as a pair of tensors (C,).",
         answer=channel_statistics,
         why=(
             "The numbers of a channel lie along the dimensions 0, 1 and 2; only the last one stays."
@@ -544,15 +564,15 @@ QUESTIONS: dict[str, Question] = {
             (
                 lambda x: (x.mean((0, 1, 2)), x.std((1, 2), correction=0).mean(0)),
                 (
-                    "A mean of the images' standard deviations misses how much the images differ from each"
-                    " other. Take all pixels together."
+                    "A mean of the images' standard deviations misses how much the images differ from "
+                    "each other. Take all pixels together."
                 ),
             ),
             (
                 lambda x: (x.mean((0, 1, 2)), x.std((1, 2)).mean(0)),
                 (
-                    "A mean of the images' standard deviations misses how much the images differ from each"
-                    " other. Take all pixels together."
+                    "A mean of the images' standard deviations misses how much the images differ from "
+                    "each other. Take all pixels together."
                 ),
             ),
             (
@@ -565,7 +585,8 @@ QUESTIONS: dict[str, Question] = {
             ),
             (
                 lambda x: (x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)),
-                "That is for (N, C, H, W). Here the channels come last: it gives a mean for each row of pixels.",
+                "That is for (N, C, H, W). Here the channels come last: it gives a mean for each row of "
+                "pixels.",
             ),
             (
                 lambda x: (x.std((0, 1, 2), correction=0), x.mean((0, 1, 2))),
@@ -576,8 +597,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.cost": Question(
         "number",
-        "Ten epochs: six with pictures of 32 by 32 pixels, then four with 64 by 64. What share is that of the pixels of ten"
-        " epochs at 64 by 64?",
+        "Ten epochs: six with pictures of 32 by 32 pixels, then four with 64 by 64. "
+        "What share is that of the pixels of ten epochs at 64 by 64?",
         answer=0.55,
         why="A picture of 32 by 32 has a quarter of the pixels: (6 · 0.25 + 4 · 1) / 10 = 0.55.",
         hint="How many pixels has a picture of 32 by 32, compared with one of 64 by 64?",
@@ -592,24 +613,28 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.schedule": Question(
         "array",
-        "Plan five steps as size_schedule(5, 32, 64, finetune_fraction=0.4) does. The last 40% of the steps are at full"
-        " size. With g steps before them, step number s (from 0) has 32 + (64 - 32) · s / g pixels, rounded to the nearest"
-        " multiple of 8. Give the five sizes.",
+        "Plan five steps as size_schedule(5, 32, 64, finetune_fraction=0.4) does. "
+        "The last 40% of the steps are at full size. With g steps before them, step number s (from 0) "
+        "has 32 + (64 - 32) · s / g pixels, rounded to the nearest multiple of 8. Give the five sizes.",
         answer=[32, 40, 56, 64, 64],
-        why="Two steps are at full size. The other three are at 32, 32 + 32/3 = 42.7 and 32 + 64/3 = 53.3; the nearest"
-        " multiples of 8 are 32, 40 and 56.",
-        hint="How many steps are at full size? Divide the way from 32 to 64 by the number of those that are left.",
+        why="Two steps are at full size. The other three are at 32, 32 + 32/3 = 42.7 and 32 + 64/3 = "
+            "53.3; the nearest multiples of 8 are 32, 40 and 56.",
+        hint="How many steps are at full size? Divide the way from 32 to 64 by the number of those that "
+             "are left.",
         mistakes=(
-            ([32, 40, 48, 56, 64], "Those grow until the last step. 40% of five steps are to be at full size."),
+            ([32, 40, 48, 56, 64], "Those grow until the last step. 40% of five steps are to be at full "
+                                   "size."),
             ([32, 42.7, 53.3, 64, 64], "Now round them to multiples of 8."),
             ([32, 48, 48, 64, 64], "42.7 is nearer to 40 than to 48, and 53.3 nearer to 56 than to 48."),
             ([32, 48, 64, 64, 64], "The third step isn't at full size yet: only two of five are."),
-            ([32, 40, 48, 64, 64], "53.3 is nearer to 56 than to 48: sizes are rounded to the nearest, not down."),
+            ([32, 40, 48, 64, 64], "53.3 is nearer to 56 than to 48: sizes are rounded to the nearest, "
+                                   "not down."),
         ),
     ),
     "03.late": Question(
         "choice",
-        "A callback sets the loader's size in `before_batch`, for the batch that is about to be trained on. What happens?",
+        "A callback sets the loader's size in `before_batch`, for the batch that is about to be trained "
+        "on. What happens?",
         answer="b",
         choices={
             "a": "That batch has the size: the loader makes it when the network needs it.",
@@ -618,8 +643,9 @@ QUESTIONS: dict[str, Question] = {
             "d": "Nothing: a loader's size can't be changed during an epoch.",
         },
         why=(
-            "The loop takes a batch from the loader, and then calls `before_batch` with it. So every size comes one batch"
-            " late, the first batch has the old one, and the last size is never used for training."
+            "The loop takes a batch from the loader, and then calls `before_batch` with it. "
+            "So every size comes one batch late, the first batch has the old one, and the last size is "
+            "never used for training."
         ),
         hint="What does `before_batch` have in its hands when it is called?",
         mistakes=(
@@ -630,27 +656,31 @@ QUESTIONS: dict[str, Question] = {
     ),
     "03.leak": Question(
         "number",
-        "1,000 photos. The first stage trains on a random 900 and validates on 100. The second stage draws anew: 900 and"
-        " 100. How many of the second stage's validation photos were trained on in the first, on average?",
+        "1,000 photos. The first stage trains on a random 900 and validates on 100. "
+        "The second stage draws anew: 900 and 100. How many of the second stage's validation photos "
+        "were trained on in the first, on average?",
         answer=90,
-        why="Each photo was in the first training set with a probability of 900/1,000. So it is with the second stage's"
-        " validation photos: 0.9 · 100 = 90.",
+        why="Each photo was in the first training set with a probability of 900/1,000. "
+            "So it is with the second stage's validation photos: 0.9 · 100 = 90.",
         hint="Take one of the 100. How likely is it that the first stage trained on it?",
         mistakes=(
             (10, "That is how many were *not* trained on."),
             (100, "Some were also in the first stage's validation set. How many?"),
             (900, "So many were trained on altogether. Of the 100?"),
-            (810, "That is how many of the second *training* set were in the first. We ask about its 100 validation photos."),
+            (810, "That is how many of the second *training* set were in the first. "
+                  "We ask about its 100 validation photos."),
             (0, "So it would be with the same split. Here the second draw knows nothing of the first."),
-            (9, "That is 0.9 · 0.1 · 100. The 100 are drawn already; which of them were in the first 900?"),
+            (9, "That is 0.9 · 0.1 · 100. The 100 are drawn already; which of them were in the first "
+                "900?"),
             (80, "In the lesson four fifths were trained on. What is the share here?"),
         ),
         tolerance=0.5,
     ),
     "03.control": Question(
         "choice",
-        "Suppose that on your photos seven epochs of growing from 32 to 64 px beat five epochs at 64 px by two points, settled,"
-        " for about the same pixels. Which runs do you still need before you recommend growing?",
+        "Suppose that on your photos seven epochs of growing from 32 to 64 px beat five epochs at 64 px "
+        "by two points, settled, for about the same pixels. Which runs do you still need before you "
+        "recommend growing?",
         answer="c",
         choices={
             "a": "Five epochs of growing, so that both have the same number.",
@@ -659,21 +689,23 @@ QUESTIONS: dict[str, Question] = {
             "d": "More seeds of both, until the interval is narrower.",
         },
         why=(
-            "There are simpler ways to spend the same pixels, such as a smaller size throughout. Growing is worth its trouble only"
-            " where it beats the best of these. On clothes it beat full size, and 48 px throughout was three points better still."
+            "There are simpler ways to spend the same pixels, such as a smaller size throughout. "
+            "Growing is worth its trouble only where it beats the best of these. "
+            "On clothes it beat full size, and 48 px throughout was three points better still."
         ),
         hint="What else could you buy with the same pixels, without any plan of sizes?",
         mistakes=(
-            ("a", "That says how much accuracy growing costs at equal epochs, not what else the saved pixels could buy."),
+            ("a", "That says how much accuracy growing costs at equal epochs, not what else the saved "
+                  "pixels could buy."),
             ("b", "That takes two fifths more pixels. Whoever has them can grow for longer, too."),
             ("d", "The difference is settled already. Which other use of these pixels is simpler?"),
         ),
     ),
     "03.study": Question(
         "choice",
-        "Two rows of a study, all for the same pixels. Growing minus full size: +1.3 points (+0.2 to +2.3), helps. Three"
-        " quarters of the size minus full size: +0.5 (-0.7 to +1.7), can't tell. A colleague concludes that growing is better"
-        " than three quarters of the size. What do you say?",
+        "Two rows of a study, all for the same pixels. Growing minus full size: +1.3 points (+0.2 to "
+        "+2.3), helps. Three quarters of the size minus full size: +0.5 (-0.7 to +1.7), can't tell. "
+        "A colleague concludes that growing is better than three quarters of the size. What do you say?",
         answer="c",
         choices={
             "a": "She is right: one of them helps and the other one doesn't.",
@@ -682,20 +714,23 @@ QUESTIONS: dict[str, Question] = {
             "d": "She is wrong: the two intervals overlap, so they are equally good.",
         },
         why=(
-            "Both rows compare with full size, and a settled row may differ from an unsettled one by chance. What she claims is"
-            " the difference growing minus three quarters, and that has an interval of its own, as in the lesson's table."
+            "Both rows compare with full size, and a settled row may differ from an unsettled one by "
+            "chance. What she claims is the difference growing minus three quarters, and that has an "
+            "interval of its own, as in the lesson's table."
         ),
         hint="Which difference does she speak of, and which differences are in the rows?",
         mistakes=(
-            ("a", "\"Can't tell\" isn't \"doesn't help\": its interval reaches to +1.7, above the other row's 1.3."),
+            ("a", "\"Can't tell\" isn't \"doesn't help\": its interval reaches to +1.7, above the other "
+                  "row's 1.3."),
             ("b", "How sure is the difference of 0.8 between them? Neither row says."),
-            ("d", "Two intervals may overlap and their difference be settled all the same, since the runs are paired."),
+            ("d", "Two intervals may overlap and their difference be settled all the same, "
+                  "since the runs are paired."),
         ),
     ),
     "03.judged": Question(
         "choice",
-        "A large network was trained at 224 px, on random crops resized to 224 px. On whole photos it is a little better at"
-        " 256 px than at 224 px. Why?",
+        "A large network was trained at 224 px, on random crops resized to 224 px. "
+        "On whole photos it is a little better at 256 px than at 224 px. Why?",
         answer="a",
         choices={
             "a": "Things in a resized crop are larger than in the whole photo.",
@@ -704,25 +739,31 @@ QUESTIONS: dict[str, Question] = {
             "d": "Validation photos are sharper, as they aren't cropped and resized first.",
         },
         why=(
-            "A crop of half the photo's area, resized to 224 px, shows things as large as the whole photo at 224 · √2 ="
-            " 317 px does. The network knows them at that size."
+            "A crop of half the photo's area, resized to 224 px, shows things as large as the whole "
+            "photo at 224 · √2 = 317 px does. The network knows them at that size."
         ),
-        hint="How large is a cat's head in a crop that was resized to 224 px, and how large in the whole photo at 224 px?",
+        hint="How large is a cat's head in a crop that was resized to 224 px, and how large in the "
+             "whole photo at 224 px?",
         mistakes=(
-            ("b", "Then 1,024 px would be better still. But things would be larger there than it ever saw them."),
-            ("c", "It averages over more places, but then larger sizes still would be better. How large are the things in them?"),
+            ("b", "Then 1,024 px would be better still. But things would be larger there than it ever "
+                  "saw them."),
+            ("c", "It averages over more places, but then larger sizes still would be better. "
+                  "How large are the things in them?"),
             ("d", "They are resized as well. What is done with the one and not with the other?"),
         ),
     ),
     "03.pixel-share": Question(
         "function",
-        "Write my_pixel_share(sizes, full): the pixels of steps with these sizes (a tensor, one number a step), as a"
-        " share of as many steps at size full.",
+        "Write my_pixel_share(sizes, full): the pixels of steps with these sizes "
+        "(a tensor, one number a step), as a share of as many steps at size full.",
         answer=reference_pixel_share,
-        why="A step at size s costs s² pixels a picture; all steps at full size cost len(sizes) · full².",
-        hint="A picture has size times size pixels. Sum over the steps, then divide by what full size would cost.",
+        why="A step at size s costs s² pixels a picture; all steps at full size cost len(sizes) · "
+            "full².",
+        hint="A picture has size times size pixels. Sum over the steps, then divide by what full size "
+             "would cost.",
         mistakes=(
-            (lambda sizes, full: sum(sizes) / (len(sizes) * full), "Half the side is a quarter of the pixels: square the sizes."),
+            (lambda sizes, full: sum(sizes) / (len(sizes) * full), "Half the side is a quarter of the "
+                                                                   "pixels: square the sizes."),
             (
                 lambda sizes, full: sum(size**2 for size in sizes) / (len(sizes) * sizes[-1] ** 2),
                 "You compare with the last size. Compare with `full`, which may be another one.",
@@ -735,31 +776,38 @@ QUESTIONS: dict[str, Question] = {
                 lambda sizes, full: (sum(sizes) / len(sizes)) ** 2 / full**2,
                 "The square of the mean isn't the mean of the squares. Square each size first.",
             ),
-            (lambda sizes, full: 1 - sum(size**2 for size in sizes) / (len(sizes) * full**2), "That is what is saved."),
+            (lambda sizes, full: 1 - sum(size**2 for size in sizes) / (len(sizes) * full**2), "That is "
+                                                                                              "what is "
+                                                                                              "saved."),
         ),
         inputs=_sizes_and_full,
     ),
     "04.by-hand": Question(
         "array",
-        "A network sees a photo in two views and says [0.8, 0.1, 0.1] and [0.2, 0.5, 0.3]. Merge them by the mean of"
-        " the probabilities. Give a row of three numbers.",
+        "A network sees a photo in two views and says [0.8, 0.1, 0.1] and [0.2, 0.5, 0.3]. "
+        "Merge them by the mean of the probabilities. Give a row of three numbers.",
         answer=[0.5, 0.3, 0.2],
-        why="Each class gets the mean of its column: (0.8 + 0.2)/2 = 0.5, then 0.3 and 0.2. The row sums to 1 by itself.",
+        why="Each class gets the mean of its column: (0.8 + 0.2)/2 = 0.5, then 0.3 and 0.2. "
+            "The row sums to 1 by itself.",
         hint="For each class add the two numbers and divide by how many views there are.",
         mistakes=(
             ([1.0, 0.6, 0.4], "That is the sum. Divide it by the number of views."),
-            ([0.8, 0.5, 0.3], "Those are the largest numbers of each class, which sum to 1.6. Take the mean."),
+            ([0.8, 0.5, 0.3], "Those are the largest numbers of each class, which sum to 1.6. "
+                              "Take the mean."),
             ([0.5, 0.3125, 0.1875], "That is \"max\", made to sum to 1. Take the mean of each column."),
-            ([0.4, 0.2236, 0.1732], "That is the geometric mean, and it doesn't sum to 1. Add the numbers, don't multiply."),
-            ([0.5019, 0.2806, 0.2173], "That is the geometric mean, made to sum to 1. Add the numbers, don't multiply."),
+            ([0.4, 0.2236, 0.1732], "That is the geometric mean, and it doesn't sum to 1. "
+                                    "Add the numbers, don't multiply."),
+            ([0.5019, 0.2806, 0.2173], "That is the geometric mean, made to sum to 1. "
+                                       "Add the numbers, don't multiply."),
             ([1.0, 0.0, 0.0], "That is the vote for the winner. Average the numbers themselves."),
         ),
         tolerance=2e-3,
     ),
     "04.veto": Question(
         "choice",
-        "Two classes. Nine views give class A a probability of 0.9. In the tenth the object is cut off, and A gets 10 to the"
-        " power of -30 there. Which way of merging lets this one view do the most damage to A?",
+        "Two classes. Nine views give class A a probability of 0.9. In the tenth the object is cut off, "
+        "and A gets 10 to the power of -30 there. Which way of merging lets this one view do the most "
+        "damage to A?",
         answer="b",
         choices={
             "a": "the mean of the probabilities",
@@ -768,26 +816,34 @@ QUESTIONS: dict[str, Question] = {
             "d": "all the same: it is one view of ten",
         },
         why=(
-            "The mean of A falls from 0.9 to 0.81: the view is a tenth of the vote. The largest numbers of A and B are 0.9"
-            " and 1, so A gets 0.47. In the geometric mean A's number is multiplied by the tenth root of 10 to the power of"
-            " -30, a thousandth, and A gets less than 0.01: a probability of nearly 0 is a veto."
+            "The mean of A falls from 0.9 to 0.81: the view is a tenth of the vote. "
+            "The largest numbers of A and B are 0.9 and 1, so A gets 0.47. "
+            "In the geometric mean A's number is multiplied by the tenth root of 10 to the power of "
+            "-30, a thousandth, and A gets less than 0.01: a probability of nearly 0 is a veto."
         ),
-        hint="For each rule work out what becomes of A's and of B's number, and then make them sum to 1.",
+        hint="For each rule work out what becomes of A's and of B's number, and then make them sum to "
+             "1.",
         mistakes=(
             ("a", "The mean of A falls from 0.9 to 0.81. Two of the others take more."),
-            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's confidence in B counts in full. One takes even more."),
-            ("d", "One of ten in the count, but the logarithm of nearly 0 is a very large negative number."),
+            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's confidence in B counts in full. "
+                  "One takes even more."),
+            ("d", "One of ten in the count, but the logarithm of nearly 0 is a very large negative "
+                  "number."),
         ),
     ),
     "04.passes": Question(
         "number",
-        "tta(learn, views=product(five_crop, flip)): how often does each photo go through the network, all in all?",
+        "tta(learn, views=product(five_crop, flip)): how often does each photo go through the network, "
+        "all in all?",
         answer=12,
-        why="Five crops and none, each mirrored or not: 6 · 2 = 12, and one of these is the photo as it is.",
-        hint="The photo itself counts, too: as a \"crop\" that leaves everything, and as one that isn't mirrored.",
+        why="Five crops and none, each mirrored or not: 6 · 2 = 12, and one of these is the photo as it "
+            "is.",
+        hint="The photo itself counts, too: as a \"crop\" that leaves everything, and as one that isn't "
+             "mirrored.",
         mistakes=(
             (11, "That is the number of views. The plain photo is looked at as well."),
-            (10, "Five crops, mirrored and not. The whole photo and its mirror image are looked at as well."),
+            (10, "Five crops, mirrored and not. The whole photo and its mirror image are looked at as "
+                 "well."),
             (5, "Those are the crops, once each. And mirrored? And the whole photo?"),
             (6, "Those are the crops and the photo. And mirrored?"),
             (7, "That is the sum of the two sets and the photo. A product combines each with each."),
@@ -795,7 +851,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "04.hurts": Question(
         "choice",
-        "A network was trained on photos of handwritten digits, with small random crops. Which views are the worst choice?",
+        "A network was trained on photos of handwritten digits, with small random crops. "
+        "Which views are the worst choice?",
         answer="c",
         choices={
             "a": "the centre and the four corners, 7/8 of the sides",
@@ -804,20 +861,21 @@ QUESTIONS: dict[str, Question] = {
             "d": "random crops of at least 90% of the area",
         },
         why=(
-            "A view must keep the label and look like what the network was trained on. A 6 upside down is a 9, and the"
-            " network never saw a lying 4."
+            "A view must keep the label and look like what the network was trained on. "
+            "A 6 upside down is a 9, and the network never saw a lying 4."
         ),
         hint="Which views change what the right answer is?",
         mistakes=(
-            ("a", "Training showed small crops, and a 4 without its margin is still a 4. Look for one that changes the label."),
+            ("a", "Training showed small crops, and a 4 without its margin is still a 4. "
+                  "Look for one that changes the label."),
             ("b", "Nearly the same picture. Look for views that change the label."),
             ("d", "That is nearly what training did. Look for views that change the label."),
         ),
     ),
     "04.study": Question(
         "choice",
-        "The same views on two sets. With 713 validation photos they add 1.2 points (-1.5 to +3.8), with 3,925 others 0.9"
-        " points (+0.6 to +1.2). What do the two rows say?",
+        "The same views on two sets. With 713 validation photos they add 1.2 points (-1.5 to +3.8), "
+        "with 3,925 others 0.9 points (+0.6 to +1.2). What do the two rows say?",
         answer="b",
         choices={
             "a": "The views help on the second set, and do nothing on the first.",
@@ -826,8 +884,8 @@ QUESTIONS: dict[str, Question] = {
             "d": "They contradict each other, so neither can be trusted.",
         },
         why=(
-            "0.9 lies well inside the first interval, so the rows agree. More photos make an interval narrower: the first row"
-            " couldn't have settled a gain of one point."
+            "0.9 lies well inside the first interval, so the rows agree. More photos make an interval "
+            "narrower: the first row couldn't have settled a gain of one point."
         ),
         hint="Is the second gain, 0.9, among the values that the first row allows?",
         mistakes=(
@@ -838,7 +896,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "04.measure": Question(
         "choice",
-        "Technique A reaches 84.1% with TTA. The baseline reaches 83.0% without. What does that say about A?",
+        "Technique A reaches 84.1% with TTA. The baseline reaches 83.0% without. "
+        "What does that say about A?",
         answer="a",
         choices={
             "a": "Nothing yet: both must be predicted alike.",
@@ -847,22 +906,26 @@ QUESTIONS: dict[str, Question] = {
             "d": "A is worse: it needs TTA to win.",
         },
         why=(
-            "The difference holds two things, A and TTA. Give both TTA, or none, and pair the seeds. And TTA adds no photos:"
-            " chance in the choice of the validation photos stays as large as before."
+            "The difference holds two things, A and TTA. Give both TTA, or none, and pair the seeds. "
+            "And TTA adds no photos: chance in the choice of the validation photos stays as large as "
+            "before."
         ),
         hint="How many things differ between the two numbers?",
         mistakes=(
             ("b", "Two things changed. Part of the 1.1 points may be TTA's, or all of it."),
-            ("c", "It averages over views of the same photos. Chance in seeds and photos remains, and two things changed."),
+            ("c", "It averages over views of the same photos. Chance in seeds and photos remains, "
+                  "and two things changed."),
             ("d", "We don't know what it does without. Measure both in the same way."),
         ),
     ),
     "04.merge": Question(
         "function",
-        "Write my_merge(plain, views): probabilities plain (N, C) of the photos as they are, and views (V, N, C) of V views."
-        " Return fastai's merge (N, C): a quarter of the weight for the plain prediction, the rest for the mean of the views.",
+        "Write my_merge(plain, views): probabilities plain (N, C) of the photos as they are, "
+        "and views (V, N, C) of V views. Return fastai's merge (N, C): a quarter of the weight for the "
+        "plain prediction, the rest for the mean of the views.",
         answer=merge_with_plain,
-        why="Average over the views, dimension 0, then 0.25 · plain + 0.75 · mean. Two rows that sum to 1, mixed, sum to 1.",
+        why="Average over the views, dimension 0, then 0.25 · plain + 0.75 · mean. "
+            "Two rows that sum to 1, mixed, sum to 1.",
         hint="views.mean(0) has the shape of plain. Then weigh the two.",
         mistakes=(
             (
@@ -895,14 +958,16 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.by-hand": Question(
         "array",
-        "Three classes. A photo of class 0 is mixed with one of class 2, with λ = 0.25 for the first. Give the mixed"
-        " label as a row of three numbers.",
+        "Three classes. A photo of class 0 is mixed with one of class 2, with λ = 0.25 for the first. "
+        "Give the mixed label as a row of three numbers.",
         answer=[0.25, 0.0, 0.75],
         why="λ of the first label, [1, 0, 0], and 1 − λ of the second, [0, 0, 1].",
-        hint="Write both labels as rows with a single 1. Then do with them what is done with the pixels.",
+        hint="Write both labels as rows with a single 1. Then do with them what is done with the "
+             "pixels.",
         mistakes=(
             ([0.75, 0.0, 0.25], "The other way round: λ is the share of the first photo."),
-            ([0.25, 0.75, 0.0], "Right shares; but the second photo's class is number 2, the third, as we count from 0."),
+            ([0.25, 0.75, 0.0], "Right shares; but the second photo's class is number 2, the third, "
+                                "as we count from 0."),
             ([0.5, 0.0, 0.5], "λ isn't a half here: the first photo has a quarter."),
             ([0.25, 0.0, 0.25], "Shares sum to 1: the second photo has all that the first one hasn't."),
             ([1.0, 0.0, 1.0], "That says both are there. How much of each?"),
@@ -913,35 +978,41 @@ QUESTIONS: dict[str, Question] = {
         "Why does MixUp make a network less confident?",
         answer="b",
         choices={
-            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values, which give smaller logits.",
-            "b": "The loss of a mixture is lowest where the probabilities are the shares, such as 0.7 and 0.3.",
-            "c": "The loss is divided by two because there are two labels, so the network learns half as fast.",
+            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values, "
+                 "which give smaller logits.",
+            "b": "The loss of a mixture is lowest where the probabilities are the shares, "
+                 "such as 0.7 and 0.3.",
+            "c": "The loss is divided by two because there are two labels, so the network learns half "
+                 "as fast.",
             "d": "It adds noise to the weights, and noise makes every answer less certain.",
         },
         why=(
-            "To be more confident than the shares costs something in every batch. And no mixture comes twice, so there is"
-            " nothing to memorize."
+            "To be more confident than the shares costs something in every batch. "
+            "And no mixture comes twice, so there is nothing to memorize."
         ),
         hint="For which probabilities is the loss of the label 0.7 and 0.3 lowest?",
         mistakes=(
-            ("a", "A mixture of two photos has the same mean brightness as the two. Look at the labels instead."),
+            ("a", "A mixture of two photos has the same mean brightness as the two. "
+                  "Look at the labels instead."),
             ("c", "The two losses are weighted with λ and 1 − λ, which sum to 1."),
             ("d", "The weights aren't touched. What changes are photos and labels."),
         ),
     ),
     "05.short": Question(
         "choice",
-        "Look at the lesson's table. You can afford ten epochs on photos like these. What does the study say about MixUp?",
+        "Look at the lesson's table. You can afford ten epochs on photos like these. "
+        "What does the study say about MixUp?",
         answer="c",
         choices={
-            "a": "Use it: at 80 epochs it was ahead by 2.4 points, and what helps in the long run helps in the short.",
+            "a": "Use it: at 80 epochs it was ahead by 2.4 points, and what helps in the long run helps "
+                 "in the short.",
             "b": "It can't tell: the interval of the row for 40 epochs contains zero.",
             "c": "Leave it out: it cost 6 points there, and the interval lies below zero.",
             "d": "Use it with half the α, which makes half of the difference and turns the sign.",
         },
         why=(
-            "The row for 10 epochs says -6.0 points, settled. A remedy for memorizing costs something from the first epoch"
-            " on, and after ten epochs there was little to remedy."
+            "The row for 10 epochs says -6.0 points, settled. A remedy for memorizing costs something "
+            "from the first epoch on, and after ten epochs there was little to remedy."
         ),
         hint="Which row of the table is about your case?",
         mistakes=(
@@ -952,8 +1023,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.tuned": Question(
         "choice",
-        "A paper reports that its technique gains 2.5 points when 40% of the training labels are wrong: ten seeds, settled. Both"
-        " sides have the library's default settings. What do you ask for first?",
+        "A paper reports that its technique gains 2.5 points when 40% of the training labels are wrong: "
+        "ten seeds, settled. Both sides have the library's default settings. What do you ask for first?",
         answer="d",
         choices={
             "a": "More seeds, since ten are too few for a difference of that size.",
@@ -962,25 +1033,29 @@ QUESTIONS: dict[str, Question] = {
             "d": "The same comparison, with each side's settings tuned.",
         },
         why=(
-            "Defaults may suit one side more than the other. In the lesson tuning alone brought the plain network 17.4 points with"
-            " 40% wrong labels, and left half a point for MixUp, which ten seeds couldn't tell from zero."
+            "Defaults may suit one side more than the other. In the lesson tuning alone brought the "
+            "plain network 17.4 points with 40% wrong labels, and left half a point for MixUp, "
+            "which ten seeds couldn't tell from zero."
         ),
         hint="What happened in the lesson to a gain of 2.5 points?",
         mistakes=(
-            ("a", "It is settled. More seeds would only say more exactly what the technique gains with these settings."),
-            ("b", "A good question for later. First, is there a gain over a plain network with good settings?"),
+            ("a", "It is settled. More seeds would only say more exactly what the technique gains with "
+                  "these settings."),
+            ("b", "A good question for later. First, is there a gain over a plain network with good "
+                  "settings?"),
             ("c", "It may be larger there. But would a better-tuned baseline leave any of it?"),
         ),
     ),
     "05.cutmix": Question(
         "number",
-        "CutMix: a box of 8 by 8 pixels of another photo is pasted into a photo 16 pixels high and 32 wide. What is the"
-        " share λ of the photo's own label?",
+        "CutMix: a box of 8 by 8 pixels of another photo is pasted into a photo 16 pixels high and 32 "
+        "wide. What is the share λ of the photo's own label?",
         answer=0.875,
         why="The box has 64 of the 512 pixels, an eighth. The photo keeps the rest: 1 − 64/512 = 0.875.",
         hint="Count pixels: how many are there, and how many were replaced?",
         mistakes=(
-            (0.125, "That is the box's share, and so the partner's. λ belongs to the photo's own label."),
+            (0.125, "That is the box's share, and so the partner's. "
+                    "λ belongs to the photo's own label."),
             (0.75, "That is 1 − 8/32: a box has an area, so both of its sides count."),
             (0.5, "That is 1 − 8/16: a box has an area, so both of its sides count."),
             (64 / 512 * 3, "The three colours don't matter: they are replaced together."),
@@ -989,15 +1064,19 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.mixup": Question(
         "function",
-        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image with the *next* one"
-        " in the batch, the last with the first: λ of itself, 1 − λ of the other.",
+        "Write my_mixup(x, lam): for a batch of images (N, C, H, W) and shares (N,), mix each image "
+        "with the *next* one in the batch, the last with the first: λ of itself, 1 − λ of the other.",
         answer=reference_mixup,
-        why="x.roll(-1, 0) has in each place the image after. The shares need three more dimensions to spread over an image.",
-        hint="torch.roll moves a batch along by one. And which shape must lam have, to be spread over C, H and W?",
+        why="x.roll(-1, 0) has in each place the image after. The shares need three more dimensions to "
+            "spread over an image.",
+        hint="torch.roll moves a batch along by one. And which shape must lam have, to be spread over "
+             "C, H and W?",
         mistakes=(
-            (lambda x, lam: reference_mixup(x, 1 - lam), "The shares are the other way round: λ belongs to the image itself."),
+            (lambda x, lam: reference_mixup(x, 1 - lam), "The shares are the other way round: "
+                                                         "λ belongs to the image itself."),
             (
-                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(1, 0),
+                lambda x, lam:
+                lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(1, 0),
                 "You mix with the image *before* it, as the lesson does. Roll the other way.",
             ),
             (
@@ -1006,15 +1085,18 @@ QUESTIONS: dict[str, Question] = {
             ),
             (
                 lambda x, lam: lam * x + (1 - lam) * x.roll(-1, 0),
-                "Your shares are spread along the last dimension, the width. Give lam the shape (N, 1, 1, 1).",
+                "Your shares are spread along the last dimension, the width. "
+                "Give lam the shape (N, 1, 1, 1).",
             ),
             (
                 lambda x, lam: lam.mean() * x + (1 - lam.mean()) * x.roll(-1, 0),
                 "That is one share for the whole batch. Each image has its own.",
             ),
             (
-                lambda x, lam: lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(-1),
-                "Without a dimension, torch.roll moves single pixels of the flattened batch: x.roll(-1, 0).",
+                lambda x, lam:
+                lam[:, None, None, None] * x + (1 - lam[:, None, None, None]) * x.roll(-1),
+                "Without a dimension, torch.roll moves single pixels of the flattened batch: "
+                "x.roll(-1, 0).",
             ),
             (
                 lambda x, lam: lam.maximum(1 - lam)[:, None, None, None] * x
@@ -1026,41 +1108,48 @@ QUESTIONS: dict[str, Question] = {
     ),
     "06.by-hand": Question(
         "array",
-        "Four classes, the right one is number 2 (counting from 0), ε = 0.2. Give the smoothed label as a row of four"
-        " numbers.",
+        "Four classes, the right one is number 2 (counting from 0), ε = 0.2. "
+        "Give the smoothed label as a row of four numbers.",
         answer=[0.05, 0.05, 0.85, 0.05],
-        why="Each class gets ε/N = 0.2/4 = 0.05, and the right class 1 − 0.2 on top of it: 0.85. The row sums to 1.",
+        why="Each class gets ε/N = 0.2/4 = 0.05, and the right class 1 − 0.2 on top of it: 0.85. "
+            "The row sums to 1.",
         hint="Take ε away from the right class, then spread it evenly over all four classes.",
         mistakes=(
             (
                 [0.2 / 3, 0.2 / 3, 0.8, 0.2 / 3],
-                "That spreads ε over the wrong classes only. It is another convention, ε/(N−1). Here (and in PyTorch)"
-                " the right class gets its share too.",
+                "That spreads ε over the wrong classes only. It is another convention, ε/(N−1). "
+                "Here (and in PyTorch) the right class gets its share too.",
             ),
             (
                 [0.05, 0.05, 0.8, 0.05],
-                "That sums to 0.95. The share is spread over *all* classes: the right one gets its 0.05 back.",
+                "That sums to 0.95. The share is spread over *all* classes: "
+                "the right one gets its 0.05 back.",
             ),
-            ([0.0, 0.0, 0.8, 0.0], "You took ε away. Now spread it over the classes, so that the row sums to 1 again."),
-            ([0.2, 0.2, 0.8, 0.2], "That sums to 1.4. ε is the share of all classes together: divide it by N."),
-            ([0.2, 0.2, 0.4, 0.2], "ε is the share of all classes together, not of each: divide it by N."),
+            ([0.0, 0.0, 0.8, 0.0], "You took ε away. Now spread it over the classes, so that the row "
+                                   "sums to 1 again."),
+            ([0.2, 0.2, 0.8, 0.2], "That sums to 1.4. ε is the share of all classes together: "
+                                   "divide it by N."),
+            ([0.2, 0.2, 0.4, 0.2], "ε is the share of all classes together, not of each: "
+                                   "divide it by N."),
             (
                 [0.05, 0.85, 0.05, 0.05],
-                "The right numbers in the wrong places: class number 2 is the third, as we count from 0.",
+                "The right numbers in the wrong places: class number 2 is the third, as we count from "
+                "0.",
             ),
         ),
     ),
     "06.which-eps": Question(
         "number",
-        "Somebody trained with the label [0.2, 0.6, 0.2]. Which ε is that, by this lesson's (and PyTorch's) count?",
+        "Somebody trained with the label [0.2, 0.6, 0.2]. Which ε is that, by this lesson's "
+        "(and PyTorch's) count?",
         answer=0.6,
         why="The other classes have ε/N = ε/3 = 0.2, so ε is 0.6. The right class: 1 − 0.6 + 0.2 = 0.6.",
         hint="The other classes have ε/N. What is N?",
         mistakes=(
             (
                 0.4,
-                "That is what the right class lost. But it got its own share back: ε is what was spread over *all*"
-                " three. (By the other convention, ε/(N−1), it is 0.4.)",
+                "That is what the right class lost. But it got its own share back: "
+                "ε is what was spread over *all* three. (By the other convention, ε/(N−1), it is 0.4.)",
             ),
             (0.2, "That is the share of one class, ε/N. How many classes are there?"),
             (0.3, "0.6/2? The other classes have ε/N each, and N counts the right class as well."),
@@ -1069,8 +1158,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "06.sum": Question(
         "choice",
-        "A network with softmax and cross-entropy is trained with the labels [0, 0.9, 0, 0] in place of [0, 1, 0, 0],"
-        " without any other smoothing. What does that do?",
+        "A network with softmax and cross-entropy is trained with the labels [0, 0.9, 0, 0] in place of "
+        "[0, 1, 0, 0], without any other smoothing. What does that do?",
         answer="c",
         choices={
             "a": "It is label smoothing with ε = 0.1.",
@@ -1079,24 +1168,28 @@ QUESTIONS: dict[str, Question] = {
             "d": "The network aims at 90% for the right class, and nothing is asked of the others.",
         },
         why=(
-            "The loss is −0.9 · log p. Its gradients are nine tenths of the hard label's, in the same direction, and it"
-            " is lowest where p is 1."
+            "The loss is −0.9 · log p. Its gradients are nine tenths of the hard label's, "
+            "in the same direction, and it is lowest where p is 1."
         ),
         hint="Write the loss down. For which probability of the right class is it lowest?",
         mistakes=(
-            ("a", "For smoothing, the tenth that was taken away has to go to the classes. Here it is just gone."),
-            ("b", "No error: PyTorch multiplies and adds whatever numbers it gets. That's why nobody notices."),
-            ("d", "So it would be with a sigmoid for each class. With softmax, −0.9 · log p is lowest at p = 1."),
+            ("a", "For smoothing, the tenth that was taken away has to go to the classes. "
+                  "Here it is just gone."),
+            ("b", "No error: PyTorch multiplies and adds whatever numbers it gets. "
+                  "That's why nobody notices."),
+            ("d", "So it would be with a sigmoid for each class. With softmax, −0.9 · log p is lowest "
+                  "at p = 1."),
         ),
     ),
     "06.logits": Question(
         "number",
-        "Ten classes, ε = 0.1. A network that fits the smoothed labels perfectly gives the right class a logit that is"
-        " larger than each other logit by how much? (natural logarithm)",
+        "Ten classes, ε = 0.1. A network that fits the smoothed labels perfectly gives the right class "
+        "a logit that is larger than each other logit by how much? (natural logarithm)",
         answer=math.log(0.91 / 0.01),
-        why="Its probabilities are the label: 0.91 and 0.01 each. The difference of logits is log(0.91/0.01) = 4.51.",
-        hint="Perfect means: the probabilities are the smoothed label. Two logits that differ by d have probabilities"
-        " whose ratio is e to the d.",
+        why="Its probabilities are the label: 0.91 and 0.01 each. "
+            "The difference of logits is log(0.91/0.01) = 4.51.",
+        hint="Perfect means: the probabilities are the smoothed label. Two logits that differ by d have "
+             "probabilities whose ratio is e to the d.",
         mistakes=(
             (
                 math.log(0.9 / 0.01),
@@ -1104,23 +1197,27 @@ QUESTIONS: dict[str, Question] = {
             ),
             (
                 math.log(0.9 / (0.1 / 9)),
-                "That is log(0.9/(0.1/9)): the other convention, which spreads ε over the nine wrong classes only.",
+                "That is log(0.9/(0.1/9)): the other convention, which spreads ε over the nine wrong "
+                "classes only.",
             ),
             (
                 math.log(0.9 / 0.1),
                 "That is log(0.9/0.1). But ε is spread over ten classes: how much does one of them get?",
             ),
-            (math.log(0.91 / 0.09), "That is log(0.91/0.09), against all others together. We ask about each of them."),
-            (0.9, "That is the difference of the probabilities. For logits, take the logarithm of their ratio."),
-            (91.0, "That is the ratio of the probabilities. The difference of the logits is its logarithm."),
+            (math.log(0.91 / 0.09), "That is log(0.91/0.09), against all others together. "
+                                    "We ask about each of them."),
+            (0.9, "That is the difference of the probabilities. For logits, take the logarithm of their "
+                  "ratio."),
+            (91.0, "That is the ratio of the probabilities. The difference of the logits is its "
+                   "logarithm."),
             (math.log10(91), "That is the logarithm to base 10. Take the natural one, `math.log`."),
         ),
         tolerance=5e-3,
     ),
     "06.result": Question(
         "choice",
-        "After eight epochs with random crops your network is 61% confident on the validation photos and 62% right. Somebody"
-        " suggests ε = 0.4. What does the study of this lesson let you expect?",
+        "After eight epochs with random crops your network is 61% confident on the validation photos "
+        "and 62% right. Somebody suggests ε = 0.4. What does the study of this lesson let you expect?",
         answer="a",
         choices={
             "a": "The network becomes underconfident.",
@@ -1129,8 +1226,9 @@ QUESTIONS: dict[str, Question] = {
             "d": "Nothing changes, since all accuracy intervals contain zero.",
         },
         why=(
-            "The network is about as confident as it is right. In the study ε = 0.4 raised the calibration error by 8.5 to 19.4"
-            " points, and on the drawings it brought confidence down to 35% where 45% were right."
+            "The network is about as confident as it is right. In the study ε = 0.4 raised the "
+            "calibration error by 8.5 to 19.4 points, and on the drawings it brought confidence down to "
+            "35% where 45% were right."
         ),
         hint="Is this network overconfident? What does smoothing do to confidence?",
         mistakes=(
@@ -1141,16 +1239,16 @@ QUESTIONS: dict[str, Question] = {
     ),
     "06.loss": Question(
         "function",
-        "Some papers give ε to the *wrong* classes only: the right class gets 1 − ε, each other one ε/(C − 1). Write"
-        " smoothed_loss(logits, y, eps), the mean cross-entropy with such labels: logits (N, C), class numbers y (N,), eps from"
-        " 0 to 1, a tensor with one number back.",
+        "Some papers give ε to the *wrong* classes only: the right class gets 1 − ε, each other one "
+        "ε/(C − 1). Write smoothed_loss(logits, y, eps), the mean cross-entropy with such labels: "
+        "logits (N, C), class numbers y (N,), eps from 0 to 1, a tensor with one number back.",
         answer=smoothed_loss,
         why=(
-            "Labels are 1 − ε for the right class and ε/(C − 1) for the others. The loss of an item is minus the sum of label"
-            " times log-probability."
+            "Labels are 1 − ε for the right class and ε/(C − 1) for the others. "
+            "The loss of an item is minus the sum of label times log-probability."
         ),
-        hint="First the labels, from right = F.one_hot(y, C): (1 - eps) where right is 1, eps / (C - 1) where it is 0. Then"
-        " minus the sum of label times log_softmax, averaged.",
+        hint="First the labels, from right = F.one_hot(y, C): (1 - eps) where right is 1, eps / (C - 1) "
+             "where it is 0. Then minus the sum of label times log_softmax, averaged.",
         mistakes=(
             (
                 lambda logits, y, eps: _with_labels(logits, _one_hot(logits, y)),
@@ -1158,13 +1256,15 @@ QUESTIONS: dict[str, Question] = {
             ),
             (
                 lambda logits, y, eps: _with_labels(logits, _one_hot(logits, y) * (1 - eps)),
-                "Those labels sum to 1 − ε, which smooths nothing. Give the wrong classes ε/(C − 1) each.",
+                "Those labels sum to 1 − ε, which smooths nothing. Give the wrong classes ε/(C − 1) "
+                "each.",
             ),
             (
                 lambda logits, y, eps: _with_labels(
                     logits, _one_hot(logits, y) * (1 - eps) + eps / logits.shape[1]
                 ),
-                "Those are PyTorch's labels: the right class gets a share of ε, too. Here only the wrong ones do.",
+                "Those are PyTorch's labels: the right class gets a share of ε, too. "
+                "Here only the wrong ones do.",
             ),
             (
                 lambda logits, y, eps: _with_labels(
@@ -1180,11 +1280,13 @@ QUESTIONS: dict[str, Question] = {
             ),
             (
                 lambda logits, y, eps: _with_labels(
-                    logits, _one_hot(logits, y) * (1 - eps) + (1 - _one_hot(logits, y)) * eps / logits.shape[1]
+                    logits,
+                    _one_hot(logits, y) * (1 - eps) + (1 - _one_hot(logits, y)) * eps / logits.shape[1]
                 ),
                 "There are C − 1 wrong classes, not C: your rows don't sum to 1.",
             ),
-            (lambda logits, y, eps: smoothed_loss(logits, y, 1 - eps), "ε and 1 − ε have changed places."),
+            (lambda logits, y, eps: smoothed_loss(logits, y, 1 - eps), "ε and 1 − ε have changed "
+                                                                       "places."),
             (
                 lambda logits, y, eps: -smoothed_loss(logits, y, eps),
                 "The right size with the wrong sign: log-probabilities are negative, and a loss is not.",
@@ -1195,7 +1297,8 @@ QUESTIONS: dict[str, Question] = {
             ),
             (
                 lambda logits, y, eps: smoothed_loss(logits, y, eps) / logits.shape[1],
-                "You average over the classes as well. Sum over the classes, then take the mean over the items.",
+                "You average over the classes as well. Sum over the classes, then take the mean over "
+                "the items.",
             ),
             (
                 lambda logits, y, eps: smoothed_loss(logits.softmax(1), y, eps),
@@ -1203,7 +1306,8 @@ QUESTIONS: dict[str, Question] = {
             ),
             (
                 lambda logits, y, eps: -(
-                    (_one_hot(logits, y) * (1 - eps) + (1 - _one_hot(logits, y)) * eps / (logits.shape[1] - 1))
+                    (_one_hot(logits, y) * (1 - eps)
+                     + (1 - _one_hot(logits, y)) * eps / (logits.shape[1] - 1))
                     * logits.log_softmax(0)
                 )
                 .sum(1)
@@ -1215,12 +1319,14 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.gain": Question(
         "number",
-        "Points at 0, 2, 3, 9 and 12 on a line; similarity is a constant minus the squared distance. 3 has been"
-        " picked. By how much does picking 12 raise the sum of similarities to the nearest pick?",
+        "Points at 0, 2, 3, 9 and 12 on a line; similarity is a constant minus the squared distance. "
+        "3 has been picked. By how much does picking 12 raise the sum of similarities to the nearest "
+        "pick?",
         answer=108,
         why="12 comes from 9·9 = 81 to 0 and gains 81; 9 comes from 6·6 = 36 to 3·3 = 9 and gains 27."
         " The others keep 3. 81 + 27 = 108.",
-        hint="For each point: the squared distance from 3, minus that from 12, where this is more than 0.",
+        hint="For each point: the squared distance from 3, minus that from 12, where this is more than "
+             "0.",
         mistakes=(
             (81, "That is what 12 gains for itself. 9 comes nearer to a pick, too."),
             (117, "9 is not at its pick: it is still 3 away from 12."),
@@ -1230,19 +1336,24 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.seats": Question(
         "array",
-        "Three classes of 70, 25 and 5 photos; six picks. How many does each class get by the rule of this"
-        " lesson? Give a row of three numbers.",
+        "Three classes of 70, 25 and 5 photos; six picks. How many does each class get by the rule of "
+        "this lesson? Give a row of three numbers.",
         answer=[4, 1, 1],
         why=(
-            "Each class gets its first pick. Then the claims are 70/√2 = 49.5, 25/√2 = 17.7 and 5/√2 = 3.5: the first class is"
-            " next. Its claim falls to 70/√6 = 28.6 and then to 70/√12 = 20.2, each time still the largest."
+            "Each class gets its first pick. Then the claims are 70/√2 = 49.5, 25/√2 = 17.7 and 5/√2 = "
+            "3.5: the first class is next. Its claim falls to 70/√6 = 28.6 and then to 70/√12 = 20.2, "
+            "each time still the largest."
         ),
-        hint="First one for each. Then s/√(k(k + 1)), where k is what the class has; the largest claim is next.",
+        hint="First one for each. Then s/√(k(k + 1)), where k is what the class has; "
+             "the largest claim is next.",
         mistakes=(
-            ([4, 2, 0], "The class of 5 is rounded away, and the network never sees it. First picks come first."),
-            ([3, 2, 1], "With three picks the first class's claim is 70/√12 = 20.2, and the second's is 25/√2 = 17.7."),
+            ([4, 2, 0], "The class of 5 is rounded away, and the network never sees it. "
+                        "First picks come first."),
+            ([3, 2, 1], "With three picks the first class's claim is 70/√12 = 20.2, and the second's is "
+                        "25/√2 = 17.7."),
             ([4.2, 1.5, 0.3], "Those are the exact shares. A photo can't be cut in two."),
-            ([2, 2, 2], "That is the same number for each class. Here the shares should follow the sizes."),
+            ([2, 2, 2], "That is the same number for each class. Here the shares should follow the "
+                        "sizes."),
         ),
         tolerance=1e-6,
     ),
@@ -1257,38 +1368,40 @@ QUESTIONS: dict[str, Question] = {
             "d": "the one that has the most copies in the set",
         },
         why=(
-            "The sum of squared distances from all rows to a point is N times its squared distance from the mean, plus a"
-            " constant. So the best single pick is the row nearest to the mean."
+            "The sum of squared distances from all rows to a point is N times its squared distance from "
+            "the mean, plus a constant. So the best single pick is the row nearest to the mean."
         ),
         hint="One pick serves all rows. Where is the sum of squared distances smallest?",
         mistakes=(
-            ("a", "That would be far from nearly everything. k-center looks for such rows from its second pick on."),
+            ("a", "That would be far from nearly everything. k-center looks for such rows from its "
+                  "second pick on."),
             ("c", "It does: all later gains are measured against it."),
             ("d", "Copies count, but so do all the other rows. What makes the whole sum small?"),
         ),
     ),
     "07.damaged": Question(
         "choice",
-        "A set holds twenty damaged photos, each grey noise of its own kind, far from everything. Which method is the"
-        " most likely to pick nearly all of them?",
+        "A set holds twenty damaged photos, each grey noise of its own kind, far from everything. "
+        "Which method is the most likely to pick nearly all of them?",
         answer="a",
         choices={"a": "k-center", "b": "facility location", "c": "herding", "d": "random choice"},
         why=(
-            "k-center always takes the row farthest from all picks, and nothing is farther away than an outlier. Facility"
-            " location adds up over all rows, where twenty weigh little. Herding looks at the mean, and random choice"
-            " takes its share."
+            "k-center always takes the row farthest from all picks, and nothing is farther away than an "
+            "outlier. Facility location adds up over all rows, where twenty weigh little. "
+            "Herding looks at the mean, and random choice takes its share."
         ),
         hint="Which method asks for the largest distance, and not for a sum?",
         mistakes=(
-            ("b", "An outlier stands for itself alone: it gains one large distance, a dense group gains many."),
+            ("b", "An outlier stands for itself alone: it gains one large distance, a dense group gains "
+                  "many."),
             ("c", "An outlier pulls the mean of the picks away from the mean of all."),
             ("d", "Random choice takes the same share of them as of everything."),
         ),
     ),
     "07.chance": Question(
         "choice",
-        "A network trained on 200 photos of a method reaches 61%. One trained on 200 random photos reaches 58%. What is"
-        " still missing before you call the method better?",
+        "A network trained on 200 photos of a method reaches 61%. One trained on 200 random photos "
+        "reaches 58%. What is still missing before you call the method better?",
         answer="c",
         choices={
             "a": "Nothing, because three percentage points are a large difference.",
@@ -1297,8 +1410,8 @@ QUESTIONS: dict[str, Question] = {
             "d": "The accuracy on the whole set, to see how much each subset loses.",
         },
         why=(
-            "Random subsets differ from each other, and so do training runs on one subset. Three points may be an unlucky"
-            " draw. The method must lie outside of what several draws and seeds reach."
+            "Random subsets differ from each other, and so do training runs on one subset. Three points "
+            "may be an unlucky draw. The method must lie outside of what several draws and seeds reach."
         ),
         hint="What would a second random subset reach?",
         mistakes=(
@@ -1309,19 +1422,20 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.verdict": Question(
         "choice",
-        "In the study of the clothes, facility location's lead over random choice is +3.6 points at 10% of the photos"
-        " (+1.7 to +5.6), and +2.9 at 20% (−0.9 to +6.6). \"So from 20% on choosing no longer helps\", says a colleague."
-        " What do you say?",
+        "In the study of the clothes, facility location's lead over random choice is +3.6 points at 10% "
+        "of the photos (+1.7 to +5.6), and +2.9 at 20% (−0.9 to +6.6). "
+        "\"So from 20% on choosing no longer helps\", says a colleague. What do you say?",
         answer="a",
         choices={
             "a": "At 20% we can't tell whether it helps.",
             "b": "True: an interval with 0 in it shows that choosing makes no difference.",
-            "c": "True: the lead has become significantly smaller, since only one of the two is settled.",
+            "c": "True: the lead has become significantly smaller, since only one of the two is "
+                 "settled.",
             "d": "Wrong: 2.9 points are a large lead, so choosing clearly helps at 20%, too.",
         },
         why=(
-            "The interval at 20% contains 0, but also leads of more than six points. And the two intervals overlap widely:"
-            " nobody measured whether the lead at 20% differs from that at 10%."
+            "The interval at 20% contains 0, but also leads of more than six points. And the two "
+            "intervals overlap widely: nobody measured whether the lead at 20% differs from that at 10%."
         ),
         hint="What else does the second interval contain besides 0?",
         mistakes=(
@@ -1332,8 +1446,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.order": Question(
         "choice",
-        "On 5% of your photos, with as many steps as on the whole set, MixUp beats training without augmentation by five points,"
-        " and that is settled. What do you conclude about the whole set?",
+        "On 5% of your photos, with as many steps as on the whole set, MixUp beats training without "
+        "augmentation by five points, and that is settled. What do you conclude about the whole set?",
         answer="d",
         choices={
             "a": "MixUp will win there as well, though perhaps by less.",
@@ -1342,8 +1456,9 @@ QUESTIONS: dict[str, Question] = {
             "d": "Little, since each photo was seen far more often here.",
         },
         why=(
-            "Each photo was seen twenty times as often as on the whole set, which favours what prevents memorizing. In the"
-            " study of the clothes MixUp was first at 5% of the photos and fourth on all of them."
+            "Each photo was seen twenty times as often as on the whole set, which favours what prevents "
+            "memorizing. In the study of the clothes MixUp was first at 5% of the photos and fourth on "
+            "all of them."
         ),
         hint="What differs between the two ways of training, besides the number of photos?",
         mistakes=(
@@ -1354,11 +1469,13 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.weights": Question(
         "function",
-        "Write my_weights(distances): a tensor (N, n), the distance of each of N photos from each of n picks. Return for each pick the"
-        " number of photos that are nearest to it, (n,).",
+        "Write my_weights(distances): a tensor (N, n), the distance of each of N photos from each of n "
+        "picks. Return for each pick the number of photos that are nearest to it, (n,).",
         answer=pick_weights,
-        why="argmin over the picks, dimension 1, says to whom each photo goes; then count, and don't forget picks that nobody goes to.",
-        hint="distances.argmin(1) gives each photo's pick. torch.bincount counts; its minlength matters.",
+        why="argmin over the picks, dimension 1, says to whom each photo goes; "
+            "then count, and don't forget picks that nobody goes to.",
+        hint="distances.argmin(1) gives each photo's pick. torch.bincount counts; "
+             "its minlength matters.",
         mistakes=(
             (
                 lambda distances: distances.argmax(1).bincount(minlength=distances.shape[1]),
@@ -1373,7 +1490,8 @@ QUESTIONS: dict[str, Question] = {
                 "A last pick that nobody goes to is missing: give bincount a minlength.",
             ),
             (
-                lambda distances: distances.argmin(1).bincount(minlength=distances.shape[1]) / len(distances),
+                lambda distances:
+                distances.argmin(1).bincount(minlength=distances.shape[1]) / len(distances),
                 "Those are shares. Give numbers of photos.",
             ),
         ),
@@ -1381,8 +1499,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.family": Question(
         "number",
-        "A table compares eight techniques with the baseline. All eight intervals together should hold the truth"
-        " in at least 95% of studies. What level, in percent, does each interval get?",
+        "A table compares eight techniques with the baseline. All eight intervals together should hold "
+        "the truth in at least 95% of studies. What level, in percent, does each interval get?",
         answer=99.375,
         why="Each may miss in 5% / 8 = 0.625% of studies, so its level is 100% − 0.625% = 99.375%.",
         hint="Share the 5% out among the eight intervals.",
@@ -1391,23 +1509,26 @@ QUESTIONS: dict[str, Question] = {
             (0.625, "That is how often each may miss. Its level is what is left."),
             (0.99375, "Right, as a share. Give it in percent."),
             (99.4444, "That is for nine rows. The baseline's own row isn't compared with anything."),
-            (100 * 0.95 ** (1 / 8), "That is right for eight independent rows. They share a baseline: divide the 5% by eight."),
+            (100 * 0.95 ** (1 / 8), "That is right for eight independent rows. They share a baseline: "
+                                    "divide the 5% by eight."),
             (40, "Eight times 5% is more than the chance of any miss. Go the other way: divide."),
         ),
         tolerance=5e-4,
     ),
     "01.limit": Question(
         "number",
-        "A technique on 400 photos, ten seeds: the seeds' part of the interval is ±0.5 points, the photos' part ±1.2,"
-        " both together ±1.3. You train a thousand more seeds. How many points does ± come down to, about?",
+        "A technique on 400 photos, ten seeds: the seeds' part of the interval is ±0.5 points, "
+        "the photos' part ±1.2, both together ±1.3. You train a thousand more seeds. "
+        "How many points does ± come down to, about?",
         answer=1.2,
         why=(
-            "The seeds' part shrinks to nearly nothing, and the photos' part stays as it is: √(0² + 1.2²) = 1.2. Only"
-            " more photos make that smaller."
+            "The seeds' part shrinks to nearly nothing, and the photos' part stays as it is: "
+            "√(0² + 1.2²) = 1.2. Only more photos make that smaller."
         ),
         hint="Which of the two parts do more seeds shrink?",
         mistakes=(
-            (0, "For these very photos, yes. But other photos would give another difference, and seeds can't tell how different."),
+            (0, "For these very photos, yes. But other photos would give another difference, "
+                "and seeds can't tell how different."),
             (1.3, "The seeds' part does shrink."),
             (0.5, "That is the seeds' part, the one that shrinks. What about the photos?"),
             (0.13, "That would shrink both parts. More seeds shrink only one of them."),
@@ -1416,9 +1537,11 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.equal": Question(
         "number",
-        "The baseline trains 10 epochs at 64 pixels. How many whole epochs at 40 pixels cost no more pixels?",
+        "The baseline trains 10 epochs at 64 pixels. How many whole epochs at 40 pixels cost no more "
+        "pixels?",
         answer=25,
-        why="An epoch at 40 pixels has (40/64)² = 0.390625 of the pixels. 10/0.390625 = 25.6, rounded down to whole epochs.",
+        why="An epoch at 40 pixels has (40/64)² = 0.390625 of the pixels. 10/0.390625 = 25.6, "
+            "rounded down to whole epochs.",
         hint="A picture of 40 pixels has 40 · 40 of them, one of 64 has 64 · 64.",
         mistakes=(
             (16, "Pixels go with the square of the side: (40/64)², not 40/64."),
@@ -1430,8 +1553,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.look": Question(
         "choice",
-        "After five seeds the interval is −0.2 to +2.6 points. You add seeds one by one, and stop as soon as it leaves zero out. What"
-        " is wrong?",
+        "After five seeds the interval is −0.2 to +2.6 points. You add seeds one by one, "
+        "and stop as soon as it leaves zero out. What is wrong?",
         answer="b",
         choices={
             "a": "nothing: more seeds are always better",
@@ -1440,8 +1563,9 @@ QUESTIONS: dict[str, Question] = {
             "d": "the first five seeds must be thrown away after the look",
         },
         why=(
-            "With enough looks a 95% interval leaves zero out by chance in far more than 5% of studies. Whoever plans the looks"
-            " beforehand can share the 5% out among them, as look_confidence does."
+            "With enough looks a 95% interval leaves zero out by chance in far more than 5% of studies. "
+            "Whoever plans the looks beforehand can share the 5% out among them, as look_confidence "
+            "does."
         ),
         hint="Think of the five coins: how many tries does the interval get?",
         mistakes=(
@@ -1452,8 +1576,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "08.first": Question(
         "choice",
-        "You have 3,000 photos in ten classes, nothing pretrained fits them, and time for five epochs at 64 pixels. Which advice does"
-        " lesson 8's table back on both of its photo sets?",
+        "You have 3,000 photos in ten classes, nothing pretrained fits them, and time for five epochs "
+        "at 64 pixels. Which advice does lesson 8's table back on both of its photo sets?",
         answer="b",
         choices={
             "a": "switch everything on: small gains add up",
@@ -1462,8 +1586,9 @@ QUESTIONS: dict[str, Question] = {
             "d": "take 48 pixels, which helps on both",
         },
         why=(
-            "MixUp's interval lies below zero in five epochs on Imagenette and on clothes. Label smoothing's holds zero on both, smaller"
-            " pictures help on clothes alone, and everything together ended below the baseline."
+            "MixUp's interval lies below zero in five epochs on Imagenette and on clothes. "
+            "Label smoothing's holds zero on both, smaller pictures help on clothes alone, "
+            "and everything together ended below the baseline."
         ),
         hint="Look for a row whose two intervals for five epochs lie on the same side of zero.",
         mistakes=(
@@ -1483,8 +1608,8 @@ QUESTIONS: dict[str, Question] = {
             "d": "nothing, since they fight with each other",
         },
         why=(
-            "Effects needn't add up: two techniques may solve the same problem, or one may take away what the other needs. The interaction tells,"
-            " and it has an interval of its own."
+            "Effects needn't add up: two techniques may solve the same problem, or one may take away "
+            "what the other needs. The interaction tells, and it has an interval of its own."
         ),
         hint="Compare \"sum\" with \"together\" in lesson 8.",
         mistakes=(
@@ -1495,8 +1620,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "08.chosen": Question(
         "choice",
-        "You try twenty recipes on the validation photos and report the accuracy of the best one there. What does a new set of photos"
-        " show?",
+        "You try twenty recipes on the validation photos and report the accuracy of the best one there. "
+        "What does a new set of photos show?",
         answer="a",
         choices={
             "a": "probably less: its luck on these photos was chosen along with it",
@@ -1505,8 +1630,9 @@ QUESTIONS: dict[str, Question] = {
             "d": "nothing that could be said: the recipes must be tried on the training photos",
         },
         why=(
-            "The best of twenty is the best by merit *and* by luck. Choose on photos that were set aside from the training part, and use the"
-            " validation photos once, for the one that was chosen."
+            "The best of twenty is the best by merit *and* by luck. Choose on photos that were set "
+            "aside from the training part, and use the validation photos once, for the one that was "
+            "chosen."
         ),
         hint="Suppose that all twenty are equally good. What is the accuracy of the best one then?",
         mistakes=(
@@ -1517,8 +1643,9 @@ QUESTIONS: dict[str, Question] = {
     ),
     "08.minutes": Question(
         "number",
-        "A recipe needs 2.4 seconds for an epoch and 1.8 seconds for a prediction of all validation photos, and predicts only at the"
-        " end, plain and mirrored. How many whole epochs fit into 60 seconds?",
+        "A recipe needs 2.4 seconds for an epoch and 1.8 seconds for a prediction of all validation "
+        "photos, and predicts only at the end, plain and mirrored. How many whole epochs fit into 60 "
+        "seconds?",
         answer=23,
         why="Two predictions take 3.6 seconds. (60 − 3.6)/2.4 = 23.5, and half an epoch doesn't count.",
         hint="Take away from the 60 seconds what is needed at the end.",
