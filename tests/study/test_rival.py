@@ -52,6 +52,20 @@ def test_a_class_with_a_single_photo_is_learned_and_chooses_nothing():
     assert fit_logistic(rng.normal(0, 1, (4, 5)), np.array([0, 0, 1, 1]))[-1].C == 0.01
 
 
+def test_fault_a_few_large_classes_chose_the_penalty_of_all():
+    """Three large classes look alike, so that nothing predicts them; seven small ones are easy to tell apart."""
+    rng = np.random.default_rng(5)
+    middles = rng.normal(0, 1, (10, 256))
+    middles[:3] = middles[0]
+
+    def draw(photos):
+        labels = np.repeat(np.arange(10), photos)
+        return middles[labels] + rng.normal(0, 1, (len(labels), 256)), labels
+
+    fitted, (features, labels) = fit_logistic(*draw([13, 9, 8, 4, 4, 3, 3, 2, 2, 2])), draw([30] * 10)
+    assert (fitted.predict(features) == labels).mean() > 0.7  # it was 0.1, what always guessing one class gets
+
+
 def test_the_interval_is_wilson_s():
     found = accuracy_interval(np.array([True] * 8 + [False] * 2))
     # a textbook's 8 of 10
