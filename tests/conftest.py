@@ -37,8 +37,8 @@ COMPUTES = {"foundation", "lessons", "selection", "parity"}
 
 
 # The files that take longest, longest first: with two processes no long one is left for the end.
-LONG = ["test_typing", "test_workers", "test_notebook_tools", "test_images", "test_loaders", "test_cli", "test_study",
-        "test_cli_answer", "test_wheel"]
+LONG = ["test_typing", "test_workers", "test_notebook_tools", "test_images", "test_loaders", "test_cli",
+        "test_study", "test_cli_answer", "test_wheel"]
 
 
 def pytest_collection_modifyitems(items):

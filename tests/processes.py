@@ -18,7 +18,7 @@ FORKS = sys.platform == "linux"  # elsewhere libraries that are loaded already m
 
 @contextlib.contextmanager
 def warm_up() -> Iterator[None]:
-    """Let processes of multiprocessing, joblib and Dask begin so; the server keeps today's environment."""
+    """Let processes of multiprocessing, joblib and Dask begin so; the server keeps its environment."""
     if not FORKS:
         yield
         return

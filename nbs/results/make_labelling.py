@@ -1,13 +1,14 @@
 """Made labelling.csv and labelling_correct.npz: python make_labelling.py FOLDER [POOLS]
 
-You can label a few of many photos: which? Ten pools, each a random half of the training photos. From each
-pool every rule chooses 50 to 400 photos by the features of a network that was pretrained on ImageNet
-(efficientnet-lite0, 160 pixels), which has seen none of the labels. "unlabelled": the rule knows no labels;
-"labelled": each class gets its share. A logistic regression learns from the photos chosen, its C chosen by
-cross-validation among them, and is scored on the validation photos. `seed` is the pool: rules are
-compared within pools. Pools share photos, so intervals speak of this collection, not of others.
-The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten
-most frequent classes, 160 pixels on the shortest side. The machine did other work too: seconds are rough.
+You can label a few of many photos: which? Ten pools, each a random half of the training photos. From
+each pool every rule chooses 50 to 400 photos by the features of a network that was pretrained on
+ImageNet (efficientnet-lite0, 160 pixels), which has seen none of the labels. "unlabelled": the rule
+knows no labels; "labelled": each class gets its share. A logistic regression learns from the photos
+chosen, its C chosen by cross-validation among them, and is scored on the validation photos. `seed` is
+the pool: rules are compared within pools. Pools share photos, so intervals speak of this collection, not
+of others. The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and
+contributors, its ten most frequent classes, 160 pixels on the shortest side. The machine did other work
+too: seconds are rough.
 """
 
 import sys
@@ -24,21 +25,12 @@ from lessonkit.study.trials import photos_identity
 from lessonkit.subset_selection import select_subset
 
 SIZE, COUNTS = 160, (50, 100, 200, 400)
-RULES = {
-    "unlabelled": ("random", "facility_location", "k_center", "herding"),
-    "labelled": ("random", "facility_location"),
-}
+RULES = {"unlabelled": ("random", "facility_location", "k_center", "herding"),
+         "labelled": ("random", "facility_location")}
 
 
-def run(
-    images: ImageSet,
-    features: np.ndarray,
-    pool: int,
-    known: str,
-    rule: str,
-    counts: list[int],
-    about: dict,
-) -> list[tuple[dict, np.ndarray]]:
+def run(images: ImageSet, features: np.ndarray, pool: int, known: str, rule: str, counts: list[int],
+        about: dict) -> list[tuple[dict, np.ndarray]]:
     """Choose in one pool by one rule; for each count a row, and which validation photos were right."""
     torch.set_num_threads(1)  # two side by side
     train = images.indices("train")

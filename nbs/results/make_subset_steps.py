@@ -1,12 +1,13 @@
 """Made subset_steps.csv and subset_steps_correct.npz: python make_subset_steps.py FOLDER [SEEDS]
 
 Do chosen photos save time where the network that chose them has seen no label? Facility location on the
-features of a network that was pretrained on ImageNet (efficientnet-lite0, 160 pixels), within each class;
-beside it three random draws that give each class the same share. The baseline is trained from scratch at
-32 pixels on 2 to 20% of the training photos, for about as many steps as one, two and five epochs of the
-whole set have; row "whole" has the same steps on all photos. `seed` is the training's.
-The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten
-most frequent classes, 160 pixels on the shortest side. The machine did other work too: seconds are rough.
+features of a network that was pretrained on ImageNet (efficientnet-lite0, 160 pixels), within each
+class; beside it three random draws that give each class the same share. The baseline is trained from
+scratch at 32 pixels on 2 to 20% of the training photos, for about as many steps as one, two and five
+epochs of the whole set have; row "whole" has the same steps on all photos. `seed` is the training's. The
+photos of the stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten
+most frequent classes, 160 pixels on the shortest side. The machine did other work too: seconds are
+rough.
 """
 
 import sys
@@ -33,9 +34,8 @@ BASE, FRACTIONS, LENGTHS = Settings(size=32), (0.02, 0.05, 0.10, 0.20), (1, 2, 5
 DRAWS = {"facility_location": 1, "random": 3}
 
 
-def run(
-    images: ImageSet, picks: np.ndarray, steps: int, seed: int, stats: Any, about: dict
-) -> list[tuple[dict, np.ndarray]]:
+def run(images: ImageSet, picks: np.ndarray, steps: int, seed: int, stats: Any,
+        about: dict) -> list[tuple[dict, np.ndarray]]:
     """Train once on the picks; the row of the table, and which validation photos were right."""
     torch.set_num_threads(1)  # two trainings side by side
     batches = steps_per_epoch(len(picks), BASE.batch_size)
@@ -49,7 +49,8 @@ def main(folder: str, seeds: int = 5) -> None:
     images = load_images(folder)
     table, train = Table("subset_steps", photos_identity(images)), images.indices("train")
     features, _, _ = frozen_features(images, pretrained_at_hand()[1], 160, progress=False)
-    stats = channel_stats(images, BASE.size)  # of all training photos, so that subsets differ in nothing else
+    # of all training photos, so that subsets differ in nothing else
+    stats = channel_stats(images, BASE.size)
     picks = {("whole", 0, 1.0): train}
     for method, draws in DRAWS.items():
         for draw in range(draws):

@@ -1,4 +1,4 @@
-"""Loaders: the same batches for the same seed, every photo once an epoch, and fastai's own calls on them."""
+"""Loaders: the same batches for the same seed, every photo once an epoch, and fastai's own calls."""
 
 import io
 import os

@@ -140,13 +140,16 @@ def test_a_technique_that_does_nothing_is_no_help(folder, tmp_path, here):
     assert (nll["nothing"] != nll["baseline"]).all()  # it trained with luck of its own
 
 
-def test_a_network_that_ends_in_a_convolution_is_fine_tuned_and_the_report_s_lines_predict(folder, tmp_path, here, monkeypatch, capsys):
+def test_a_network_that_ends_in_a_convolution_is_fine_tuned_and_the_report_s_lines_predict(
+    folder, tmp_path, here, monkeypatch, capsys
+):
     """SqueezeNet has no linear layer. Its weights lie in torchvision's cache, as after a download."""
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
     file = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url.rsplit("/", 1)[1]
     torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "hub" / "checkpoints" / file)
-    typed = [*QUICK, "--techniques", "label_smoothing", "--seeds", "1", "--size", "32", "--model", "squeezenet1_1", "--pretrained"]
+    typed = [*QUICK, "--techniques", "label_smoothing", "--seeds", "1", "--size", "32", "--model",
+             "squeezenet1_1", "--pretrained"]
     assert here("ablate", folder, *typed, "--out", "study")[0] == 0
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
     lines = html.unescape(re.search(r"<code>(from lessonkit.*?)</code>", page, re.S)[1])

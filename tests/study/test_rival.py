@@ -53,7 +53,8 @@ def test_a_class_with_a_single_photo_is_learned_and_chooses_nothing():
 
 
 def test_fault_a_few_large_classes_chose_the_penalty_of_all():
-    """Three large classes look alike, so that nothing predicts them; seven small ones are easy to tell apart."""
+    """Three large classes look alike, so that nothing predicts them; seven small ones are easy to tell
+    apart."""
     rng = np.random.default_rng(5)
     middles = rng.normal(0, 1, (10, 256))
     middles[:3] = middles[0]
@@ -63,7 +64,8 @@ def test_fault_a_few_large_classes_chose_the_penalty_of_all():
         return middles[labels] + rng.normal(0, 1, (len(labels), 256)), labels
 
     fitted, (features, labels) = fit_logistic(*draw([13, 9, 8, 4, 4, 3, 3, 2, 2, 2])), draw([30] * 10)
-    assert (fitted.predict(features) == labels).mean() > 0.7  # it was 0.1, what always guessing one class gets
+    # it was 0.1, what always guessing one class gets
+    assert (fitted.predict(features) == labels).mean() > 0.7
 
 
 def test_the_interval_is_wilson_s():

@@ -298,10 +298,14 @@ def test_the_bar_moves_with_the_epochs_of_other_processes(tmp_path, monkeypatch)
     assert 4 in shown and max(shown) <= 6
 
 
-def test_a_full_disk_ends_trials_side_by_side_with_one_error_and_no_advice_for_developers(tmp_path, monkeypatch):
+def test_a_full_disk_ends_trials_side_by_side_with_one_error_and_no_advice_for_developers(
+    tmp_path, monkeypatch
+):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("lessonkit.study.trials.StudyFolder.store", full)
-    with warnings.catch_warnings(action="error"), pytest.raises(OSError, match=r"No space left.*0 finished trials are kept"):
+    with warnings.catch_warnings(action="error"), pytest.raises(
+        OSError, match=r"No space left.*0 finished trials are kept"
+    ):
         run_trials({"a": {}, "b": {}}, 20, outcome, tmp_path, {}, progress=False, jobs=2)
