@@ -164,7 +164,7 @@ def reliability_diagram(
     ax: Any = None,  # matplotlib axes to draw on; new ones when None
     title: str = "",  # drawn above, with the calibration error
 ) -> Any:  # the axes
-    """Draw accuracy against confidence, a bar for each bin; grey bars below show how many photos."""
+    """Draw accuracy against confidence, a bar for each bin; narrow grey bars show the share of photos."""
     import matplotlib.pyplot as plt
 
     bins = calibration_bins(probs, targets, n_bins)
@@ -179,8 +179,8 @@ def reliability_diagram(
     style = {"align": "edge", "color": "#4878a8", "edgecolor": "#cfe0f1", "hatch": "///", "linewidth": 0,
              "label": "underconfident by"}
     ax.bar(left[full], -gap[full].clip(max=0), width, bins.confidence[full], **style)
-    style = {"align": "edge", "color": "#444444", "alpha": 0.55, "label": "photos (own scale)"}
-    ax.bar(left, 0.2 * bins.count / bins.count.max(), width, **style)
+    style = {"color": "#444444", "alpha": 0.55, "label": "share of all photos"}
+    ax.bar(left + width / 2, bins.count / bins.count.sum(), 0.3 * width, **style)
     ax.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="calibrated")
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set(xlabel="confidence (largest probability)", ylabel="share of right answers")
