@@ -164,7 +164,7 @@ def reliability_diagram(
     ax: Any = None,  # matplotlib axes to draw on; new ones when None
     title: str = "",  # drawn above, with the calibration error
 ) -> Any:  # the axes
-    """Draw accuracy against confidence, a bar for each bin; narrow grey bars show the share of photos."""
+    """Draw accuracy against confidence, a bar for each bin; narrow grey bars: share of photos."""
     import matplotlib.pyplot as plt
 
     bins = calibration_bins(probs, targets, n_bins)

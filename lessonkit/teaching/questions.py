@@ -978,13 +978,13 @@ QUESTIONS: dict[str, Question] = {
         "Why does MixUp make a network less confident?",
         answer="b",
         choices={
-            "a": "Mixed photos are blurred, and blurred photos have smaller pixel values, "
-                 "which give smaller logits.",
+            "a": "A mixture has less contrast than its two photos, and less contrast gives "
+                 "smaller logits.",
             "b": "The loss of a mixture is lowest where the probabilities are the shares, "
                  "such as 0.7 and 0.3.",
-            "c": "The loss is divided by two because there are two labels, so the network learns half "
-                 "as fast.",
-            "d": "It adds noise to the weights, and noise makes every answer less certain.",
+            "c": "Its training loss stays higher, and a network whose training loss is higher is always "
+                 "less confident.",
+            "d": "It is less accurate, and a network's confidence follows its accuracy.",
         },
         why=(
             "To be more confident than the shares costs something in every batch. "
@@ -992,10 +992,12 @@ QUESTIONS: dict[str, Question] = {
         ),
         hint="For which probabilities is the loss of the label 0.7 and 0.3 lowest?",
         mistakes=(
-            ("a", "A mixture of two photos has the same mean brightness as the two. "
-                  "Look at the labels instead."),
-            ("c", "The two losses are weighted with λ and 1 − λ, which sum to 1."),
-            ("d", "The weights aren't touched. What changes are photos and labels."),
+            ("a", "Confidence was measured on validation photos, which aren't mixed and have all "
+                  "their contrast."),
+            ("c", "A loss may be high because of confident wrong answers. "
+                  "For which answers is a mixture's loss lowest?"),
+            ("d", "After 80 epochs the network with MixUp was more accurate than the baseline, "
+                  "and less confident."),
         ),
     ),
     "05.short": Question(
@@ -1008,7 +1010,7 @@ QUESTIONS: dict[str, Question] = {
                  "in the short.",
             "b": "It can't tell: the interval of the row for 40 epochs contains zero.",
             "c": "Leave it out: it cost 6 points there, and the interval lies below zero.",
-            "d": "Use it with half the α, which makes half of the difference and turns the sign.",
+            "d": "Use it if confidence should match accuracy: MixUp made the network better calibrated.",
         },
         why=(
             "The row for 10 epochs says -6.0 points, settled. A remedy for memorizing costs something "
@@ -1018,32 +1020,32 @@ QUESTIONS: dict[str, Question] = {
         mistakes=(
             ("a", "The sign changes with the length: that is what the figure shows."),
             ("b", "That row is about 40 epochs. Yours has an interval of its own."),
-            ("d", "Only α = 0.4 was measured. A smaller α may cost less, but nobody has looked."),
+            ("d", "So it was after 80 epochs. After 20, MixUp made the network underconfident."),
         ),
     ),
     "05.tuned": Question(
         "choice",
-        "A paper reports that its technique gains 2.5 points when 40% of the training labels are wrong: "
-        "ten seeds, settled. Both sides have the library's default settings. What do you ask for first?",
-        answer="d",
+        "A paper tries its technique on wrong labels, with ten seeds. With the library's defaults the "
+        "gain is 1.9 points (+0.6 to +3.2). With both sides tuned it is 0.5 points (−0.3 to +1.2). "
+        "What follows?",
+        answer="b",
         choices={
-            "a": "More seeds, since ten are too few for a difference of that size.",
-            "b": "Another network, since the gain may not carry over to larger ones.",
-            "c": "A higher share of wrong labels, where the gain should be larger.",
-            "d": "The same comparison, with each side's settings tuned.",
+            "a": "It gains nothing once both sides are tuned: the second interval contains zero.",
+            "b": "It may gain a point over a good baseline or lose a little: we can't tell.",
+            "c": "It gains 1.9 points: the first result is settled, and the second isn't, "
+                 "so the first one counts.",
+            "d": "It gains between 0.5 and 1.9 points, as both means are above zero.",
         },
         why=(
-            "Defaults may suit one side more than the other. In the lesson tuning alone brought the "
-            "plain network 17.4 points with 40% wrong labels, and left half a point for MixUp, "
-            "which ten seeds couldn't tell from zero."
+            "The interval with tuning reaches from −0.3 to +1.2. A technique has to beat a good "
+            "baseline, and there the gain isn't settled. Neither is its absence."
         ),
-        hint="What happened in the lesson to a gain of 2.5 points?",
+        hint="Which of the two baselines would you use? And what does its interval contain?",
         mistakes=(
-            ("a", "It is settled. More seeds would only say more exactly what the technique gains with "
-                  "these settings."),
-            ("b", "A good question for later. First, is there a gain over a plain network with good "
-                  "settings?"),
-            ("c", "It may be larger there. But would a better-tuned baseline leave any of it?"),
+            ("a", "An interval that contains zero doesn't say zero. It contains +1.2 as well."),
+            ("c", "It is settled for a baseline with defaults. Would you use that baseline, "
+                  "if tuning makes it better?"),
+            ("d", "The two means answer two questions. And where is the second interval?"),
         ),
     ),
     "05.cutmix": Question(
@@ -1158,27 +1160,24 @@ QUESTIONS: dict[str, Question] = {
     ),
     "06.sum": Question(
         "choice",
-        "A network with softmax and cross-entropy is trained with the labels [0, 0.9, 0, 0] in place of "
-        "[0, 1, 0, 0], without any other smoothing. What does that do?",
-        answer="c",
+        "Somebody gave each wrong class all of ε = 0.1, so a network with softmax and cross-entropy is "
+        "trained with the labels [0.1, 0.9, 0.1, 0.1], which sum to 1.2. Where is the loss lowest?",
+        answer="b",
         choices={
-            "a": "It is label smoothing with ε = 0.1.",
-            "b": "It fails: labels must sum to 1.",
-            "c": "The network still aims at 100%; loss and gradients are a tenth smaller.",
-            "d": "The network aims at 90% for the right class, and nothing is asked of the others.",
+            "a": "At 90% for the right class and 10% for each other one, as the labels say.",
+            "b": "At 75% for the right class and 8.3% for each other one.",
+            "c": "At 100% for the right class: a sum other than 1 undoes the smoothing.",
+            "d": "At 70% for the right class and 10% for each other one, so that the sum is 1.",
         },
         why=(
-            "The loss is −0.9 · log p. Its gradients are nine tenths of the hard label's, "
-            "in the same direction, and it is lowest where p is 1."
+            "Divided by 1.2 the label is [0.083, 0.75, 0.083, 0.083]. The loss is that label's, "
+            "1.2 times as large, and it is lowest at the same place."
         ),
-        hint="Write the loss down. For which probability of the right class is it lowest?",
+        hint="The sum is only a factor on the loss. Which label remains when you take it out?",
         mistakes=(
-            ("a", "For smoothing, the tenth that was taken away has to go to the classes. "
-                  "Here it is just gone."),
-            ("b", "No error: PyTorch multiplies and adds whatever numbers it gets. "
-                  "That's why nobody notices."),
-            ("d", "So it would be with a sigmoid for each class. With softmax, −0.9 · log p is lowest "
-                  "at p = 1."),
+            ("a", "Softmax can't give these: its probabilities sum to 1."),
+            ("c", "The sum is only a factor. The other classes still have their share of the label."),
+            ("d", "That changes only the right class. A factor takes its part from all classes alike."),
         ),
     ),
     "06.logits": Question(
@@ -1240,14 +1239,15 @@ QUESTIONS: dict[str, Question] = {
     "06.loss": Question(
         "function",
         "Some papers give ε to the *wrong* classes only: the right class gets 1 − ε, each other one "
-        "ε/(C − 1). Write smoothed_loss(logits, y, eps), the mean cross-entropy with such labels: "
-        "logits (N, C), class numbers y (N,), eps from 0 to 1, a tensor with one number back.",
+        "ε/(N − 1). Write smoothed_loss(logits, y, eps), the mean cross-entropy with such labels, "
+        "for B items and N classes: logits (B, N), class numbers y (B,), eps from 0 to 1, a tensor with "
+        "one number back.",
         answer=smoothed_loss,
         why=(
-            "Labels are 1 − ε for the right class and ε/(C − 1) for the others. "
+            "Labels are 1 − ε for the right class and ε/(N − 1) for the others. "
             "The loss of an item is minus the sum of label times log-probability."
         ),
-        hint="First the labels, from right = F.one_hot(y, C): (1 - eps) where right is 1, eps / (C - 1) "
+        hint="First the labels, from right = F.one_hot(y, N): (1 - eps) where right is 1, eps / (N - 1) "
              "where it is 0. Then minus the sum of label times log_softmax, averaged.",
         mistakes=(
             (
@@ -1256,7 +1256,7 @@ QUESTIONS: dict[str, Question] = {
             ),
             (
                 lambda logits, y, eps: _with_labels(logits, _one_hot(logits, y) * (1 - eps)),
-                "Those labels sum to 1 − ε, which smooths nothing. Give the wrong classes ε/(C − 1) "
+                "Those labels sum to 1 − ε, which smooths nothing. Give the wrong classes ε/(N − 1) "
                 "each.",
             ),
             (
@@ -1270,20 +1270,20 @@ QUESTIONS: dict[str, Question] = {
                 lambda logits, y, eps: _with_labels(
                     logits, _one_hot(logits, y) * (1 - eps) + eps / (logits.shape[1] - 1)
                 ),
-                "You add ε/(C − 1) to the right class, too: your rows sum to more than 1.",
+                "You add ε/(N − 1) to the right class, too: your rows sum to more than 1.",
             ),
             (
                 lambda logits, y, eps: _with_labels(
                     logits, _one_hot(logits, y) * (1 - eps) + (1 - _one_hot(logits, y)) * eps
                 ),
-                "Each wrong class gets all of ε. They share it: ε/(C − 1).",
+                "Each wrong class gets all of ε. They share it: ε/(N − 1).",
             ),
             (
                 lambda logits, y, eps: _with_labels(
                     logits,
                     _one_hot(logits, y) * (1 - eps) + (1 - _one_hot(logits, y)) * eps / logits.shape[1]
                 ),
-                "There are C − 1 wrong classes, not C: your rows don't sum to 1.",
+                "There are N − 1 wrong classes, not N: your rows don't sum to 1.",
             ),
             (lambda logits, y, eps: smoothed_loss(logits, y, 1 - eps), "ε and 1 − ε have changed "
                                                                        "places."),
