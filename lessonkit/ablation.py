@@ -19,6 +19,7 @@ from .foundation.calibration import score
 from .foundation.speedups import bfloat16_is_quicker, UseMuon
 from .images import load_images
 from .photos.image_set import ImageSet
+from .study.rival import accuracy_interval
 from .study.settings import SEEDS, Settings
 from .study.study import folder_for, Study
 from .study.subset_study import smallest_subset
@@ -113,7 +114,6 @@ def best_recipe(
     The settings were chosen on training photos that were set aside (lesson 8). Raises `TypeError` or
     `ValueError` for bad settings and what `load_images` raises.
     """
-    from scipy.stats import binomtest
     from tqdm import tqdm
 
     images = images if isinstance(images, ImageSet) else load_images(images)
@@ -129,7 +129,5 @@ def best_recipe(
         learn = make_learner(images, technique, seed, settings, tick=bar.update)
         cost = train_learner(learn, epochs, settings.lr)
     probs, targets = (technique.predict or predict_plain)(learn), images.labels[images.indices("valid")]
-    right = int((probs.argmax(1).numpy() == targets).sum())
-    low, high = binomtest(right, len(targets)).proportion_ci(method="wilson")
-    scores = score(probs, targets) | {"accuracy_low": float(low), "accuracy_high": float(high)}
+    scores = score(probs, targets) | accuracy_interval(probs.argmax(1).numpy() == targets)
     return BestRecipe(learn, probs, scores | {"seconds": cost["train_seconds"]})

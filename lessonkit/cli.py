@@ -247,7 +247,7 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
         notes=[*notes, *about_plan(args.out), *([] if args.no_frozen else [about_rival(args.out)])],
         title=title + (f" Trained on {words}." if record else ""),
         command=shlex.join(["lessonkit", *typed]),
-    )  # fmt: skip
+    )
     print(f"\n{report}\n")
     if record:
         print(f"These trials were trained on {words}, chosen by {record['method']}.")

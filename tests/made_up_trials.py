@@ -13,7 +13,7 @@ def table(accuracies: dict, size: int = 64, epochs: int = 5) -> pd.DataFrame:
             for name, seeds in accuracies.items()
             for seed, accuracy in seeds.items()
         ]
-    )  # fmt: skip
+    )
 
 
 def with_photos(right: dict[str, np.ndarray]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:

@@ -74,7 +74,7 @@ PURE = {
         show_mixup(X, Y, NAMES, [0.2, 0.5], cut=True), show_smoothed_labels([0, 1], NAMES),
         show_normalized(X, Normalize(HALF, HALF)),
     )],
-}  # fmt: skip
+}
 
 
 def same(one, other):
@@ -96,7 +96,7 @@ TRAININGS = {
     "Muon": lambda: [UseMuon()],
     "one of both": lambda: [RandomMix([MixUp(), CutMix()], seed=1)],
     "sizes": lambda: [ProgressiveResize(8, refresh_bn=True)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", TRAININGS)

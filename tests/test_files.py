@@ -35,7 +35,7 @@ def notebook(output: dict) -> bytes:
     ("benchmarks/speed.png", b"", ""),
     ("nbs/a.ipynb", notebook({"output_type": "stream"}), ""),
     ("nbs/a.ipynb", notebook({"output_type": "error"}), "an error"),
-])  # fmt: skip
+])
 def test_what_does_not_belong_is_named(tmp_path, monkeypatch, capsys, name, content, said):
     monkeypatch.setattr(rules, "ROOT", tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -25,7 +25,7 @@ NOT_FOUND = ("ERROR: Could not find a version that satisfies the requirement tor
     (RETRY + NOT_FOUND, 5e10, "The network failed"),
     (NOT_FOUND, 5e10, "pip failed: Could not find a version that satisfies the requirement torch"),
     ("", 5e10, "pip failed"),
-])  # fmt: skip
+])
 def test_each_cause_is_told_in_one_line(log, free, said):
     line = reason(log, free)
     assert line.startswith(said) and "\n" not in line

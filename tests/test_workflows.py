@@ -70,7 +70,7 @@ def test_release_notes_are_the_section_of_the_version():
     ("v0.1.1", "0.1.0", "isn't v0.1.0"),
     ("v0.2.0", "0.2.0", "the day of the release"),
     ("v0.3.0", "0.3.0", "no section on 0.3.0"),
-])  # fmt: skip
+])
 def test_a_tag_that_is_not_ready_stops_the_release(tag, version, message):
     with pytest.raises(SystemExit, match=message):
         release_notes(tag, version, CHANGES)

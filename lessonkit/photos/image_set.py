@@ -76,7 +76,7 @@ WORDNET = {
     "n02089973": "English foxhound", "n02093754": "Border terrier", "n02096294": "Australian terrier",
     "n02099601": "golden retriever", "n02105641": "Old English sheepdog", "n02111889": "Samoyed",
     "n02115641": "dingo",
-}  # fmt: skip
+}
 SPLITS = ("train", "valid", "test")
 
 # %% ../../nbs/photos/image_set.ipynb #121eb0f1

@@ -202,10 +202,8 @@ def cached_photos(
     size: int,  # side of the squares, in pixels
     fit: str = "crop",  # "crop", "squish" or "pad"
     progress: bool = True,  # show a bar when it takes more than a moment
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # pictures (N, size, size, 3) uint8, memory-mapped; sizes (N, 2) int32: width, height
-    """Decode photos, or map the array of an earlier call; `sizes` holds each photo's proportions.
+) -> tuple[np.ndarray, np.ndarray]:  # pictures (N, size, size, 3) uint8; sizes (N, 2) int32
+    """Decode photos, or map the array of an earlier call; sizes are each photo's width and height.
 
     Raises `DamagedPhoto`, which names the first photo that can't be decoded, and `OSError` when the disk
     is too full.

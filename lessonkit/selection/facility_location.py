@@ -237,9 +237,8 @@ class LazyGreedy:
     def _gain_drop(self, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """How far gains have fallen since the given places in the log."""
         entries = np.arange(starts.min(), self.ends[-1])
-        rows, before, after = (
-            log[starts.min() : self.ends[-1]] for log in self.log
-        )  # none if no pick changed anything
+        # none if no pick changed anything
+        rows, before, after = (log[starts.min() : self.ends[-1]] for log in self.log)
         if self.lost:
             columns = self.right[:, rows]
             columns[-1] = before - self.points.norms[rows]

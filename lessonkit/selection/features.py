@@ -48,16 +48,14 @@ STEPS, PASSES = 240, 20  # most training steps of a network that is made for fea
 
 def embed(
     images: ImageSet,  # all of its photos get a row
-    model: nn.Module
-    | None = None,  # any network; None: a small one, trained quickly on the training photos
+    model: nn.Module | None = None,  # any network; None: a small one, trained on the training photos
     size: int = 64,  # side of the photos, in pixels
     batch_size: int = 64,  # photos at once
     layer: str | None = None,  # module whose output is taken, as in `named_modules()`; None: see below
     out: str | Path | None = None,  # a .npy file, memory-mapped and continued after an interruption
     progress: bool = True,  # show a bar with the time left
     seed: int = 0,  # of the training
-    normalize: Callable[[Tensor], Tensor]
-    | None = None,  # applied to each batch (0 to 1); None: see below
+    normalize: Callable[[Tensor], Tensor] | None = None,  # applied to batches (0 to 1); None: see below
     n_jobs: int = 1,  # processes that share the photos, also on a cluster (joblib); -1: all cores
 ) -> np.ndarray:  # (N, D), float32; row i belongs to images.paths[i]; with `out` mapped, read-only
     """Describe each photo by the numbers from which a network decides.

@@ -92,7 +92,7 @@ def subset_gallery(
             "photos": f"{(labels == label).sum():,}",
             "picks": [_pick(images, rows, features, owners, pick) for pick in by_size[:shown]],
             "more": max(0, len(picks) - shown),
-        })  # fmt: skip
+        })
     answer = (f"{len(chosen.indices):,} of {len(rows):,} training photos, and what each of them stands "
               "for.")
     return render_page("selection/gallery.html.jinja", title=title, answer=answer, notes=notes,

@@ -238,7 +238,7 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
     one = commands.add_parser(
         "cache", help="say where decoded photos are kept, and how much room they take",
         description="Photos are decoded once for each size and kept. They are made again when needed.",
-    )  # fmt: skip
+    )
     one.add_argument("--clear", action="store_true", help="remove them")
     one.set_defaults(run="cache", smaller="--size", out=None)
 

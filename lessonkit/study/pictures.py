@@ -66,7 +66,7 @@ def technique_pictures(
             (x[0], f"{name} {0.9 + 0.1 / n:.3g}, each other class {0.1 / n:.2g}"),
         ],
         "tta": lambda: [(x[0], "predicted as it is"), (x[0].flip(-1), "and flipped; the mean counts")],
-    }  # fmt: skip
+    }
 
     def shown(technique: str) -> list[Shown]:
         return [Shown(data_uri(_as_pixels(picture)), f"{technique}: {told}", told)
@@ -139,7 +139,7 @@ def confusions(
             thumbnail(images, rows[photo], f"{often[photo]} of {len(runs)} runs",
                       f"taken for {images.classes[other]} in {often[photo]} of {len(runs)} runs")
             for photo in photos
-        ]  # fmt: skip
+        ]
         share = table[true, other] / ((labels == true).sum() * len(runs))
         found.append(Confusion(images.classes[true], images.classes[other], float(share), shown))
     return found

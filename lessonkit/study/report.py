@@ -95,9 +95,7 @@ def _by_difference(summary: pd.DataFrame) -> pd.DataFrame:
     return summary.loc[order.sort_values(["size", "epochs", "own", "loss"], kind="stable").index]
 
 
-def answer_table(
-    summary: pd.DataFrame,  # from `summarize`, for accuracy
-) -> pd.DataFrame:  # text
+def answer_table(summary: pd.DataFrame) -> pd.DataFrame:  # text
     """The table that people read, sorted, with the verdict in the second column, without costs."""
     table = readable(_by_difference(summary))
     costs = {"training", "predicting", "pixels"}
@@ -135,7 +133,7 @@ def forest(
             "middle": place(middle),
             "low": place(left) if known else None, "high": place(right) if known else None,
             "beyond": [known and left < low, known and right > high],
-        })  # fmt: skip
+        })
     ticks = [(place(tick), f"{tick:+g}".replace("-", "−") if tick else "0")
              for tick in np.arange(low, high + step / 2, step)]
     band = place(-100 * margin), place(100 * margin)
@@ -435,5 +433,5 @@ def ablation_report(
         photos=photo_section(images, trials, out, shown, about["size"]),
         margin=margin,
         usage="\n".join(usage_lines(out)),
-    )  # fmt: skip
+    )
     return "\n".join([format_table(summary), *notes, "", *told])

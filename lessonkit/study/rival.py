@@ -77,10 +77,8 @@ def fit_logistic(
         return model.set_params(logisticregression__C=best).fit(features, labels)
 
 
-def accuracy_interval(
-    right: np.ndarray,  # right or not, (n_photos,)
-) -> dict[str, float]:  # accuracy_low, accuracy_high
-    """Wilson's 95% interval of an accuracy: chance in the photos."""
+def accuracy_interval(right: np.ndarray) -> dict[str, float]:
+    """Wilson's 95% interval of an accuracy, from right or not, (n_photos,): chance in the photos."""
     from scipy.stats import binomtest
 
     low, high = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
@@ -181,7 +179,7 @@ def run_rival(
 def _looked_at(
     images: ImageSet, rows: np.ndarray, least: int, network: nn.Module, size: int, progress: bool,
     deadline: float, clock: Callable[[], float],
-) -> tuple[np.ndarray, float, float]:  # fmt: skip
+) -> tuple[np.ndarray, float, float]:
     """Features of the first rows, as many as there is time for; seconds and core seconds that one took.
 
     It ends early where `least` of them can't be had.
@@ -230,10 +228,8 @@ def trained_on(
     return f"{row['train_photos']:,}{of} photos"
 
 
-def about_rival(
-    out: str | Path,  # the folder of the study
-) -> str:  # a note for readers
-    """Say what the rival is, or how to get it."""
+def about_rival(out: str | Path) -> str:
+    """Say what the rival of a study's folder is, or how to get it: a note for readers."""
     row = read_json(Path(out) / "frozen.json")
     if row is None or "left_out" in row:
         return row["left_out"] if row else MISSING

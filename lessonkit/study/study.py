@@ -163,14 +163,10 @@ class Study:
             return train_trial(
                 self.images, technique, seed, self.settings, self.stats, tick, kept,
                 self.epochs[variant], answers_file(self.folder, f"{variant}-seed{seed}"), network,
-            )  # fmt: skip
+            )
 
-    def prepare(
-        self,
-        todo: Sequence[Trial],  # that will be run
-        progress: bool = True,  # say how many there are, and about how long they will take
-    ) -> None:
-        """Check the network, and do once what each trial would do again."""
+    def prepare(self, todo: Sequence[Trial], progress: bool = True) -> None:
+        """Check the network, do once what each trial would do again, and say how long it will take."""
         self.network  # raises an error if it doesn't fit
         stats = self.stats
         if self.jobs > 1 and not self.cluster:
@@ -233,11 +229,8 @@ class Study:
             total += self.pace.trial(0 if name in self.trains else longer, technique.predict_cost)
         return total / self.jobs
 
-    def guess(
-        self,
-        todo: Sequence[Trial],
-    ) -> dict[Trial, float]:  # seconds of each
-        """Guess how long trials will take; what predicts with another's training run only predicts."""
+    def guess(self, todo: Sequence[Trial]) -> dict[Trial, float]:
+        """Guess the seconds of trials; what predicts with another's training run only predicts."""
         found = {}
         for name, seed in todo:
             technique = self.variants[name]
@@ -282,7 +275,7 @@ class Study:
             before=before, each=_Display(self) if progress else None,
             steps=self.settings.epochs, progress=progress, jobs=self.jobs, cluster=self.cluster,
             trains=self.trains, enough=enough, left=self.forecast.finish,
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager
@@ -330,10 +323,8 @@ class _Display:
 
 
 @contextlib.contextmanager
-def folder_for(
-    out: str | Path | None,  # chosen by the user; None: nothing is kept
-) -> Iterator[Path]:  # that folder, or one that is gone afterwards
-    """Give a study a folder."""
+def folder_for(out: str | Path | None) -> Iterator[Path]:
+    """Give a study the user's folder; for None one that is gone afterwards."""
     if out is not None:
         yield Path(out)
         return

@@ -312,7 +312,7 @@ def format_subsets(table: pd.DataFrame) -> str:
             "minutes": f"{row['minutes']:.1f}" if np.isfinite(row["minutes"]) else "–",
             "saves": "" if whole else saves if np.isfinite(row["saved"]) else "–",
             "enough": "" if whole else "yes" if row["passes"] else f"no: {row['why']}",
-        })  # fmt: skip
+        })
     first = table.iloc[0]
     same = {
         "epochs": "the same number of epochs, so a subset takes fewer steps",

@@ -102,10 +102,7 @@ def moving(
             thread.join()
 
 
-def group_trials(
-    todo: Sequence[Trial],  # in the order of their seeds
-    trains: Mapping[str, str],  # technique -> the one whose training run it uses, if not its own
-) -> list[Group]:  # one seed after the other, what only predicts right after what it predicts with
+def group_trials(todo: Sequence[Trial], trains: Mapping[str, str]) -> list[Group]:
     """Put trials together that share a training run."""
     groups: dict[tuple[int, str], list[Trial]] = {}
     for name, seed in todo:
@@ -264,10 +261,8 @@ def _received(client: Any, run: Callable,
             yield futures[future], found
 
 # %% ../../nbs/study/workers.ipynb #570dc195
-def seed_numbers(
-    seeds: int | Sequence[int],  # how many, or which
-) -> list[int]:  # each once, in order; a number n gives 0 to n - 1
-    """List the seeds. Raises `TypeError` for what isn't whole numbers, `ValueError` below 0."""
+def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
+    """List the seeds, n as 0 to n - 1. Raises `TypeError` for no whole numbers, `ValueError` below 0."""
     if isinstance(seeds, int) or np.ndim(seeds) == 0:
         return list(range(checks.whole_number(seeds, "seeds", 0)))
     return list(dict.fromkeys(checks.whole_number(seed, "seed", 0) for seed in seeds))

@@ -32,7 +32,7 @@ def report() -> str:
          "accuracy": 0.7 + gain + rng.normal(0, 0.01),
          "nll": 0.8, "train_seconds": 20 + rng.normal(), "predict_seconds": 1.0}
         for name, gain in names.items() for seed in range(6)
-    ])  # fmt: skip
+    ])
     labels = images.labels[images.indices("valid")]
     answers = {name: np.where(rng.random(len(labels)) < 0.3, 0, labels) for name in trials["id"]}
     right = {name: given == labels for name, given in answers.items()}

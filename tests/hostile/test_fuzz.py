@@ -184,7 +184,7 @@ WHOLE = [
     file_of("TIFF", "RGB", compression="tiff_lzw"), file_of("TIFF", "CMYK"), file_of("PPM", "L"),
     file_of("TGA", "RGBA"), file_of("ICO", "RGBA", (16, 16)), file_of("PCX", "RGB"),
     file_of("SGI", "RGB"), file_of("DDS", "RGBA"), file_of("JPEG2000", "RGB"), file_of("WEBP", "RGBA"),
-]  # fmt: skip
+]
 PLACES = st.floats(0, 1)
 
 
@@ -236,7 +236,7 @@ def trials(draw):
         for name in draw(st.lists(st.sampled_from(["baseline", "mixup", "tta", "a b"]), min_size=1,
                                   max_size=4))
         for seed in range(draw(st.integers(0, 6))) for size in draw(st.sampled_from([[32], [32, 64]]))
-    ]  # fmt: skip
+    ]
     table = pd.DataFrame(rows,
                          columns=["technique", "seed", "size", "epochs", "accuracy", "pixels", "id"])
     return table.drop(columns=draw(st.sampled_from([[], [], [], ["pixels"], ["seed"], ["accuracy"]])))

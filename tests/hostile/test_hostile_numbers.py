@@ -258,7 +258,7 @@ GIVEN = {
 @pytest.mark.parametrize("what, layout", [
     (what, layout) for what in GIVEN for layout in LAYOUTS if layout == "coo"
     or what not in ("shares", "class weights", "mean")
-])  # fmt: skip
+])
 def test_sparse_tensors_are_told_in_one_line(what, layout):
     """They ended in pages from inside PyTorch, "Could not run 'aten::roll' with arguments from the
     'SparseCPU' backend"."""

@@ -36,7 +36,7 @@ def test_swapping_the_sides_mirrors_everything(values):
     rows = summarize(trials, baseline="a",
                      pairs={"ab": ("a", "b"), "ba": ("b", "a")}).set_index("technique")
     assert np.allclose(rows.loc["ab", ["difference", "low", "high"]].astype(float),
-                       -rows.loc["ba", ["difference", "high", "low"]].astype(float))  # fmt: skip
+                       -rows.loc["ba", ["difference", "high", "low"]].astype(float))
     mirrored = {"helps": "hurts", "hurts": "helps"}
     assert rows.verdict["ba"] == mirrored.get(rows.verdict["ab"], rows.verdict["ab"])
 
@@ -105,7 +105,7 @@ def test_photos_are_covered_only_where_every_trial_has_its_correctness():
         [{"id": i, "technique": i[:-2], "seed": int(i[-1]), "size": 64, "epochs": 5,
           "accuracy": r.mean()}
          for i, r in correct.items()]
-    )  # fmt: skip
+    )
     assert summarize(trials, correct=correct).covers[1] == "seeds and photos"
     assert (summarize(trials, correct={k: v for k, v in correct.items() if k != "mixup-1"}).covers[1]
             == "seeds")
@@ -179,7 +179,7 @@ def test_interval_over_seeds_and_photos_by_hand():
     (-0.01, 0.01, "no difference beyond 0.01"),
     (-0.011, 0.01, "can't tell"), (-0.01, 0.011, "can't tell"), (0.1, np.inf, "can't tell"),
     (-np.inf, -0.1, "can't tell"), (np.nan, 0.2, "can't tell"),
-])  # fmt: skip
+])
 def test_verdicts_at_the_edges(low, high, said):
     mirrored = {"helps": "hurts", "hurts": "helps"}
     assert verdict(low, high) == verdict(-high, -low, lower_is_better=True) == said
@@ -202,7 +202,7 @@ def test_a_summary_by_hand():
         "verdict", "seeds_needed", "train_seconds", "train_seconds_ratio", "predict_seconds",
         "predict_seconds_ratio",
         "pixels", "pixels_ratio",
-    ]  # fmt: skip
+    ]
     own, row, failed = rows.loc["baseline"], rows.loc["mixup"], rows.loc["failed"]
     assert ((own.recipe, own.seeds, own.unpaired, own.verdict, own["size"], own.epochs)
             == ("baseline", 3, 0, "reference", 64, 5))
@@ -279,7 +279,7 @@ def test_one_interval_one_verdict(seed, techniques, n_seeds, margin):
     (lambda right: right | {"mixup-0": ~right["mixup-0"]}, "'mixup-0' doesn't belong"),
     (lambda right: {name: np.tile(row, 1 + name.startswith("mixup")) for name, row in right.items()},
      "other photos: 10 and 20"),
-])  # fmt: skip
+])
 def test_correctness_that_doesnt_fit_the_table_is_refused(change, told):
     right = np.arange(10) < 4
     trials, correct = with_photos({"baseline": np.stack([right] * 2), "mixup": np.stack([right] * 2)})
@@ -299,7 +299,7 @@ def test_correctness_that_doesnt_fit_the_table_is_refused(change, told):
     (lambda t: t.drop(columns="seed"), ValueError, r"no column \['seed'\]"),
     (lambda t: pd.concat([t, t]), ValueError, "more than once"),
     (lambda t: t[t.technique != "baseline"], ValueError, "no trial of the baseline 'baseline'"),
-])  # fmt: skip
+])
 def test_what_is_no_table_of_trials_is_refused(change, error, told):
     with pytest.raises(error, match=told):
         summarize(change(table({"baseline": {0: 0.5, 1: 0.6}, "mixup": {0: 0.6, 1: 0.7}})))
@@ -321,7 +321,7 @@ def test_numbers_that_pandas_holds_as_objects_are_numbers():
     (crossed_interval, [["a", "b"], ["c", "d"]], TypeError, "must be numbers"),
     (seeds_needed, ["a", "b"], TypeError, "must be numbers"),
     (paired_interval, np.ma.array([0.1, 0.2, 99], mask=[0, 0, 1]), ValueError, "masked"),
-])  # fmt: skip
+])
 def test_differences_of_another_shape_or_kind_are_refused_with_advice(
     interval, differences, error, told
 ):
@@ -545,7 +545,7 @@ def test_looking_again_keeps_the_promise_with_photos_and_many_techniques():
     dict(look_seeds=[]), dict(look_seeds=[1, 3]), dict(look_seeds=[3, 3]), dict(look_seeds=[3, 11]),
     dict(look_seeds=[np.nan]),
     dict(spending="all"), dict(confidence=95), dict(confidence=0), dict(confidence=1),
-])  # fmt: skip
+])
 def test_looks_without_a_plan_are_refused(wrong):
     with pytest.raises(ValueError, match="must|is not known"):
         look_confidence(**({"look_seeds": [3, 5], "planned": 10} | wrong))

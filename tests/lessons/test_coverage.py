@@ -52,7 +52,7 @@ def coverage(n: int = 2000, n_seeds: int = 5, n_photos: int = 300, grouped: bool
 @pytest.mark.parametrize("kind", [
     *({"seeds": seeds} for seeds in SEEDS), {"gain": 3.0}, {"n_photos": 60},
     {"n_photos": 320, "views": 8, "grouped": True},
-], ids=str)  # fmt: skip
+], ids=str)
 def test_95_percent_of_intervals_hold_the_truth(kind, n_seeds):
     found = coverage(n_seeds=n_seeds, **kind)
     # a run in ten that collapses widens most intervals

@@ -522,7 +522,7 @@ def test_classes_with_rows_chosen_already_wait_for_their_turn():
 @pytest.mark.parametrize("given, error", [
     ([0, 0], ValueError), ([12], ValueError), ([-1], ValueError), ([0.5], TypeError),
     (range(11), ValueError), (3, TypeError),
-])  # fmt: skip
+])
 def test_rows_chosen_already_that_cant_be(given, error):
     with pytest.raises(error):
         select_subset(np.arange(24.0).reshape(12, 2), 10, initial=given)
@@ -558,7 +558,7 @@ def test_similarities_made_from_features_choose_what_the_features_choose():
     (-sparse.eye_array(3), ValueError),
     (np.full((3, 3), "a"), TypeError), (np.eye(4), ValueError), (None, TypeError),
     ("manhattan", ValueError),
-])  # fmt: skip
+])
 def test_similarities_that_cant_be(matrix, error):
     with pytest.raises(error):
         select_subset(np.zeros((3, 2)), 1, similarity=matrix)

@@ -84,7 +84,7 @@ def test_the_size_of_batches_does_not_count(batch_size):
     ([flip, five_crop], (*flip, *five_crop)),
     ([[flip], [[five_crop[0]], quarter_turns]], (*flip, five_crop[0], *quarter_turns)),
     (flip[0], flip), ([(), [[]]], ()), ((*flip, vertical_flip), (*flip, *vertical_flip)),
-], ids=["sets", "deep", "one view", "none", "mixed"])  # fmt: skip
+], ids=["sets", "deep", "one view", "none", "mixed"])
 def test_views_may_be_lists_of_lists(views, same):
     for one, other in zip(tta(network(), photos(), views, keep_views=True)[:1],
                           tta(network(), photos(), same, keep_views=True)):

@@ -94,7 +94,6 @@ def test_scales_are_antialiased_resizing(size):
 def test_scales_refuse_what_is_no_size():
     for size, error in ((0, ValueError), (-3, ValueError), (2.5, TypeError), (True, TypeError),
                         ("32", TypeError),
-                        # fmt: skip
                         ((8, 0), ValueError), ((8, 2.5), TypeError), ((8, 8, 8), ValueError),
                         ((8,), ValueError)):
         with pytest.raises(error, match="whole number of pixels"):

@@ -65,7 +65,7 @@ def test_the_loss_of_smoothed_labels_is_composers(case, eps, weighted, reduction
     library="Composer", there="an ignored label becomes a row of eps/C, and is trained on",
     here="a row of zeros, which isn't",
     why="who marks a pixel as unknown doesn't want every class there",
-)  # fmt: skip
+)
 def test_ignored_labels_are_smoothed_by_composer():
     pred, y = torch.zeros(2, 3, 1), torch.tensor([[1], [-100]])
     assert composer.smooth_labels(pred, y, 0.3)[1].flatten().tolist() == pytest.approx([0.1] * 3)
@@ -106,7 +106,7 @@ def test_mixup_and_its_loss_are_composers(batch, share):
     there="MixUp draws one share for the whole batch, and a photo may be its own partner",
     here="one for each photo, and nobody is",
     why="a photo mixed with itself isn't mixed; in a batch of two that happens half of the time",
-)  # fmt: skip
+)
 def test_composers_photo_may_be_its_own_partner():
     x, y = torch.eye(2)[:, None, None], torch.arange(2)
     torch.manual_seed(0)
@@ -159,7 +159,7 @@ def composers_batch(x, elapsed, **settings):
 @pytest.mark.parametrize("steps, start, end, multiple, finetune", [
     (10, 0.5, 64, 4, 0.2), (20, 0.25, 96, 8, 0.5), (40, 0.5, 128, 16, 0.1), (8, 0.5, 50, 2, 0.25),
     (5, 0.75, 32, 1, 0.2),
-])  # fmt: skip
+])
 def test_the_sizes_are_composers(steps, start, end, multiple, finetune):
     mine = size_schedule(steps, int(start * end), end, "linear", finetune, multiple)
     for step, size in enumerate(mine):
@@ -175,7 +175,7 @@ def test_the_sizes_are_composers(steps, start, end, multiple, finetune):
     library="Composer", there="progressive resizing takes the nearest pixel",
     here="pictures are antialiased as they shrink",
     why="stripes of one pixel become all black or all white otherwise (torchvision 2950)",
-)  # fmt: skip
+)
 def test_composer_drops_pixels():
     from lessonkit.foundation.batch_transforms import resize_batch
 

@@ -25,7 +25,7 @@ X = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     there="the mean of a loss is NaN where all items are ignored, or all right classes weigh 0",
     here="0",
     why="a batch of nothing must not turn the network into NaN",
-)  # fmt: skip
+)
 @pytest.mark.parametrize("options, y", [({}, Y - 100), ({"weight": torch.tensor([0.0, 1])}, Y)])
 def test_a_mean_of_nothing(options, y):
     assert F.cross_entropy(PRED, y, label_smoothing=0.1, **options).isnan()
@@ -37,7 +37,7 @@ def test_a_mean_of_nothing(options, y):
     library="PyTorch",
     there="class weights below 0 and soft labels that don't sum to 1 are computed with", here="an error",
     why="they are almost always class counts, logits or several labels by mistake",
-)  # fmt: skip
+)
 def test_weights_and_labels_that_are_none():
     rows = torch.tensor([[3.0, -1], [0, 2], [1, 1]])
     assert (F.cross_entropy(PRED, rows).isfinite()
@@ -52,7 +52,7 @@ def test_weights_and_labels_that_are_none():
     library="PyTorch", there="one logit with labels in floating point has the loss 0, whatever it is",
     here="an error that names BCEWithLogitsLoss",
     why="the softmax of a single number is 1, so nothing would be learned",
-)  # fmt: skip
+)
 def test_one_logit():
     assert F.cross_entropy(PRED[:, :1], torch.ones(3, 1)) == 0
     with pytest.raises(ValueError, match="BCEWithLogitsLoss"):
@@ -64,7 +64,7 @@ def test_one_logit():
     there="label smoothing adds up in half precision, and becomes infinite for many classes",
     here="computed in float32, rounded once",
     why="float16 ends at 65,504",
-)  # fmt: skip
+)
 def test_half_precision_overflows():
     pred, y = torch.zeros(2, 1000).half(), torch.tensor([0, 1])
     pred[:, 0] = 200
@@ -77,7 +77,7 @@ def test_half_precision_overflows():
     library="torchvision", there="MixUp draws one λ for the whole batch",
     here="one for each photo (`per_item=False`: one for all)",
     why="a batch holds easy and hard mixtures at once; timm and fastai do so too",
-)  # fmt: skip
+)
 def test_one_share_for_each_photo():
     photos, labels = torch.eye(4)[:, None, None].expand(4, 3, 6, 4), torch.arange(4)
     theirs = v2.MixUp(num_classes=4, alpha=1.0)(photos, labels)[1]
@@ -89,7 +89,7 @@ def test_one_share_for_each_photo():
     library="torchvision", there="CutMix pastes the same box into all photos of a batch",
     here="a box of its own into each",
     why="as for λ: more different pictures from the same photos",
-)  # fmt: skip
+)
 def test_a_box_for_each_photo():
     photos = torch.arange(8.0)[:, None, None, None].expand(8, 3, 16, 16)
     theirs, mine = (
@@ -104,7 +104,7 @@ def test_a_box_for_each_photo():
     library="timm", here="a new batch",
     there="photos are mixed in place: the batch that was given is another one afterwards",
     why="who keeps the batch for a look, or mixes twice, would get something else",
-)  # fmt: skip
+)
 def test_timm_changes_the_batch_that_it_was_given():
     timm = pytest.importorskip("timm.data.mixup")
     given, kept = X.clone(), X.clone()

@@ -78,7 +78,7 @@ def test_mixup_is_keras(batch, seed, data_format):
     library="Keras", there="MixUp draws partners by a permutation, so a photo may be its own",
     here="nobody is its own partner",
     why="a photo mixed with itself isn't mixed; in a batch of two that happens half of the time",
-)  # fmt: skip
+)
 def test_keras_photo_may_be_its_own_partner():
     layer, x = keras.layers.MixUp(1.0, data_format="channels_first", seed=0), torch.eye(2)[:, None, None]
     orders = [tensor(layer.get_random_transformation(x)["permutation_order"]).tolist()
@@ -116,7 +116,7 @@ def test_cutmix_pastes_what_keras_pastes(batch, seed):
     library="Keras", there="CutMix mixes labels by the box as drawn, in parts of a pixel",
     here="by the pixels that were really pasted",
     why="on small pictures the two differ by several percent",
-)  # fmt: skip
+)
 def test_keras_labels_are_mixed_by_a_box_that_was_not_pasted():
     layer, x = keras.layers.CutMix(1.0, data_format="channels_first", seed=0), torch.rand(64, 1, 8, 8)
     drawn = layer.get_random_transformation(x)

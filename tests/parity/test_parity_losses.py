@@ -101,7 +101,7 @@ def test_fastais_loss_is_the_same_without_weights(case):
     library="fastai", there="LabelSmoothingCrossEntropy weights the right class's term alone",
     here="every class's term has its weight, as in PyTorch",
     why="a loss with class weights is the weighted sum over the smoothed labels (fastai 3140)",
-)  # fmt: skip
+)
 def test_fastais_loss_is_another_one_with_weights():
     """fastai weights the right class's term alone (fastai 3140); the right value is PyTorch's and the
     sum by hand."""

@@ -147,7 +147,7 @@ def test_cutmix_is_timms_in_each_mode(mode):
     library="timm", there="Mixup refuses a batch of odd size",
     here="any size; a photo alone stays as it is",
     why="the last batch of an epoch is often odd (timm 1304)",
-)  # fmt: skip
+)
 def test_timm_refuses_odd_batches_and_we_dont():
     """timm 1304. The right value is the formula, photo by photo."""
     x, y = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2])
@@ -211,7 +211,7 @@ def test_mixup_and_its_loss_are_fastais(n, n_classes):
 @pytest.mark.differs(
     library="fastai", there="MixUp crashes on a batch of one photo", here="it stays as it is",
     why="the last batch of an epoch may be one photo (fastai 970)",
-)  # fmt: skip
+)
 def test_fastais_mixup_crashes_on_one_photo_and_ours_leaves_it_alone():
     """Batch size 1 (fastai 970): fastai squeezes the share's only dimension away."""
     from lessonkit.mixup import MixUp
@@ -226,7 +226,7 @@ def test_fastais_mixup_crashes_on_one_photo_and_ours_leaves_it_alone():
 @pytest.mark.differs(
     library="fastai", there="CutMix pastes into the batch that it was given", here="a new batch",
     why="other callbacks and the loader may still hold the batch",
-)  # fmt: skip
+)
 def test_fastais_cutmix_changes_the_callers_photos_and_ours_doesnt():
     """In-place arithmetic (timm 50 is of the same kind): fastai pastes into the batch that it was
     given."""
@@ -255,7 +255,7 @@ def test_fastais_cutmix_changes_the_callers_photos_and_ours_doesnt():
     library="fastai", there="MixUp averages a weighted loss over photos",
     here="divided by the weights, as without mixing",
     why="else class weights change the learning rate in disguise (pytorch 107680)",
-)  # fmt: skip
+)
 def test_class_weights_stay_in_scale_with_fastais_loss():
     """fastai averages a weighted loss over photos, though it was to be divided by the weights (pytorch
     107680's kind)."""

@@ -123,7 +123,7 @@ def test_statistics_are_numpys(x, parts):
     library="PyTorch", there="interpolate reduces photos without antialiasing unless asked",
     here="always antialiased, as Pillow does",
     why="fine lines turn into patterns that weren't there (torchvision 2950)",
-)  # fmt: skip
+)
 def test_pytorchs_resize_without_antialiasing_is_another_picture():
     """Reducing on a tensor without antialiasing (torchvision 2950): lines of one pixel; Pillow says
     their mean is grey."""
@@ -138,7 +138,7 @@ def test_pytorchs_resize_without_antialiasing_is_another_picture():
     library="PyTorch", there="antialiased, a photo that shrinks to one column loses its rows",
     here="Pillow's result",
     why="a long photo at a small size is still a photo",
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_photos_that_shrink_to_a_column_keep_their_rows(size, kind):

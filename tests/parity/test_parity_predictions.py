@@ -65,7 +65,7 @@ def test_quarter_turns_and_upside_down_are_ttachs():
     library="ttach", there="geometric mean, maximum, minimum and sharpened means don't sum to 1",
     here="divided by their sum",
     why="what is compared with other probabilities must be one",
-)  # fmt: skip
+)
 @pytest.mark.parametrize("merge", ["gmean", "max", "min", "tsharpen"])
 def test_ttachs_other_merges_dont_sum_to_1_and_ours_do(merge):
     ttach = pytest.importorskip("ttach")
@@ -115,7 +115,7 @@ def test_beta_is_fastais_lerp(v, n, n_classes, beta):
     library="fastai", there="learn.tta on training photos shuffles them and drops the last batch",
     here="all photos, in their order",
     why="a prediction belongs to its photo (fastai 975)",
-)  # fmt: skip
+)
 def test_fastais_tta_loses_a_training_batch_and_ours_doesnt():
     """The training set's last batch dropped, and its order shuffled (fastai 975): fastai says
     `shuffled=` where `shuffle=` is meant."""

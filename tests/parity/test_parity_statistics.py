@@ -67,7 +67,7 @@ def test_calibration_of_yes_and_no_is_torchmetrics(case, norm):
     here="to the bin below, as in the paper",
     why="the paper's bins are (a, b]; a network that is always certain is judged with the nearly "
     "certain",
-)  # fmt: skip
+)
 def test_confidences_on_an_edge():
     measures = pytest.importorskip("torchmetrics.functional.classification")
     probs, y = np.array([[0.0, 1], [0.04, 0.96]]), np.array([1, 0])

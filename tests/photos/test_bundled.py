@@ -111,7 +111,7 @@ def test_a_near_copy_keeps_size_and_differs():
         ({"near_duplicates": 0.6}, ValueError, "near_duplicates"),
         ({"n_train": 10, "near_duplicates": 0.5}, ValueError, "original"),
     ],
-)  # fmt: skip
+)
 def test_options_that_make_no_sense_draw_nothing(tmp_path, options, error, words):
     with pytest.raises(error, match=words):
         make_bundled(tmp_path / "new", **(SMALL | options))

@@ -76,7 +76,7 @@ def test_groups_from_a_column(shop):
 @pytest.mark.parametrize("text, told", [
     ("path,scene\na/77.png,x\n", "a photo that isn't among those"), ("path\na/1.png\n", "two columns"),
     ("", "can't be read"),
-])  # fmt: skip
+])
 def test_what_is_no_table_of_groups(shop, text, told):
     (shop / "wrong.csv").write_text(text)
     with pytest.raises(ValueError, match=told):

@@ -68,7 +68,7 @@ def test_arrays_of_another_kind_are_made_again(paths, name, content):
         "objects": np.array([print] * 5, dtype=object), "floats": right.astype(float),
         "other shape": right[:-1],
         "other order": np.asfortranarray(right.reshape(5, -1)), "zeros": np.zeros_like(right),
-    }[content]  # fmt: skip
+    }[content]
     (made()[0] / name).unlink()
     np.save(made()[0] / name, wrong)
     if (name, content) == ("pictures.npy", "zeros"):

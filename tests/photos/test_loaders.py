@@ -267,7 +267,7 @@ def test_fastai_predicts_one_photo_however_it_comes(trained, kind):
         "tensor": torch.tensor(array).permute(2, 0, 1),
         # as ipywidgets uploads it
         "bytes": content, "upload": memoryview(content), "open file": io.BytesIO(content),
-    }[kind]  # fmt: skip
+    }[kind]
     with learn.no_bar():
         name, label, probs = learn.predict(item)
         expected = learn.get_preds()[0][0]

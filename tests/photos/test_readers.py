@@ -43,7 +43,7 @@ def parts(listing: Listing) -> dict[str, set[str]]:
     ("seg_test", "test"), ("test_folder", "test"),
     ("trainer", None), ("cat", None), ("station", None), ("devil", None), ("contest", None),
     ("trains", None), ("value", None),
-])  # fmt: skip
+])
 def test_names_of_parts(name, part):
     assert part_of(name) == part
 
@@ -51,7 +51,7 @@ def test_names_of_parts(name, part):
 @pytest.mark.parametrize("train, valid", [
     ("train", "val"), ("Training", "Validation"), ("training_set", "dev"), ("seg_train", "eval"),
     ("TRAIN", "Valid"),
-])  # fmt: skip
+])
 def test_parts_are_found_under_their_usual_names(tmp_path, train, valid):
     found = list_folder(photos(tmp_path, *(f"{part}/{label}"
                                            for part in (train, valid) for label in ("cat", "dog"))))
@@ -224,7 +224,7 @@ def root(tmp_path):
     "a/0.png,cat\nb/1.png,dog\n",
     "a/0.png cat\nb/1.png dog\n",
     "path,cat,dog\na/0.png,1,0\nb/1.png,0,1\n",
-])  # fmt: skip
+])
 def test_tables_in_many_forms_say_the_same(root, text):
     assert list_table(table(root, text)).rows == [("cat", "train", "a/0.png"),
                                                   ("dog", "train", "b/1.png")]
@@ -262,7 +262,7 @@ def test_an_absolute_path_may_lead_into_the_root(root):
     ("path,label\na/7.png,cat\n", {}, "a file that isn't in"),
     ("path,label\na/0.png,\n", {}, "nothing in column 'label'"),
     ("path,label,is_valid\na/0.png,cat,maybe\n", {}, "something else than true/false"),
-])  # fmt: skip
+])
 def test_tables_that_cannot_be_meant(root, text, options, words):
     with pytest.raises(ValueError, match=words):
         list_table(table(root, text), **options)

@@ -45,7 +45,7 @@ def test_the_rival_comes_first_where_it_is_beyond_what_was_trained(tmp_path):
 @pytest.mark.parametrize("metric, ends, first", [
     ("balanced_accuracy", (0.9, 0.86, 0.93), True), ("balanced_accuracy", (0.76, 0.74, 0.8), False),
     ("nll", (0.4, 0.3, 0.5), True), ("nll", (0.9, 0.86, 0.93), False), ("nll", (0.7, 0.6, 0.8), False),
-])  # fmt: skip
+])
 def test_the_rival_comes_first_by_the_metric_that_is_compared(tmp_path, metric, ends, first):
     row = dict(zip((metric, f"{metric}_low", f"{metric}_high"), ends)) | {
         "train_seconds": 42.0, "predict_seconds": 1.0, "pixels": 10

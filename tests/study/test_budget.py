@@ -27,7 +27,7 @@ def made_up(images, tmp_path, monkeypatch):
         right ^= rng.random(2000) < 0.04
         right[: int(2000 * (level.get(technique.variant, 0.5) - 0.5))] = True
         return {"size": 16, "epochs": settings.epochs, "accuracy": right.mean(), "train_seconds": 9.5,
-                "predict_seconds": 0.5, "pixels": 1}, right  # fmt: skip
+                "predict_seconds": 0.5, "pixels": 1}, right
 
     monkeypatch.setattr(study_module, "train_trial", trial)
     names = [Technique(name, settings={"number": name}, data={"augment": True})

@@ -94,7 +94,7 @@ def classes(root, *places, n=6):
     (["fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"],
      ["fold2 is for validation, the other folds for training."]),
     (["train", "bus", "tram"], ["18 photos of 3 classes", "a fifth of each class is set aside"]),
-])  # fmt: skip
+])
 def test_parts_in_many_places(tmp_path, capsys, places, told):
     code, said, _ = ablate(classes(tmp_path / "p", *places), tmp_path / "out", capsys)
     assert code == 0 and all(words in said for words in told), said
@@ -139,7 +139,7 @@ def test_photos_in_no_folder_at_all(tmp_path, capsys):
     ("image,cat,dog\n{both}", "marks several classes for a photo"),
     ("path,label\n{absolute}", "12 photos of 2 classes"),
     ("path,label\n{outside}", "has a path that leaves"),
-])  # fmt: skip
+])
 def test_tables_as_people_have_them(tmp_path, capsys, table, told):
     root = classes(tmp_path / "p", "cat", "dog")
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
@@ -147,7 +147,7 @@ def test_tables_as_people_have_them(tmp_path, capsys, table, told):
         "rows": "{n},{c}", "parts": "{n},{c},maybe", "absolute": "{r}/{n},{c}",
         "outside": "/elsewhere/{n},{c}", "both": "{n},1,1",
         "semicolons": "{n};{c};{p}", "hot": "{n},{h}",
-    }  # fmt: skip
+    }
     lines = {kind: "\n".join(row.format(n=n, c=n[:3], r=root, h="1,0" if "cat" in n else "0,1",
                                         p="Validation" if "0" in n else "Train") for n in names)
              for kind, row in rows.items()}

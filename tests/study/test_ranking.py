@@ -216,7 +216,7 @@ def test_seeds_that_a_technique_lacks_are_left_out_for_all():
     (lambda t: t.assign(epochs=np.arange(len(t))), "several settings"),
     (lambda t: t.assign(size=np.arange(len(t))), "several settings"),
     (lambda t: t[(t.technique == "t0") != (t.seed == 0)], "no seed that every technique"),
-])  # fmt: skip
+])
 def test_tables_that_cant_be_compared_are_refused(change, told):
     trials = trials_of(np.arange(6.0).reshape(2, 3))
     with pytest.raises(ValueError, match=told):

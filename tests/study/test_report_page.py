@@ -145,7 +145,7 @@ def made_up(verdicts: list[str], differences: list[float], width: float = 0.01) 
     (["no difference beyond 0.01", "can't tell", "can't tell"],
      "no technique is known to help or to hurt; 1 makes no difference that matters; "
      "2 can't be told from luck"),
-])  # fmt: skip
+])
 def test_bottom_line(verdicts, told):
     assert bottom_line(made_up(verdicts, [0.02, -0.03, 0.004])) == f"On these photos: {told}."
 
@@ -168,7 +168,7 @@ def test_a_ratio_within_the_noise_is_hidden():
         for name, times in {"baseline": (1, 1.1, 0.9), "twice": (2, 2.2, 1.8),
                             "same": (0.8, 1.25, 0.9)}.items()
         for seed in range(3)
-    ])  # fmt: skip
+    ])
     assert cost_table(trials)["training, ratio"].tolist() == ["", "×2.00", "within noise"]
     assert (cost_table(trials[trials["seed"] == 0])["training, ratio"].tolist()
             == ["", "within noise", "within noise"])
@@ -179,7 +179,7 @@ def test_the_lines_that_use_the_network_are_shown_where_there_are_any():
         {"technique": name, "seed": seed, "size": 32, "epochs": 1, "accuracy": 0.5 + seed / 10,
          "train_seconds": 1.0}
         for name in ("baseline", "mixup") for seed in range(2)
-    ])  # fmt: skip
+    ])
     summary = summarize(trials)
     assert "Use the trained network" not in html_report("x", summary, trials)
     assert "load_it(&#39;&lt;a&gt;&#39;)" in html_report("x", summary, trials, usage="load_it('<a>')")

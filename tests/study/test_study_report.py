@@ -1,12 +1,11 @@
 """What a study's reports show, from trials that were run."""
 
-import pandas as pd
 import pytest
 from tiny_photos import QUICK
 
 from lessonkit.ablation import run_ablation, Technique
 from lessonkit.comparison import summarize
-from lessonkit.study.plots import plot_ablation, plot_costs
+from lessonkit.study.plots import plot_ablation
 from lessonkit.study.report import ablation_report, markdown_report
 from lessonkit.study.tables import fold_name, format_table
 from lessonkit.study.techniques import comparisons
@@ -28,7 +27,7 @@ def test_markdown_shows_names_as_they_are(images, tmp_path):
     trials = run_ablation(images, ["mixup", "label_smoothing", "mixup+label_smoothing"], seeds=2,
                           out=tmp_path, **QUICK)
     ablation_report(images, trials, tmp_path, ["mixup", "label_smoothing", "mixup+label_smoothing"],
-        title="a|b <script>`*_", command="lessonkit ablate '```x'")  # fmt: skip
+        title="a|b <script>`*_", command="lessonkit ablate '```x'")
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "# a\\|b \\<script\\>\\`\\*\\_" in text and "````sh\nlessonkit ablate '```x'\n````" in text
     assert "## Together" in text and "together minus the sum of both" in text
@@ -50,17 +49,6 @@ def test_markdown_shows_names_as_they_are(images, tmp_path):
 )
 def test_long_names_are_folded_at_a_plus(name, lines):
     assert fold_name(name) == "\n".join(lines) and fold_name(name).replace("\n", "") == name
-
-
-def test_costs_are_drawn_once_for_each_recipe_and_size():
-    rows = [(t, s, size, e, e * size, 0.5)
-            for t in "ab" for s in (0, 1) for size in (32, 64) for e in (1, 8)]
-    trials = pd.DataFrame(rows,
-                          columns=["technique", "seed", "size", "epochs", "train_seconds", "accuracy"])
-    ax = plot_costs(trials)
-    assert len(ax.containers) == 4 and ax.get_xscale() == "log"
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "64 px", "32 px"]
-    assert plot_costs(trials[trials["epochs"] == 1].assign(train_seconds=1.0)).get_xscale() == "linear"
 
 
 def test_the_table_of_a_terminal_has_no_line_that_is_too_long(images, tmp_path):

@@ -36,7 +36,7 @@ def test_photo_count_takes_shares_and_numbers(images, size, count):
     (33, "33 photos can't be chosen from 32"), (1, "fewer than the 2 classes"),
     (0.03, "fewer than the 2 classes"), (0, "above 0, a share"), (-0.5, "above 0, a share"),
     (1.5, "must be a share"), (float("nan"), "above 0, a share"),
-])  # fmt: skip
+])
 def test_photo_count_refuses_what_cant_be_chosen(images, size, told):
     with pytest.raises(ValueError, match=told):
         photo_count(images, size)
@@ -179,7 +179,7 @@ def test_a_technique_that_fails_on_a_subset_doesnt_end_the_study(images, monkeyp
     ({"same": "pixels"}, "'epochs', 'steps'"), ({"sizes": (32, 1.0)}, "no part"),
     ({"sizes": (99,)}, "can't be chosen"), ({"techniques": []}, "one technique beside"),
     ({"epochs": 0}, "epochs=0"), ({"method": "magic"}, "method"),
-])  # fmt: skip
+])
 def test_smallest_subset_tells_bad_settings_before_it_trains(images, monkeypatch, change, told):
     monkeypatch.setattr("lessonkit.study.study.train_trial", lambda *args: pytest.fail("trained"))
     arguments = dict(techniques=STRANGE, sizes=(8,), features=brightness(images), **QUICK) | change

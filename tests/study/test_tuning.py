@@ -21,7 +21,7 @@ def made_up(best: dict[str, tuple[float, float]], asked: list):
                  "accuracy": -abs(lr - at[0]) - abs(area - at[1]), "nll": 1.0}
                 for name, at in best.items() for lr in rates for area in areas
             ]
-        )  # fmt: skip
+        )
 
     return measure
 

@@ -161,7 +161,7 @@ def test_a_killed_study_keeps_what_was_finished_and_goes_on(tmp_path, how):
     ran = []
     rest = run_trials({"a": {}, "b": {}}, 6, lambda *trial: ran.append(trial[:2])
                       or ({"accuracy": 0.5}, [True, False]),
-        tmp_path / "out", SETTINGS, progress=False)  # fmt: skip
+        tmp_path / "out", SETTINGS, progress=False)
     assert len(rest) == 12 and len(ran) == 6 and not {*ran} & {*zip(stored["technique"], stored["seed"])}
 
 

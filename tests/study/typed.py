@@ -18,4 +18,4 @@ def lessonkit(*typed, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [SCRIPT, *map(str, typed)], cwd=cwd, capture_output=True, text=True, encoding="utf-8",
         env={**os.environ, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
