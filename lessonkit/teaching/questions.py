@@ -279,40 +279,40 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.interval": Question(
         "number",
-        "Those differences were 0.02, 0.03 and 0.01. Their 95% interval is the mean plus or minus how "
-        "much? (t for 95% and three runs, 2 degrees of freedom: 4.303)",
-        answer=4.302652729911275 * 0.01 / math.sqrt(3),
+        "Four seeds gave differences of 1, 3, 2 and 6 points. Their 95% interval is the mean plus or"
+        " minus how many points? (t for 95% and four runs, 3 degrees of freedom: 3.182)",
+        answer=3.182446305284263 * math.sqrt(14 / 3) / 2,
         why=(
-            "The sample standard deviation is 0.01, the standard error 0.01/√3 = 0.0058, "
-            "and 4.303 times that is 0.0248."
+            "The mean is 3 and the sample standard deviation √(14/3) = 2.16. The standard error is"
+            " 2.16/√4 = 1.08, and 3.182 times that is 3.44."
         ),
         hint="t × sample standard deviation / √(number of runs).",
         mistakes=(
             (
-                1.96 * 0.01 / math.sqrt(3),
-                "1.96 is for many runs. Three runs hardly know their own scatter: use 4.303.",
+                1.96 * math.sqrt(14 / 3) / 2,
+                "1.96 is for many runs. Four runs hardly know their own spread: use 3.182.",
             ),
-            (0.01 / math.sqrt(3), "That is the standard error. Multiply it by t."),
+            (math.sqrt(14 / 3) / 2, "That is the standard error. Multiply it by t."),
             (
-                0.043,
+                3.182446305284263 * math.sqrt(14 / 3),
                 (
-                    "That is t times the standard deviation: it says where a single difference lies. "
-                    "For the mean, divide by √3."
+                    "That is t times the standard deviation, as for a single difference. For the mean,"
+                    " divide by √4."
                 ),
             ),
             (
-                4.302652729911275 * math.sqrt(0.0002 / 3) / math.sqrt(3),
+                3.182446305284263 * math.sqrt(14 / 4) / 2,
                 "That standard deviation divides by n. With a sample, divide by n − 1.",
             ),
             (
-                0.01,
+                math.sqrt(14 / 3),
                 (
-                    "That is the standard deviation of the differences. What is it for their mean, "
-                    "and how many of these make 95%?"
+                    "That is the standard deviation of the differences. What is it for their mean, and"
+                    " how many of these make 95%?"
                 ),
             ),
         ),
-        tolerance=4e-4,
+        tolerance=0.04,
     ),
     "01.verdict": Question(
         "choice",
@@ -1517,23 +1517,29 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.limit": Question(
         "number",
-        "A technique on 400 photos, ten seeds: the seeds' part of the interval is ±0.5 points, "
-        "the photos' part ±1.2, both together ±1.3. You train a thousand more seeds. "
-        "How many points does ± come down to, about?",
-        answer=1.2,
+        "A technique on 400 photos, ten seeds: the seeds' part of the interval is ±0.5 points, the"
+        " photos' part ±1.2, both together ±1.3. With four times the photos and the same ten seeds, how"
+        " many points is ± then, about?",
+        answer=math.sqrt(0.5**2 + 0.6**2),
         why=(
-            "The seeds' part shrinks to nearly nothing, and the photos' part stays as it is: "
-            "√(0² + 1.2²) = 1.2. Only more photos make that smaller."
+            "Four times the photos halve their part, to 0.6. The seeds' part stays as it is:"
+            " √(0.5² + 0.6²) = 0.8."
         ),
-        hint="Which of the two parts do more seeds shrink?",
+        hint="Which part do more photos shrink, and by how much? Then add the two in squares.",
         mistakes=(
-            (0, "For these very photos, yes. But other photos would give another difference, "
-                "and seeds can't tell how different."),
-            (1.3, "The seeds' part does shrink."),
-            (0.5, "That is the seeds' part, the one that shrinks. What about the photos?"),
-            (0.13, "That would shrink both parts. More seeds shrink only one of them."),
+            (1.3, "More photos do shrink one of the two parts."),
+            (0.65, "That halves both parts. More photos shrink only theirs."),
+            (
+                0.6,
+                (
+                    "That is close to the photos' part alone, which is halved. The seeds' part has to be"
+                    " added, in squares."
+                ),
+            ),
+            (1.1, "The two parts add up in squares, like the sides of a right triangle."),
+            (0.325, "The photos' part goes with the root of their number, and the seeds' part stays."),
         ),
-        tolerance=0.04,
+        tolerance=0.021,
     ),
     "01.equal": Question(
         "number",
@@ -1553,25 +1559,25 @@ QUESTIONS: dict[str, Question] = {
     ),
     "01.look": Question(
         "choice",
-        "After five seeds the interval is −0.2 to +2.6 points. You add seeds one by one, "
-        "and stop as soon as it leaves zero out. What is wrong?",
+        "After five seeds the interval is −0.2 to +2.6 points. You add seeds one by one, and stop as"
+        " soon as it leaves zero out. What is wrong?",
         answer="b",
         choices={
-            "a": "nothing: more seeds are always better",
-            "b": "each look is one more chance to be fooled",
-            "c": "seeds must be added in pairs, so that each has a partner",
-            "d": "the first five seeds must be thrown away after the look",
+            "a": "Nothing: with every seed that is added the answer becomes more reliable.",
+            "b": "Each look is one more chance to be fooled.",
+            "c": "The first five seeds made you go on, so only the new ones may count.",
+            "d": "More seeds can't help here: only more photos make an interval narrower.",
         },
         why=(
-            "With enough looks a 95% interval leaves zero out by chance in far more than 5% of studies. "
-            "Whoever plans the looks beforehand can share the 5% out among them, as look_confidence "
-            "does."
+            "With enough looks a 95% interval leaves zero out by chance in far more than 5% of studies."
+            " Whoever plans the looks beforehand can share the 5% out among them, as"
+            " look_confidence does."
         ),
         hint="Think of the five coins: how many tries does the interval get?",
         mistakes=(
-            ("a", "More seeds are, but not stopping at the moment that pleases."),
-            ("c", "Each seed already is a pair: with and without the technique."),
-            ("d", "They are as good as the others. When you stop is what counts."),
+            ("a", "More seeds do that. But you stop at the moment that pleases, and that is a choice."),
+            ("c", "Leaving them out wouldn't help: you would still stop when you like what you see."),
+            ("d", "More seeds do shrink their part of the interval. The fault lies in when you stop."),
         ),
     ),
     "08.first": Question(
