@@ -307,7 +307,7 @@ def show_normalized(
         raise ValueError(f"Images with 1 or 3 channels can be drawn; these have {before.shape[1]}.")
     figure, axes = plt.subplots(len(before), 4, figsize=(11, 2.3 * len(before)), squeeze=False,
                                 layout="constrained", width_ratios=[1, 1.5, 1.5, 1])
-    for ax, title in zip(axes[0], ("image", "values before", "values after", "drawn without undoing")):
+    for ax, title in zip(axes[0], ("image", "values before", "values after", "not converted back")):
         ax.set_title(title)
     for column in (1, 2):
         for ax in axes[1:, column]:

@@ -65,15 +65,15 @@ quarter_turns = tuple(View(f"turned {90 * turns}°", partial(_turned, turns=turn
 # %% ../../nbs/foundation/views.ipynb #3a121052
 def corner_crops(
     share: float = 7 / 8,  # of the height and of the width that each crop keeps, above 0 and up to 1
-) -> tuple[View, ...]:  # five views of the photo's own size: the centre and the four corners
-    """Cut the centre and the four corners out of each photo, and enlarge them to the photo's size.
+) -> tuple[View, ...]:  # five views of the photo's own size: the center and the four corners
+    """Cut the center and the four corners out of each photo, and enlarge them to the photo's size.
 
     The crops are torchvision's `five_crop`. Raises `TypeError` or `ValueError` for a share out of range.
     Source: Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks,
     section 4.1.
     """
     checks.number(share, "share", above=0, at_most=1, hint="up to 1, for example 7/8")
-    places = {"centre": (0.5, 0.5), "top left": (0, 0), "top right": (0, 1),
+    places = {"center": (0.5, 0.5), "top left": (0, 0), "top right": (0, 1),
               "bottom left": (1, 0), "bottom right": (1, 1)}
     return tuple(View(name, partial(corner_crop, share=share, down=down, right=right))
                  for name, (down, right) in places.items())

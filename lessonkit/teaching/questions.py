@@ -396,40 +396,26 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.pretrained": Question(
         "choice",
-        "You take a network with trained weights and train it further on your photos. "
-        "Which mean and standard deviation do you normalize your photos with?",
+        "Network A's page says: trained on ImageNet, with pixels from -1 to 1. Network B's says: "
+        "trained on ImageNet, with mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225). Your "
+        "photos x run from 0 to 1. Which line prepares them for A?",
         answer="c",
         choices={
-            "a": "Those of your photos.",
-            "b": "ImageNet's, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).",
-            "c": "Those the network was trained with.",
-            "d": "None: its batch norm takes care of it.",
+            "a": "`x = normalize(x, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))`",
+            "b": "`x = normalize(x, channel_stats(images))`",
+            "c": "`x = normalize(x, 0.5, 0.5)`",
+            "d": "`x = x * 255`",
         },
         why=(
-            "Its weights expect the numbers that they were trained on. Often these are ImageNet's "
-            "statistics, but not always: its documentation or configuration says."
+            "(0 - 0.5) / 0.5 = -1 and (1 - 0.5) / 0.5 = 1. A has to get the numbers that it was "
+            "trained with, and these were round ones, although its photos were ImageNet's."
         ),
-        hint="Which photos have the weights adapted to?",
+        hint="What should become of a black pixel, and what of a white one?",
         mistakes=(
-            (
-                "a",
-                (
-                    "Then the same grey would become another number than in its training, "
-                    "and its weights were made for that one."
-                ),
-            ),
-            (
-                "b",
-                "Often, but not always: some were trained with 0.5 and 0.5, or with nothing. "
-                "Find out which.",
-            ),
-            (
-                "d",
-                (
-                    "When it predicts, batch norm uses the statistics that it saw in its training. "
-                    "They don't follow your photos."
-                ),
-            ),
+            ("a", "Those are B's. A was trained on the same photos with other numbers."),
+            ("b", "Then the same gray would become another number than in A's training."),
+            ("d", "A has seen no pixel above 1. Its batch norm doesn't undo that: it uses the "
+                  "averages of A's training."),
         ),
     ),
     "02.which-photos": Question(
@@ -445,7 +431,7 @@ QUESTIONS: dict[str, Question] = {
         },
         why=(
             "The validation photos stand for photos that don't exist yet, so nothing may be taken from "
-            "them. And the same grey has to become the same number everywhere."
+            "them. And the same gray has to become the same number everywhere."
         ),
         hint="When the network is used, a single new photo comes along. What do you know then?",
         mistakes=(
@@ -459,7 +445,7 @@ QUESTIONS: dict[str, Question] = {
             (
                 "c",
                 (
-                    "Then the same grey becomes two different numbers, and brighter validation photos "
+                    "Then the same gray becomes two different numbers, and brighter validation photos "
                     "look just like darker ones."
                 ),
             ),
@@ -520,29 +506,26 @@ QUESTIONS: dict[str, Question] = {
     ),
     "02.scale": Question(
         "choice",
-        "Without batch norm and with He's initial weights, photos from 0 to 255 came to 41% and "
-        "normalized ones to 54%. With PyTorch's smaller initial weights it was the other way round: "
-        "50% and 37%. What explains both?",
+        "Your network has no batch norm and PyTorch's initial weights. With photos from 0 to 1 it "
+        "stays at 19%, whatever the learning rate. Which two changes would you try first?",
         answer="b",
         choices={
-            "a": "Four seeds are too few: one of the two results must be an accident.",
-            "b": "Unit and initial weights together set the scale of the values inside.",
-            "c": "Photos from 0 to 255 hold more information, which only a network with small weights "
-                 "can use.",
-            "d": "He's initial weights were made for networks with batch norm.",
+            "a": "Four seeds in place of one, and the mean of the validation photos for validation.",
+            "b": "Normalized photos, and He's initial weights.",
+            "c": "Photos divided by 255 once more, and smaller initial weights.",
+            "d": "Statistics of all photos in place of one batch's, and photos in another order.",
         },
         why=(
-            "Values inside the network are products of pixels and weights. "
-            "Small weights make them fade, and large pixels make up for that; "
-            "with He's weights the same pixels make them too large."
+            "Values inside the network are products of pixels and weights. Here both are small, so "
+            "all photos look nearly alike after the last layer. Larger pixels and larger weights "
+            "both make up for that."
         ),
-        hint="What does a layer compute from pixels and weights, and how large is the result?",
+        hint="What does a layer compute from pixels and weights, and how large is the result here?",
         mistakes=(
-            ("a", "Four seeds are few, but 13 points each way are far more than seeds differ by. "
-                  "Look at the dots."),
-            ("c", "All units hold the same information: one can be computed from the other."),
-            ("d", "They were made for networks without it, and keep the scale of the values from layer "
-                  "to layer."),
+            ("a", "More seeds tell you more exactly how bad it is. They don't change the network."),
+            ("c", "That makes the values inside the network smaller still."),
+            ("d", "Statistics that differ by 0.01 hardly change a pixel. The values inside stay as "
+                  "small as they are."),
         ),
     ),
     "02.statistics": Question(
@@ -803,11 +786,10 @@ QUESTIONS: dict[str, Question] = {
         ),
         tolerance=2e-3,
     ),
-    "04.veto": Question(
+    "04.tenth-view": Question(
         "choice",
-        "Two classes. Nine views give class A a probability of 0.9. In the tenth the object is cut off, "
-        "and A gets 10 to the power of -30 there. Which way of merging lets this one view do the most "
-        "damage to A?",
+        "Two classes. Nine views give class A a probability of 0.9. In the tenth the object is cut "
+        "off, and A gets 10 to the power of -30 there. With which rule does A lose the most?",
         answer="b",
         choices={
             "a": "the mean of the probabilities",
@@ -816,106 +798,118 @@ QUESTIONS: dict[str, Question] = {
             "d": "all the same: it is one view of ten",
         },
         why=(
-            "The mean of A falls from 0.9 to 0.81: the view is a tenth of the vote. "
-            "The largest numbers of A and B are 0.9 and 1, so A gets 0.47. "
-            "In the geometric mean A's number is multiplied by the tenth root of 10 to the power of "
-            "-30, a thousandth, and A gets less than 0.01: a probability of nearly 0 is a veto."
+            "The mean of A falls from 0.9 to 0.81, as the view has a tenth of the say. The largest "
+            "numbers of A and B are 0.9 and 1, so A gets 0.47. In the geometric mean A's number "
+            "is multiplied by the tenth root of 10 to the power of -30, a thousandth, and A gets "
+            "less than 0.01."
         ),
-        hint="For each rule work out what becomes of A's and of B's number, and then make them sum to "
-             "1.",
+        hint=(
+            "For each rule work out what becomes of A's and of B's number, and then make them sum "
+            "to 1."
+        ),
         mistakes=(
             ("a", "The mean of A falls from 0.9 to 0.81. Two of the others take more."),
-            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's confidence in B counts in full. "
-                  "One takes even more."),
+            ("c", "A falls to 0.9/(0.9 + 1) = 0.47, as the tenth view's confidence in B counts in "
+                  "full. One takes even more."),
             ("d", "One of ten in the count, but the logarithm of nearly 0 is a very large negative "
                   "number."),
         ),
     ),
     "04.passes": Question(
         "number",
-        "tta(learn, views=product(five_crop, flip)): how often does each photo go through the network, "
-        "all in all?",
-        answer=12,
-        why="Five crops and none, each mirrored or not: 6 · 2 = 12, and one of these is the photo as it "
-            "is.",
-        hint="The photo itself counts, too: as a \"crop\" that leaves everything, and as one that isn't "
-             "mirrored.",
+        "tta(learn, views=product(quarter_turns, flip)): how often does each photo go through the "
+        "network, all in all?",
+        answer=8,
+        why=(
+            "Three turns and none, each mirrored or not: 4 · 2 = 8, and one of these is the photo "
+            "as it is."
+        ),
+        hint=(
+            "How many turns are there, with the photo that isn't turned? And in how many ways is "
+            "each shown?"
+        ),
         mistakes=(
-            (11, "That is the number of views. The plain photo is looked at as well."),
-            (10, "Five crops, mirrored and not. The whole photo and its mirror image are looked at as "
-                 "well."),
-            (5, "Those are the crops, once each. And mirrored? And the whole photo?"),
-            (6, "Those are the crops and the photo. And mirrored?"),
-            (7, "That is the sum of the two sets and the photo. A product combines each with each."),
+            (7, "That is the number of views. The plain photo goes through the network as well."),
+            (6, "Three turns, mirrored and not. And the photo that isn't turned, and its mirror "
+                "image?"),
+            (3, "Those are the turns, once each. And mirrored? And the photo that isn't turned?"),
+            (4, "Those are the turns and the photo. And mirrored?"),
+            (5, "That is the sum of the two sets and the photo. A product combines each with each."),
+            (12, "There are three quarter turns, by 90, 180 and 270 degrees, not five."),
         ),
     ),
     "04.hurts": Question(
         "choice",
-        "A network was trained on photos of handwritten digits, with small random crops. "
-        "Which views are the worst choice?",
-        answer="c",
+        "Cells under a microscope have no up and no down. A network was trained on such pictures, "
+        "uncropped, with random horizontal flips and nothing else. Which views would you try "
+        "first?",
+        answer="d",
         choices={
-            "a": "the centre and the four corners, 7/8 of the sides",
-            "b": "slightly smaller and larger pictures",
-            "c": "rotations by 90, 180 and 270 degrees",
-            "d": "random crops of at least 90% of the area",
+            "a": "the three quarter turns, as a turned cell is still the same kind of cell",
+            "b": "the quarter turns and their mirror images, as more views average out more noise",
+            "c": "random crops of at least 35% of the area, as most people train with them",
+            "d": "the mirror image, as in training",
         },
         why=(
-            "A view must keep the label and look like what the network was trained on. "
-            "A 6 upside down is a 9, and the network never saw a lying 4."
+            "Turning keeps the label, but the network has never seen a turned cell. Mirror images "
+            "it has learned. To use turns, turn in training as well."
         ),
-        hint="Which views change what the right answer is?",
+        hint="There are three conditions. Which of them does each set of views meet?",
         mistakes=(
-            ("a", "Training showed small crops, and a 4 without its margin is still a 4. "
-                  "Look for one that changes the label."),
-            ("b", "Nearly the same picture. Look for views that change the label."),
-            ("d", "That is nearly what training did. Look for views that change the label."),
+            ("a", "The label stays. But has this network learned to read turned cells?"),
+            ("b", "Averaging helps against noise. Has this network learned to read turned cells?"),
+            ("c", "Most people do, but this network hasn't seen a crop, and a crop shows less than "
+                  "the whole."),
         ),
     ),
     "04.study": Question(
         "choice",
-        "The same views on two sets. With 713 validation photos they add 1.2 points (-1.5 to +3.8), "
-        "with 3,925 others 0.9 points (+0.6 to +1.2). What do the two rows say?",
+        "A shop tries five crops on its 400 validation photos: +0.8 points, from -1.9 to +3.5. A "
+        "friend with 8,000 photos of the same kind, and the same network and views, finds -0.6 "
+        "points, from -1.0 to -0.2. What do you tell the shop?",
         answer="b",
         choices={
-            "a": "The views help on the second set, and do nothing on the first.",
-            "b": "They agree, and only the second can rule out zero.",
-            "c": "The views help more on the first set, since 1.2 is larger than 0.9.",
-            "d": "They contradict each other, so neither can be trusted.",
+            "a": "Its photos suit five crops better than the friend's, so it should use them.",
+            "b": "The results agree, and five crops probably cost it a little.",
+            "c": "The results contradict each other, so at least one of them must be a mistake.",
+            "d": "The two together give +0.1 points, so five crops make no difference.",
         },
         why=(
-            "0.9 lies well inside the first interval, so the rows agree. More photos make an interval "
-            "narrower: the first row couldn't have settled a gain of one point."
+            "-0.6 lies well inside the shop's interval, so 400 photos don't speak against it. The "
+            "friend's interval is narrow and lies below zero, so that result is the one that "
+            "decides."
         ),
-        hint="Is the second gain, 0.9, among the values that the first row allows?",
+        hint="Is the friend's difference, -0.6, among the values that the shop's interval allows?",
         mistakes=(
-            ("a", "The first row doesn't say \"nothing\": its interval reaches to +3.8."),
-            ("c", "The first interval is over five points wide. Can it tell 1.2 from 0.9?"),
-            ("d", "Look whether the intervals exclude each other. The second lies inside the first."),
+            ("a", "The shop's interval is over five points wide. Can it tell +0.8 from -0.6?"),
+            ("c", "Look whether the intervals exclude each other. The friend's lies inside the "
+                  "shop's."),
+            ("d", "A mean of the two lets 400 photos count as much as 8,000."),
         ),
     ),
     "04.measure": Question(
         "choice",
-        "Technique A reaches 84.1% with TTA. The baseline reaches 83.0% without. "
-        "What does that say about A?",
-        answer="a",
+        "You compare MixUp with a baseline on the same 713 photos, and predict both with flip. "
+        "MixUp is ahead by 0.7 points, the interval reaches from -0.6 to +2.0. What would help to "
+        "settle it?",
+        answer="c",
         choices={
-            "a": "Nothing yet: both must be predicted alike.",
-            "b": "A is better by 1.1 points.",
-            "c": "A is better, as TTA averages out the chance in both.",
-            "d": "A is worse: it needs TTA to win.",
+            "a": "more views for both, since an average of more answers has less noise",
+            "b": "flip for MixUp alone, since its accuracy is then the highest it can reach",
+            "c": "more validation photos and more seeds",
+            "d": "nothing: with TTA on both sides the answer is final",
         },
         why=(
-            "The difference holds two things, A and TTA. Give both TTA, or none, and pair the seeds. "
-            "And TTA adds no photos: chance in the choice of the validation photos stays as large as "
-            "before."
+            "Both were predicted alike, so the comparison is fair. What is left is the luck of "
+            "seeds and photos, and more views of the same photos don't make that smaller."
         ),
-        hint="How many things differ between the two numbers?",
+        hint="Where does the width of the interval come from?",
         mistakes=(
-            ("b", "Two things changed. Part of the 1.1 points may be TTA's, or all of it."),
-            ("c", "It averages over views of the same photos. Chance in seeds and photos remains, "
-                  "and two things changed."),
-            ("d", "We don't know what it does without. Measure both in the same way."),
+            ("a", "More views average noise within each answer. The photos, and the luck of which "
+                  "ones you have, stay the same."),
+            ("b", "Then the difference holds two things, MixUp and flip, and nobody can tell them "
+                  "apart."),
+            ("d", "The interval contains 0. More photos or seeds may move it clear of it."),
         ),
     ),
     "04.merge": Question(

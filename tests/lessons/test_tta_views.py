@@ -64,7 +64,7 @@ def test_upside_down_and_quarter_turns_move_pixels_only():
 def test_five_crop_is_torchvision_s(height, width):
     x = photos(3, height, width)
     cut = [round(side * 7 / 8) for side in (height, width)]
-    theirs = dict(zip(["top left", "top right", "bottom left", "bottom right", "centre"],
+    theirs = dict(zip(["top left", "top right", "bottom left", "bottom right", "center"],
                       v2.functional.five_crop(x, cut)))
     for view in five_crop:
         exact = v2.functional.resize(theirs[view.name], [height, width], antialias=True)
@@ -177,7 +177,7 @@ def test_product_is_every_combination_but_none():
     both = product(five_crop, flip)
     assert len(both) == 6 * 2 - 1 and len({view.name for view in both}) == 11
     names = {view.name: view for view in both}
-    assert {"mirrored", "centre", "top left, mirrored"} <= names.keys()
+    assert {"mirrored", "center", "top left, mirrored"} <= names.keys()
     x = photos(3, 8, 8)
     top_left = next(view for view in five_crop if view.name == "top left")
     assert torch.equal(names["top left, mirrored"](x), flip[0](top_left(x)))
