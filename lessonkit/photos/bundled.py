@@ -87,7 +87,7 @@ def near_copy(
     picture: Image.Image,
     seed: int,
 ) -> Image.Image:  # of the same size
-    """Return a slightly changed copy: up to 4 % cut off at each side, up to 8 % brighter or darker."""
+    """Return a slightly changed copy: up to 4% cut off at each side, up to 8% brighter or darker."""
     rng = np.random.default_rng(seed)
     left, top, right, bottom = rng.uniform(0.005, 0.04, 4)
     width, height = picture.size

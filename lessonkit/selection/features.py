@@ -421,5 +421,5 @@ def feature_seconds(images: ImageSet, model: nn.Module | None, size: int) -> flo
         with evaluating(network):
             network(x)
         seconds.append(time.perf_counter() - start)
-    looks = len(images) / n + (0 if model else 3 * _steps(images))  # a step: forward, twice as long back
-    return 1 + looks * seconds[1]
+    batches = len(images) / n + (0 if model else 3 * _steps(images))  # a step: forward and back
+    return 1 + batches * seconds[1]

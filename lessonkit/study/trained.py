@@ -117,8 +117,8 @@ class TrainedNetwork:
             for batch in torch.from_numpy(decode(images, self.size).copy()).split(batch_size):
                 x = batch.float() / 255
                 x = self.normalize(x) if self.normalize else x
-                looks = [x, x.flip(-1)] if self.flip else [x]
-                found.append(torch.stack([self.network(look).softmax(1) for look in looks]).mean(0))
+                views = [x, x.flip(-1)] if self.flip else [x]
+                found.append(torch.stack([self.network(view).softmax(1) for view in views]).mean(0))
         return pd.DataFrame(torch.cat(found).numpy(), index=[str(p) for p in photos],
                             columns=list(self.classes))
 

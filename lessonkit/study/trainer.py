@@ -259,15 +259,15 @@ class Pace(NamedTuple):
 
     start: float  # making network and loaders
     epoch: float  # of the baseline's training
-    look: float  # a pass over the validation photos
+    valid: float  # a pass over the validation photos
 
     def trial(
         self,
         epochs: float,  # trained, each as long as the baseline's; 0: only predicts
-        looks: float = 1,  # passes over the validation photos
+        passes: float = 1,  # over the validation photos
     ) -> float:
         """Seconds of one trial."""
-        return self.start + epochs * self.epoch + looks * self.look
+        return self.start + epochs * self.epoch + passes * self.valid
 
 
 def measure_pace(
@@ -276,7 +276,7 @@ def measure_pace(
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     network: nn.Module | None = None,  # to time, from `make_network`; made here when None
     steps: int = 4,  # training steps to time
-) -> Pace:  # start, epoch, look
+) -> Pace:  # start, epoch, valid
     """Time a few steps of the baseline. Decodes the photos first, if need be."""
     make_loaders(images, TECHNIQUES[BASELINE], 0, settings, stats)
     begun = time.perf_counter()
@@ -287,8 +287,8 @@ def measure_pace(
         start = time.perf_counter() - begun
         optimizer = torch.optim.AdamW(network.parameters())
         step = _median_seconds(loaders.train, steps, partial(_train_step, network, optimizer))
-        look = _median_seconds(loaders.valid, steps, partial(_look, network))
-    return Pace(start, len(loaders.train) * step, len(loaders.valid) * look)
+        valid = _median_seconds(loaders.valid, steps, partial(_predict_batch, network))
+    return Pace(start, len(loaders.train) * step, len(loaders.valid) * valid)
 
 
 def _train_step(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
@@ -301,7 +301,7 @@ def _train_step(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor,
 
 
 @torch.inference_mode()
-def _look(network: nn.Module, x: Tensor, y: Tensor) -> None:
+def _predict_batch(network: nn.Module, x: Tensor, y: Tensor) -> None:
     """Predict one batch, and wait for the device."""
     network.eval()(x).cpu()
 

@@ -98,7 +98,7 @@ def _judge_number(question: Question, answer: Any) -> tuple[bool, str]:
         return True, ""
     hint = _known_mistake(question, lambda wrong: abs(number - wrong) <= question.tolerance)
     if hint == question.hint and abs(number / 100 - question.answer) <= question.tolerance:
-        hint = "That is in percent. Give it as a share: 1 % is 0.01."
+        hint = "That is in percent. Give it as a share: 1% is 0.01."
     return False, hint
 
 

@@ -186,9 +186,9 @@ def test_the_pace_counts_steps_and_looks_and_draws_no_random_numbers(images, mon
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=tick))
     before, settings = torch.get_rng_state(), Settings(16, 3, 8, 4)
     pace = measure_pace(images, settings)
-    one = pace.look  # 8 validation photos are one batch of 8, 32 training photos are four
+    one = pace.valid  # 8 validation photos are one batch of 8, 32 training photos are four
     assert one > 0 and pace.epoch == pytest.approx(4 * one) and pace.start > 0
-    assert pace.trial(3, looks=2) == pytest.approx(pace.start + 3 * 4 * one + 2 * one)
+    assert pace.trial(3, passes=2) == pytest.approx(pace.start + 3 * 4 * one + 2 * one)
     assert pace.trial(0) == pytest.approx(pace.start + one)
     assert torch.equal(torch.get_rng_state(), before)
 
