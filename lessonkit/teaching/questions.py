@@ -674,7 +674,8 @@ QUESTIONS: dict[str, Question] = {
         why=(
             "There are simpler ways to spend the same pixels, such as a smaller size throughout. "
             "Growing is worth its trouble only where it beats the best of these. "
-            "On clothes it beat full size, and 48 px throughout was three points better still."
+            "With one setting for all, growing beat full size on clothes, and 48 px was three points "
+            "better still."
         ),
         hint="What else could you buy with the same pixels, without any plan of sizes?",
         mistakes=(
