@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..comparison import summarize
 from ..foundation.files import read_json, write_json
-from .planner import duration, note_look, Plan, plan_study, undecided
+from .planner import counted, duration, note_look, Plan, plan_study, undecided
 from .study import Study
 from .techniques import BASELINE, comparisons
 from .trials import read_correct
@@ -95,8 +95,8 @@ def about_plan(out: str | Path) -> list[str]:
     plan = read_json(Path(out) / "plan.json")
     if plan is None:
         return []
-    told = (f"Planned for {duration(60 * plan['minutes'])} of training: {plan['epochs']} epochs and up "
-            f"to {plan['seeds']} seeds.")
+    told = (f"Planned for {duration(60 * plan['minutes'])} of training: "
+            f"{counted(plan['epochs'], 'epoch')} and up to {counted(plan['seeds'], 'seed')}.")
     if plan["looks"]:
         told += (f" Looks were planned after {', '.join(map(str, plan['looks']))} seeds: "
                  "a technique is dropped where an interval as wide as such a look demands settles it, "

@@ -16,8 +16,8 @@ from ..comparison import FIRST_LOOK, look_confidence
 from ..foundation.files import read_json, write_json
 
 # %% auto #0
-__all__ = ['LENGTHS', 'CLAIM', 'MOST', 'SHORT', 'duration', 'usable_cores', 'Forecast', 'Plan', 'plan_study', 'note_look',
-           'next_confidence', 'undecided', 'minutes_of']
+__all__ = ['LENGTHS', 'CLAIM', 'MOST', 'SHORT', 'duration', 'counted', 'usable_cores', 'Forecast', 'Plan', 'plan_study',
+           'note_look', 'next_confidence', 'undecided', 'minutes_of']
 
 # %% ../../nbs/study/planner.ipynb #9a040006
 def duration(seconds: float) -> str:
@@ -25,6 +25,14 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def counted(
+    number: int,
+    what: str,  # one of them
+) -> str:
+    """Say how many: "1 epoch", "2 epochs"."""
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def usable_cores() -> int:
@@ -103,8 +111,9 @@ def plan_study(
         length = next((length for length in lengths if fits[length] >= FIRST_LOOK), lengths[-1])
     if fits[length] < min(seeds or 2, 2):
         needed = duration(2 * seconds_of(lengths[-1]))
-        raise ValueError(f"{duration(budget)} of training are too short: "
-                         f"two seeds of {lengths[-1]} epochs take about {needed}. "
+        short = f"{duration(budget)} of training are too short"
+        told = short if budget >= 1 else "No time is left to train"
+        raise ValueError(f"{told}: two seeds of {counted(lengths[-1], 'epoch')} take about {needed}. "
                          "Name fewer techniques, a smaller size, or more time.")
     planned = fits[length]
     return Plan(length, planned, tuple(n for n in (5, 10, 15) if n <= planned - 3))

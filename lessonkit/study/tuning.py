@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..foundation.files import read_json
 from ..photos.image_set import ImageSet, split_rows
-from .planner import duration
+from .planner import counted, duration
 from .settings import Settings
 from .study import Study
 from .techniques import choose_techniques, Technique
@@ -149,8 +149,8 @@ def _announce(
         raise ValueError(f"{told}, and may take {duration(most_seconds)} of --time-budget. {advice}")
     if not stored:
         length = max(n for n in seconds if seconds[n] <= most_seconds)
-    told = (f"Tuning first: {len(todo)} settings of {arms} training runs with {length} epochs, "
-            f"about {duration(seconds[length])}")
+    told = (f"Tuning first: {len(todo)} settings of {arms} training runs with "
+            f"{counted(length, 'epoch')}, about {duration(seconds[length])}")
     told += "" if timed else f"; up to {math.prod(WIDEST)} settings where most choose an end of the grid"
     if seeds:  # on all training photos
         more = len(one.images) / len(one.images.indices("train"))

@@ -91,7 +91,7 @@ def test_each_arm_is_tuned_before_the_study(folder, tmp_path, here):
     own = json.loads((tmp_path / "study" / "study.json").read_text())["techniques"]["mixup"]["own"]
     assert own["lr"] in (8e-4, 2e-3, 5e-3, 1.2e-2, 3e-2) and 0 < own["crops"] <= 1
     assert len(read_trials(tmp_path / "study")) == 2
-    told = (r"Tuning first: 6 settings of 2 training runs with 1 epochs, about \d+ s; "
+    told = (r"Tuning first: 6 settings of 2 training runs with 1 epoch, about \d+ s; "
             r"up to 12 settings where .*\. Then the study, about \d+ s\.")
     assert (re.search(told, printed)
             and re.search(told, printed).start() < printed.index("Tuning, setting 1 of 6"))
@@ -110,6 +110,8 @@ def test_tuning_keeps_to_its_share_of_a_time(folder, tmp_path, here):
     assert sorted(path.name for path in (tmp_path / "study" / "tuning").iterdir()) == sorted(
         f"lr-{lr}-crops-{crops}" for lr in ("0.002", "0.005", "0.012") for crops in ("0.35", "0.75"))
     assert here(*typed, "2h")[0] == 0  # goes on with what was planned
+    code, _, told = here("ablate", folder, *QUICK, "--techniques", "tta", "--time-budget", "1s", "--out", "none")
+    assert code == 2 and "No time is left to train: two seeds of 1 epoch take about" in told and not (tmp_path / "none").exists()
 
 
 def test_a_time_becomes_a_plan_with_looks(folder, tmp_path, here):
@@ -117,8 +119,8 @@ def test_a_time_becomes_a_plan_with_looks(folder, tmp_path, here):
     typed = ["--techniques", "nothing", "--techniques-from", "my.py", "--time-budget", "3h", "--seeds",
              "8", "--out", "study"]
     code, printed, _ = here("ablate", folder, *QUICK, *typed)
-    assert (code == 0 and "Planned: 1 epochs, up to 8 seeds." in printed and "Planned for 3.0 h of "
-            "training: 1 epochs" in printed)
+    assert (code == 0 and "Planned: 1 epoch, up to 8 seeds." in printed and "Planned for 3.0 h of "
+            "training: 1 epoch and" in printed)
     assert json.loads((tmp_path / "study" / "looks.json").read_text())["looks"][0] == 5
     report = (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
     assert "Looks were planned after 5 seeds" in report
