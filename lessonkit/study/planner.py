@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
 
 
 def counted(
-    number: int,
+    number: int,  # 0 or more
     what: str,  # one of them
 ) -> str:
     """Say how many: "1 epoch", "2 epochs"."""
