@@ -174,6 +174,7 @@ def _rival(args: argparse.Namespace, images: Any, most_seconds: float = math.inf
 def _run_study(args: argparse.Namespace, study: Any, images: Any, begun: float) -> Any:
     """Run the trials, into the time that was asked for if any was; the rival comes first."""
     from lessonkit.study.budget import plan_for, run_in_time
+    from lessonkit.study.planner import counted
 
     said, deadline = [], begun + (args.time_budget or math.inf)
 
@@ -190,7 +191,8 @@ def _run_study(args: argparse.Namespace, study: Any, images: Any, begun: float) 
         study.start_workers()  # decodes photos; what this takes is no longer there to be planned with
         plan, study = plan_for(study, deadline - time.monotonic(), **args.typed)
         args.planned, args.seeds = plan.seeds, plan.seeds
-        print(f"Planned: {plan.epochs} epochs, up to {plan.seeds} seeds.", flush=True)
+        length, most = counted(plan.epochs, "epoch"), counted(plan.seeds, "seed")
+        print(f"Planned: {length}, up to {most}.", flush=True)
         trials = run_in_time(study, plan, deadline, args.margin / 100, args.metric)
     if not said and not (args.out / "frozen.json").exists():
         first()  # all trials were there already

@@ -207,6 +207,7 @@ def html_report(
     photos: Mapping[str, Any] | None = None,  # from `photo_section`
     margin: float = 0.01,  # smallest difference in accuracy that matters
     usage: str = "",  # the lines of Python that predict with a trained network
+    steps: Sequence[str] = (),  # what to do next, and what to be wary of
 ) -> str:  # a whole page
     """Write everything about a study into one page that needs no other file and no network."""
     every = trials[[name for name in trials if name not in ("id", "fingerprint")]]
@@ -231,6 +232,7 @@ def html_report(
         about={"Settings": settings, "Versions": versions(), "Machine": machine()},
         command=command,
         usage=usage,
+        steps=steps,
     )
 
 
@@ -274,13 +276,14 @@ def markdown_report(
     command: str = "",  # that does it again
     notes: Sequence[str] = (),  # what a reader must know
     together: pd.DataFrame | None = None,  # from `interaction_table`
+    steps: Sequence[str] = (),  # what to do next, and what to be wary of
     **_: Any,  # what only the page has
 ) -> str:  # a whole text
     """Write the main parts of a study as Markdown."""
     findings = "\n".join(f"- {_markdown_text(sentence)}" for sentence in sentences(summary))
     parts = [f"# {_markdown_text(title)}", findings]
     parts.append(_markdown_table(readable(summary)))
-    parts += map(_markdown_text, [explain_interval(summary), *notes])
+    parts += map(_markdown_text, [explain_interval(summary), *steps, *notes])
     if picture:
         parts.append(f"![Differences with their intervals]({picture})")
     if together is not None and len(together):
@@ -428,7 +431,8 @@ def ablation_report(
         settings={name: _format_value(value) for name, value in about.items()},
         command=command,
         failed=failed,
-        notes=[*told[1:], *notes],
+        notes=notes,
+        steps=told[1:],
         together=interaction_table(both) if both is not None else None,
         photos=photo_section(images, trials, out, shown, about["size"]),
         margin=margin,
