@@ -1280,6 +1280,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'lessonkit.study.planner.Plan': ('study/planner.html#plan', 'lessonkit/study/planner.py'),
                                          'lessonkit.study.planner._confidence': ( 'study/planner.html#_confidence',
                                                                                   'lessonkit/study/planner.py'),
+                                         'lessonkit.study.planner.counted': ('study/planner.html#counted', 'lessonkit/study/planner.py'),
                                          'lessonkit.study.planner.duration': ('study/planner.html#duration', 'lessonkit/study/planner.py'),
                                          'lessonkit.study.planner.minutes_of': ( 'study/planner.html#minutes_of',
                                                                                  'lessonkit/study/planner.py'),
