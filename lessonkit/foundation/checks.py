@@ -339,7 +339,7 @@ def class_weights(weight: Any) -> Tensor:
     weight = tensor(weight, "weight", "numbers, one for each class").detach().clone()
     weight = weight if weight.is_floating_point() else weight.float()
     if weight.ndim != 1 or not len(weight):
-        raise ValueError(f"weight must be one number a class, not of shape {tuple(weight.shape)}.")
+        raise ValueError(f"weight must be one number for each class, not {tuple(weight.shape)}.")
     if may_look(weight) and not (weight.isfinite() & (weight >= 0)).all():
         raise ValueError(f"weight must hold finite numbers, 0 or more, not {weight.tolist()}.")
     return weight
