@@ -20,6 +20,7 @@ import torch
 from fastai.learner import Learner
 from torch import Tensor
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import Technique
 from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.foundation.calibration import score
@@ -75,7 +76,7 @@ def main(folder: str, seeds: int = 3) -> None:
         for name in STEPS:
             if f"{name}-seed{seed}" not in done:
                 rows += run(images, stats, name, seed)
-                pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
+                write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
                 right = f"{rows[-2]['accuracy']:.3f} mirrored {rows[-1]['accuracy']:.3f}"
                 print(rows[-2]["id"], right, f"{rows[-2]['core_seconds']:.0f} core seconds", flush=True)
 

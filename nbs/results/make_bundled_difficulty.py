@@ -15,6 +15,7 @@ from fastai.callback import progress, schedule  # noqa: F401  (they give Learner
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.foundation.calibration import score
 from lessonkit.foundation.models import small_resnet
 from lessonkit.images import bundled_images, image_dataloaders
@@ -51,4 +52,4 @@ for seed in SEEDS:
                      "pair_accuracy": round(in_pair, 4), "train_seconds": round(seconds, 1),
                      "pixels": EPOCHS * len(dls.train.dataset) * size**2})
         print(rows[-1], flush=True)
-        pd.DataFrame(rows).to_csv(TABLE, index=False)
+        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False))

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
@@ -66,7 +67,7 @@ def main(folder: str, seeds: int = 10, long_seeds: int = 10) -> None:
         rows.append({"id": key, "technique": name, "seed": seed, "lr": lr, "min_area": CROPS[crops],
                      "width": WIDTH} | row)
         correct[key] = right.astype(np.uint8)
-        pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
+        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
         np.savez_compressed(CORRECT, **correct)
         print(key, f"{row['accuracy']:.3f} {row['core_seconds']:.0f} core seconds", flush=True)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import Technique, run_ablation
 from lessonkit.images import ImageSet, load_images
 from lessonkit.label_smoothing import LabelSmoothingCrossEntropy
@@ -73,7 +74,7 @@ def main(folder, name, tiny, studies):
         tables.append(trials.assign(id=prefix + trials["id"]).drop(columns=["fingerprint"]))
         if not tiny:
             table = HERE / f"label_smoothing_{name}.csv"
-            pd.concat(tables).to_csv(table, index=False, lineterminator="\n")
+            write_atomic(table, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
             np.savez_compressed(HERE / f"{table.stem}_correct.npz", **correct)
     table = pd.concat(tables)
     print(table.groupby(["noise", "eps"])[["accuracy", "nll", "ece"]].mean().round(3))

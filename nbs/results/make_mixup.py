@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import TECHNIQUES
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
@@ -69,7 +70,7 @@ def main(folder, longest=max(SEEDS)):
         correct[row["id"]] = right
         if row["epochs"] in (ALL_AT, max(SEEDS)):
             probs[row["id"]] = prob
-        pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
+        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
         np.savez_compressed(CORRECT, **correct)
         np.savez_compressed(PROBS, **probs)
         print(row["id"], f"{row['accuracy']:.3f}", f"ece {row['ece']:.3f}",

@@ -20,6 +20,7 @@ from fastai.callback import progress, schedule  # noqa: F401  (they give Learner
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.foundation.calibration import score
 from lessonkit.foundation.models import small_resnet
 from lessonkit.images import image_dataloaders, load_images
@@ -90,7 +91,7 @@ def main(folder):
         row, right = run(images, units, *trial)
         rows.append(row)
         correct[row["id"]] = right
-        pd.DataFrame(rows).to_csv(TABLE, index=False)
+        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False))
         np.savez_compressed(CORRECT, **correct)
         print(row["id"], f"{row['accuracy']:.3f}", f"{row['train_seconds']:.0f} s", flush=True)
 

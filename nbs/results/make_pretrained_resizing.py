@@ -25,6 +25,7 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from make_pretrained_statistics import pretrained
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.foundation.calibration import score
 from lessonkit.images import image_dataloaders, load_images
 from lessonkit.normalization import Normalize, pretrained_stats
@@ -92,7 +93,7 @@ def main(folder, seeds=5):
                 row, right = run(images, way, seed)
                 rows.append(row)
                 correct[row["id"]] = right
-                pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
+                write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
                 np.savez_compressed(CORRECT, **correct)
                 print(row["id"], f"{row['accuracy']:.3f}", f"{row['pixels'] / 1e6:.0f} M", flush=True)
 

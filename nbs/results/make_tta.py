@@ -23,6 +23,7 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.metrics import roc_auc_score
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import TECHNIQUES
 from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.foundation.calibration import score
@@ -120,7 +121,7 @@ def main(folder, seeds=5, epochs=10):
     for new, right in Parallel(n_jobs=2, return_as="generator")(trials):
         rows += new
         correct |= right
-        pd.DataFrame(rows).to_csv(TABLE, index=False, lineterminator="\n")
+        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
         np.savez_compressed(CORRECT, **correct)
         print(f"seed {new[0]['seed']}: plain {new[0]['accuracy']:.3f}, "
               f"five_crop {new[6]['accuracy']:.3f}, {new[0]['train_seconds']:.0f} s", flush=True)
