@@ -226,7 +226,7 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     how = {name: settings.pop(name) for name in ("jobs", "cluster")}
     if args.tune:
         left = _TUNING_SHARE * (begun + (args.time_budget or math.inf) - time.monotonic())
-        about = {"seeds": 0 if args.time_budget else seeds, "most_seconds": left} | how
+        about: dict[str, Any] = {"seeds": 0 if args.time_budget else seeds, "most_seconds": left} | how
         techniques, told = tune_techniques(images, techniques, args.out, Settings(**settings), **about)
         notes.append(told)
     if args.choose:

@@ -159,10 +159,11 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Module]:  # its name in the ne
 
 def _replace_last_layer(model: nn.Module, n_classes: int) -> nn.Module:
     """Give a classifier a new, untrained last layer."""
-    name, old = last_layer(model)
+    name, found = last_layer(model)
+    old: Any = found
     bias = old.bias is not None
     if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, n_classes, bias)
+        new: nn.Module = nn.Linear(old.in_features, n_classes, bias)
     else:
         new = nn.Conv2d(old.in_channels, n_classes, old.kernel_size, old.stride, old.padding, bias=bias)
     setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], new)

@@ -58,7 +58,8 @@ def plot_ablation(
     ax.set_title(title, loc="left", fontsize=11)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.grid(axis="x", alpha=0.3)
-    ax.figure.tight_layout()
+    figure: Any = ax.figure
+    figure.tight_layout()
     return ax
 
 

@@ -186,7 +186,8 @@ def _looked_at(
     """
     if deadline == np.inf:
         return frozen_features(images.take(rows), network, size, progress)
-    found, spent, done = [], np.zeros(2), 0
+    found: list[np.ndarray] = []
+    spent, done = np.zeros(2), 0
     about = {"total": len(rows), "unit": "photo", "leave": False, "delay": 2, "disable": not progress}
     with tqdm(desc="describing photos", **about) as bar:
         while done < len(rows):

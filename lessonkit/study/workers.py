@@ -16,7 +16,7 @@ import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def _outcomes(
     cluster: str | None,
     enough: Callable[[Group], bool],
     epochs: Path | None,  # a file in which other processes on this machine note theirs
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Run trials, and yield each outcome as soon as it is there."""
     if cluster:
         yield from _on_cluster(groups, run, cluster)
