@@ -65,6 +65,8 @@ def plot_worth(
                 _draw_row(ax, at, rows.loc[name], color)
         ax.plot([], [], "o", color=color, label=f"{epochs} epochs")
     ax.plot([], [], "o", color="0.4", markerfacecolor="white", label="can't tell")
+    if summary["verdict"].str.startswith("no difference").any():
+        ax.plot([], [], "o", color="0.4", markerfacecolor="0.75", label="no difference")
     ax.axvline(0, color="0.3", linewidth=1)
     ax.set_yticks(range(len(techniques)),
                   [name.replace("_", " ").replace("+", " + ") for name in techniques])
@@ -77,11 +79,12 @@ def plot_worth(
 
 
 def _draw_row(ax: Axes, at: float, row: pd.Series, color: str) -> None:
-    """The interval of a row, and its mark: filled where the row is settled."""
-    settled = row["verdict"] in ("helps", "hurts")
+    """The interval of a row, and its mark: filled where it helps or hurts, gray for no difference."""
+    face = {"helps": color, "hurts": color}.get(row["verdict"], "white")
+    face = "0.75" if row["verdict"].startswith("no difference") else face
     ax.plot([100 * row["low"], 100 * row["high"]], [at, at], color=color, linewidth=2.5, alpha=0.6)
     ax.plot(100 * row["difference"], at, "o", color=color, markersize=8,
-            markerfacecolor=color if settled else "white")
+            markerfacecolor=face)
 
 # %% ../../nbs/study/worth.ipynb #a1c0fff0
 def plot_sets(
