@@ -1211,7 +1211,7 @@ QUESTIONS: dict[str, Question] = {
     "06.result": Question(
         "choice",
         "After eight epochs with random crops your network is 61% confident on the validation photos "
-        "and 62% right. Somebody suggests ε = 0.4. What does the study of this lesson let you expect?",
+        "and 62% right. Somebody suggests ε = 0.4. What do this lesson's results let you expect?",
         answer="a",
         choices={
             "a": "The network becomes underconfident.",
