@@ -33,7 +33,7 @@ def made_up(images, tmp_path, monkeypatch):
     names = [Technique(name, settings={"number": name}, data={"augment": True})
              for name in ("clear", "close")]
     study = Study(images, names, tmp_path, Settings(16, 2, 8, 4))
-    vars(study)["pace"] = Pace(start=0, epoch=5, look=0)
+    vars(study)["pace"] = Pace(start=0, epoch=5, valid=0)
     return SimpleNamespace(study=study, clock=clock, level=level)
 
 

@@ -191,7 +191,7 @@ def test_how_many_trainings_are_announced(images, tmp_path, capsys):
 def test_the_time_told_knows_cheap_trainings_and_dear_predictions(images, tmp_path):
     names = ["progressive_resizing", "tta", "mixup", "mixup+tta"]
     study = Study(images, names, tmp_path, Settings(16, 2, 8, 4), seeds=2)
-    vars(study)["pace"] = Pace(start=1, epoch=10, look=0.5)
+    vars(study)["pace"] = Pace(start=1, epoch=10, valid=0.5)
     todo = [(name, seed) for seed in (0, 1) for name in study.variants]
     told = {name: seconds for (name, seed), seconds in study.guess(todo).items() if seed == 1}
     share, length = TECHNIQUES["progressive_resizing"].train_cost, study.epochs["progressive_resizing"]
