@@ -359,6 +359,31 @@ def test_imports_and_what_is_for_tools_are_folded(path):
             assert cell["metadata"].get("jupyter", {}).get("source_hidden"), source[:200]
 
 
+def numbers(text: str) -> set[float]:
+    """The numbers of a text, whatever their sign; 5e-3 and 1,500 are numbers, too."""
+    found = re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", re.sub(r"(?<=\d)[,_](?=\d{3})", "", text))
+    return {float(number) for number in found}
+
+
+@lessons
+def test_a_number_in_a_finding_is_asserted_or_printed(path):
+    """Decimals and percentages in paragraphs with something bold, up to the card."""
+    known, said = set(), []
+    for cell in cells(path):
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and ("## Card" in text or "## Check yourself" in text):
+            break
+        said += [part for part in text.split("\n\n") if cell["cell_type"] == "markdown" and "**" in part]
+    for cell in (cell for cell in cells(path) if cell["cell_type"] == "code"):
+        shown = [output.get("text", output.get("data", {}).get("text/plain", ""))
+                 for output in cell["outputs"]]
+        known |= numbers(" ".join("".join(part) for part in (cell["source"], *shown)))
+    wanted = {number for part in said
+              for number in re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])|(?<![\w.])\d+(?=%)", part)}
+    assert not {number for number in wanted
+                if not {float(number), round(float(number) / 100, 4)} & known}
+
+
 @notebooks
 def test_notebook_begins_with_title_and_claim(path):
     assert re.match(r"# \S.*\n\n> \S", first_text(path))
