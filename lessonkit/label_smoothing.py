@@ -7,22 +7,20 @@ share of the rest."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch import nn, Tensor
+from torch import Tensor
 
 from .foundation import checks
-from .foundation.losses import label_weights, put_together, quick_mean
+from .foundation.losses import ClassLoss
 from .foundation.plots import show_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['REDUCTIONS', 'smooth_labels', 'LabelSmoothingCrossEntropy', 'show_smoothed_labels']
+__all__ = ['smooth_labels', 'LabelSmoothingCrossEntropy', 'show_smoothed_labels']
 
 # %% ../nbs/06_label_smoothing.ipynb #e25a7605
 def smooth_labels(
@@ -56,10 +54,7 @@ def _share(eps: float) -> float:
     return checks.number(eps, "eps", at_least=0, at_most=1, hint="such as 0.1")
 
 # %% ../nbs/06_label_smoothing.ipynb #f52ddf5d
-REDUCTIONS = ("mean", "sum", "none")
-
-
-class LabelSmoothingCrossEntropy(nn.Module):
+class LabelSmoothingCrossEntropy(ClassLoss):
     """Cross-entropy with smoothed labels: PyTorch's `label_smoothing=eps`, for fastai too.
 
     Takes class numbers of any integer type, or soft labels (floating point, the predictions' shape).
@@ -74,9 +69,6 @@ class LabelSmoothingCrossEntropy(nn.Module):
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision, section 7.
     """
 
-    weight: Tensor | None
-    y_int = True  # tells fastai's MixUp to mix losses, not class numbers
-
     def __init__(
         self,
         eps: float = 0.1,  # share that is spread over all classes, 0 to 1
@@ -85,11 +77,8 @@ class LabelSmoothingCrossEntropy(nn.Module):
         reduction: str = "mean",  # "mean", "sum" or "none"
         axis: int = 1,  # where predictions have their classes: 1 for (N, C, ...), -1 for (N, T, C)
     ):
-        super().__init__()
-        self.eps, self.reduction = eps, checks.choice(reduction, "reduction", REDUCTIONS)
-        self.ignore_index = checks.whole_number(ignore_index, "ignore_index", at_least=None)
-        self.axis = checks.whole_number(axis, "axis", at_least=None)
-        self.register_buffer("weight", None if weight is None else checks.class_weights(weight))
+        super().__init__(weight, ignore_index, reduction, axis)
+        self.eps = eps
         _share(eps)
 
     def forward(
@@ -98,91 +87,7 @@ class LabelSmoothingCrossEntropy(nn.Module):
         target: Tensor,  # class numbers, (N, ...); or soft labels of the predictions' shape
     ) -> Tensor:  # a number, or for reduction="none" a loss an item; of the predictions' type
         """The loss of predictions (before softmax)."""
-        pred, target = checks.plain(pred), checks.plain(target)
-        plain = self.weight is None and self.reduction == "mean" and self.ignore_index < 0
-        if plain and self.axis in (1, -1) and (loss := quick_mean(pred, target, self.eps)) is not None:
-            return loss
-        checks.choice(self.reduction, "reduction", REDUCTIONS)  # may have been set since
-        checks.floating(pred, "Predictions", "they must be logits")
-        checks.labels_like(target, pred, self._class_axis(pred))
-        axis, there = self._class_axis(pred), min(1, pred.ndim - 1)  # where PyTorch wants the classes
-        logits = pred.movedim(axis, there)
-        logits = logits.float() if logits.dtype.itemsize < 4 else logits  # its sums overflow in float16
-        weight = None if self.weight is None else self._checked(self.weight, pred.shape[axis]).to(logits)
-        if target.is_floating_point():
-            loss = self._soft(logits, target.movedim(axis, there).to(logits), weight)
-        else:
-            loss = self._hard(logits, target, weight)
-        same = loss.dtype == pred.dtype or _in_autocast(pred.device.type)  # as PyTorch does
-        return loss if same else loss.to(pred.dtype)
-
-    def _hard(self, logits: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        """The loss of class numbers: PyTorch's own, unless there may be nothing to divide by."""
-        there = min(1, logits.ndim - 1)
-        y = checks.class_numbers(y, logits.shape[there], self.ignore_index)
-        ignored, eps = self.ignore_index, _share(self.eps)
-        cross_entropy = partial(
-            F.cross_entropy, logits, y, weight, ignore_index=ignored, label_smoothing=eps
-        )
-        weights = label_weights(y, weight, self.ignore_index)
-        if self.reduction != "mean" or (weights is None and y.numel()):
-            return cross_entropy(reduction=self.reduction)
-        return put_together(cross_entropy(reduction="none"), weights, "mean")
-
-    def _soft(self, logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
-        """The loss of soft labels."""
-        if self.ignore_index >= 0:
-            raise ValueError("ignore_index is for class numbers; a soft label of zeros is ignored.")
-        there = min(1, logits.ndim - 1)
-        checks.soft_labels(labels, there)
-        eps = _share(self.eps)
-        loss = F.cross_entropy(logits, labels, weight, reduction="none", label_smoothing=eps)
-        counts = (labels != 0).any(there)
-        return put_together(loss.where(counts, 0), counts, self.reduction)
-
-    def _class_axis(self, pred: Tensor) -> int:
-        """Where the classes are, counted from the front."""
-        if pred.ndim == 1:
-            return 0
-        if not -pred.ndim <= self.axis < pred.ndim:
-            raise ValueError(
-                f"Predictions of shape {tuple(pred.shape)} have no axis={self.axis} to hold the classes."
-            )
-        return self.axis % pred.ndim
-
-    def _checked(self, weight: Tensor, n_classes: int) -> Tensor:
-        if len(weight) != n_classes:
-            raise ValueError(
-                f"weight is for {len(weight)} classes, but the predictions have {n_classes}"
-                f" (axis={self.axis})."
-            )
-        return weight
-
-    def activation(
-        self,
-        out: Tensor,  # logits
-    ) -> Tensor:  # probabilities, of the same shape
-        """Softmax along the class axis; fastai calls it for predictions."""
-        return F.softmax(out, dim=self._class_axis(out))
-
-    def decodes(
-        self,
-        out: Tensor,  # logits or probabilities
-    ) -> Tensor:  # class numbers, the shape without the class axis
-        """The most probable class along the class axis; fastai calls it for predictions."""
-        return out.argmax(dim=self._class_axis(out))
-
-    def extra_repr(self) -> str:
-        weight = None if self.weight is None else self.weight.tolist()
-        return (
-            f"eps={self.eps}, weight={weight}, ignore_index={self.ignore_index},"
-            f" reduction={self.reduction!r}, axis={self.axis}"
-        )
-
-
-def _in_autocast(device_type: str) -> bool:
-    """Whether mixed precision is switched on for this kind of device."""
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+        return self.smoothed(pred, target, self.eps)
 
 # %% ../nbs/06_label_smoothing.ipynb #3b1287ff
 def show_smoothed_labels(

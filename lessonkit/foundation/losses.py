@@ -18,8 +18,8 @@ from torch import nn, Tensor
 from . import checks
 
 # %% auto #0
-__all__ = ['LossParts', 'loss_parts', 'label_weights', 'put_together', 'plain_smoothing', 'quick_mean', 'quick_mean_of_shares',
-           'takes_class_numbers', 'loss_of_shares']
+__all__ = ['REDUCTIONS', 'LossParts', 'loss_parts', 'label_weights', 'put_together', 'plain_smoothing', 'quick_mean',
+           'quick_mean_of_shares', 'takes_class_numbers', 'loss_of_shares', 'ClassLoss']
 
 # %% ../../nbs/foundation/losses.ipynb #1c67c7ea
 class LossParts(NamedTuple):
@@ -134,12 +134,13 @@ def quick_mean(
         return None
     n, n_classes = logits.shape
     if y.dtype == torch.int64 and y.shape == (n,):
-        if not _in_range(y, n_classes):
-            return None
         if not eps:
-            return F.cross_entropy(logits, y)
+            return F.cross_entropy(logits, y) if _in_range(y, n_classes) else None
         goal = torch.full(logits.shape, -eps / n_classes / n, dtype=logits.dtype, device=logits.device)
-        goal.scatter_(1, y[:, None], (eps - 1 - eps / n_classes) / n)
+        try:
+            goal.scatter_(1, y[:, None], (eps - 1 - eps / n_classes) / n)
+        except RuntimeError:  # a class number is ignored or wrong
+            return None
     elif y.dtype == logits.dtype and y.shape == logits.shape and n_classes > 1:
         ones = torch.full((n_classes,), 1, dtype=y.dtype, device=y.device)
         sums = torch.mv(y, ones)  # quicker than y.sum(1)
@@ -250,3 +251,106 @@ def _of_the_whole_batch(loss_func: Callable, pred: Tensor, labels: Tensor, share
                         "for each. Use one share for the batch (per_item=False), or a loss with a "
                         "`reduction` that takes 'none'.")
     return sum(share * loss_func(pred, y) for share, y in zip(shares[:, 0], labels))
+
+# %% ../../nbs/foundation/losses.ipynb #79957a38
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class ClassLoss(nn.Module):
+    """Cross-entropy with smoothed labels and settings that are checked; a subclass says how much."""
+
+    weight: Tensor | None
+    y_int = True  # tells fastai's MixUp to mix losses, not class numbers
+
+    def __init__(self, weight: Any, ignore_index: int, reduction: str, axis: int):
+        super().__init__()
+        self.reduction = checks.choice(reduction, "reduction", REDUCTIONS)
+        self.ignore_index = checks.whole_number(ignore_index, "ignore_index", at_least=None)
+        self.axis = checks.whole_number(axis, "axis", at_least=None)
+        self.register_buffer("weight", None if weight is None else checks.class_weights(weight))
+
+    def smoothed(
+        self,
+        pred: Tensor,  # logits, (N, C), (C,), or with more dimensions; floating point
+        target: Tensor,  # class numbers, (N, ...); or soft labels of the predictions' shape
+        eps: float,  # share that is spread over all classes, 0 to 1
+    ) -> Tensor:  # a number, or for reduction="none" a loss an item; of the predictions' type
+        """The loss of predictions (before softmax)."""
+        pred, target = checks.plain(pred), checks.plain(target)
+        plain = self.weight is None and self.reduction == "mean" and self.ignore_index < 0
+        if plain and self.axis in (1, -1) and (loss := quick_mean(pred, target, eps)) is not None:
+            return loss
+        checks.choice(self.reduction, "reduction", REDUCTIONS)  # may have been set since, as eps may
+        eps = checks.number(eps, "eps", at_least=0, at_most=1, hint="such as 0.1")
+        checks.floating(pred, "Predictions", "they must be logits")
+        checks.labels_like(target, pred, self._class_axis(pred))
+        axis, there = self._class_axis(pred), min(1, pred.ndim - 1)  # where PyTorch wants the classes
+        logits = pred.movedim(axis, there)
+        logits = logits.float() if logits.dtype.itemsize < 4 else logits  # its sums overflow in float16
+        weight = None if self.weight is None else self._checked(self.weight, pred.shape[axis]).to(logits)
+        if target.is_floating_point():
+            loss = self._soft(logits, target.movedim(axis, there).to(logits), weight, eps)
+        else:
+            loss = self._hard(logits, target, weight, eps)
+        same = loss.dtype == pred.dtype or _in_autocast(pred.device.type)  # as PyTorch does
+        return loss if same else loss.to(pred.dtype)
+
+    def _hard(self, logits: Tensor, y: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+        """The loss of class numbers: PyTorch's own, unless there may be nothing to divide by."""
+        y = checks.class_numbers(y, logits.shape[min(1, logits.ndim - 1)], self.ignore_index)
+        settings: Any = {"ignore_index": self.ignore_index, "label_smoothing": eps}
+        weights = label_weights(y, weight, self.ignore_index)
+        if self.reduction != "mean" or (weights is None and y.numel()):
+            return F.cross_entropy(logits, y, weight, reduction=self.reduction, **settings)
+        values = F.cross_entropy(logits, y, weight, reduction="none", **settings)
+        return put_together(values, weights, "mean")
+
+    def _soft(self, logits: Tensor, labels: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+        """The loss of soft labels."""
+        if self.ignore_index >= 0:
+            raise ValueError("ignore_index is for class numbers; a soft label of zeros is ignored.")
+        there = min(1, logits.ndim - 1)
+        checks.soft_labels(labels, there)
+        loss = F.cross_entropy(logits, labels, weight, reduction="none", label_smoothing=eps)
+        counts = (labels != 0).any(there)
+        return put_together(loss.where(counts, 0), counts, self.reduction)
+
+    def _class_axis(self, pred: Tensor) -> int:
+        """Where the classes are, counted from the front."""
+        if pred.ndim == 1:
+            return 0
+        if not -pred.ndim <= self.axis < pred.ndim:
+            raise ValueError(f"Predictions of shape {tuple(pred.shape)} have no axis={self.axis} "
+                             "to hold the classes.")
+        return self.axis % pred.ndim
+
+    def _checked(self, weight: Tensor, n_classes: int) -> Tensor:
+        if len(weight) != n_classes:
+            raise ValueError(f"weight is for {len(weight)} classes, but the predictions have "
+                             f"{n_classes} (axis={self.axis}).")
+        return weight
+
+    def activation(
+        self,
+        out: Tensor,  # logits
+    ) -> Tensor:  # probabilities, of the same shape
+        """Softmax along the class axis; fastai calls it for predictions."""
+        return F.softmax(out, dim=self._class_axis(out))
+
+    def decodes(
+        self,
+        out: Tensor,  # logits or probabilities
+    ) -> Tensor:  # class numbers, the shape without the class axis
+        """The most probable class along the class axis; fastai calls it for predictions."""
+        return out.argmax(dim=self._class_axis(out))
+
+    def extra_repr(self) -> str:
+        shown = {name: getattr(self, name) for name in ("eps", *_SETTINGS) if hasattr(self, name)}
+        if self.weight is not None:
+            shown["weight"] = self.weight.tolist()
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def _in_autocast(device_type: str) -> bool:
+    """Whether mixed precision is switched on for this kind of device."""
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
