@@ -5,12 +5,16 @@ against PyTorch's own.
 Each contender draws its shares, mixes photos and labels, and returns new ones (timm's changes the batch
 it is given, so it has its own; its quickest mode draws one share for the batch). All are called in
 turns, with one thread.
+
+Contenders called "least" do what can't be left out, in PyTorch's own calls and without looking at any
+value: a goal below their ratio can't be met by shorter code.
 """
 
 import random
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
@@ -64,6 +68,10 @@ def batch(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
+def one_hot(y: torch.Tensor, n_classes: int = CLASSES) -> torch.Tensor:
+    return F.one_hot(y, n_classes).float()
+
+
 def mixers(shape: tuple[int, ...]) -> dict[str, Callable]:
     generator, (x, y) = torch.Generator().manual_seed(0), batch(shape)
     of_timm, in_place = x.clone(), x.clone()
@@ -72,12 +80,20 @@ def mixers(shape: tuple[int, ...]) -> dict[str, Callable]:
         lam = sample_lambda(len(x), 0.4, generator)
         return mixup(x, lam), mix_targets(y, lam, n_classes=CLASSES)
 
+    rng = np.random.default_rng(0)
+
+    def least():
+        lam, rows = torch.from_numpy(rng.beta(0.4, 0.4, len(x)).astype(np.float32)), one_hot(y)
+        photos = torch.lerp(x.roll(1, 0), x, lam[:, None, None, None])
+        return photos, torch.lerp(rows.roll(1, 0), rows, lam[:, None])
+
     torchvisions = v2.MixUp(alpha=0.4, num_classes=CLASSES)
     for_each, for_all = (TimmMixUp(mixup_alpha=0.4, mode=mode, label_smoothing=0.0, num_classes=CLASSES)
                          for mode in ("elem", "batch"))
     kornias = RandomMixUpV2(p=1.0, data_keys=["input", "class"])
     return {
         "ours": ours,
+        "least": least,
         "two copies": lambda: (x.clone(), x.clone()),
         "torchvision": lambda: torchvisions(x, y),
         "timm in place": lambda: for_all(in_place, y),
@@ -89,7 +105,8 @@ def mixers(shape: tuple[int, ...]) -> dict[str, Callable]:
 def collates(shape: tuple[int, ...]) -> dict[str, Callable]:
     samples = [(photo, int(label)) for photo, label in zip(*batch(shape))]
     ours, theirs = MixUpCollate(CLASSES), v2.MixUp(alpha=0.4, num_classes=CLASSES)
-    return {"ours": lambda: ours(samples), "torchvision": lambda: theirs(*default_collate(samples))}
+    return {"ours": lambda: ours(samples), "least": lambda: default_collate(samples),
+            "torchvision": lambda: theirs(*default_collate(samples))}
 
 
 def callbacks(shape: tuple[int, ...]) -> dict[str, Callable]:
@@ -114,7 +131,14 @@ def callbacks(shape: tuple[int, ...]) -> dict[str, Callable]:
 
         return step
 
-    return {"ours": steps(MixUp(0.4)), "fastai": steps(FastaiMixUp(0.4))}
+    lam = torch.rand(shape[0], 1, 1, 1)
+
+    def least():
+        logits.grad, mixed = None, torch.empty_like(x)
+        torch.lerp(x[:-1], x[1:], lam[1:], out=mixed[1:])
+        F.cross_entropy(logits, y).backward()
+
+    return {"ours": steps(MixUp(0.4)), "least": least, "fastai": steps(FastaiMixUp(0.4))}
 
 
 def losses(n: int, n_classes: int) -> dict[str, Callable]:
@@ -128,9 +152,20 @@ def losses(n: int, n_classes: int) -> dict[str, Callable]:
         one, other = F.one_hot(y, n_classes), F.one_hot(y.roll(1), n_classes)
         F.cross_entropy(pred, lam[:, None] * one + (1 - lam[:, None]) * other).backward()
 
+    def least_mixed():
+        log_p, labels = torch.log_softmax(pred, 1), torch.stack([y, y.roll(1)], 1)
+        shares = torch.stack([lam, 1 - lam], 1)
+        (log_p.gather(1, labels) * shares).sum().div(-n).backward()
+
+    def look():  # at soft labels: does each item's sum to 1, is none negative?
+        sums = soft.sum(1)
+        return sums.min().item(), sums.max().item(), soft.min().item()
+
     return {
         "mixed": lambda: mixed_loss(F.cross_entropy, pred, y, lam).backward(),
         "by rows": by_rows,
+        "least mixed": least_mixed,
+        "look": look,
         "smoothing": lambda: smoothing(pred, y).backward(),
         "torch's smoothing": lambda: theirs(pred, y).backward(),
         "soft": lambda: smoothing(pred, soft).backward(),
@@ -148,12 +183,16 @@ def ratios(rounds: int) -> list[Ratio]:
             of = in_turns(mixers(shape), rounds, calls)
             rows += [Ratio(f"MixUp, {name}: ours / {peer}", of["ours"], of[peer], "<=", limits[number])
                      for peer, limits in LIMITS.items()]
-            of = in_turns(collates(shape), rounds, calls)
-            rows.append(Ratio(f"in a collate, {name}: ours / torchvision", of["ours"], of["torchvision"],
-                              "<=", IN_COLLATE[number]))
-            of = in_turns(callbacks(shape), rounds, calls)
-            rows.append(Ratio(f"callback with loss, {name}: ours / fastai", of["ours"], of["fastai"],
-                              "<=", AS_CALLBACK[number]))
+            rows += [Ratio(f"MixUp, {name}: least / {peer}", of["least"], of[peer])
+                     for peer in ("torchvision", "timm in place")]
+            for what, peer, contenders, goals in (
+                ("in a collate", "torchvision", collates(shape), IN_COLLATE),
+                ("callback with loss", "fastai", callbacks(shape), AS_CALLBACK),
+            ):
+                of = in_turns(contenders, rounds, calls)
+                rows.append(Ratio(f"{what}, {name}: ours / {peer}", of["ours"], of[peer], "<=",
+                                  goals[number]))
+                rows.append(Ratio(f"{what}, {name}: least / {peer}", of["least"], of[peer]))
             print(f"mixing: {name}, ours {1e3 * min(of['ours']):.1f} ms a batch", flush=True)
         for n, n_classes in ((64, 10), (64, 1000), (256, 1000)):
             of = in_turns(losses(n, n_classes), rounds, calls=100)
@@ -162,8 +201,12 @@ def ratios(rounds: int) -> list[Ratio]:
                            1),
                      Ratio(f"{name}: smoothed / PyTorch's", of["smoothing"], of["torch's smoothing"],
                            "<=", 1.05),
+                     Ratio(f"{name}: least mixed / PyTorch's of mixed rows", of["least mixed"],
+                           of["by rows"]),
                      Ratio(f"{name}: soft labels / PyTorch's", of["soft"], of["torch's soft"], "<=",
-                           1.1)]
+                           1.1),
+                     Ratio(f"{name}: looking at soft labels / PyTorch's loss of them", of["look"],
+                           of["torch's soft"])]
     finally:
         torch.set_num_threads(threads)
     return rows
