@@ -25,7 +25,7 @@ _all_ = ["ImageSet", "image_dataloaders"]
 def decode(
     images: ImageSet,
     size: int,  # side of the squares that come out, in pixels
-    # "crop": the centre square; "squish": everything, distorted; "pad": everything, with black bars
+    # "crop": the center square; "squish": everything, distorted; "pad": everything, with black bars
     fit: str = "crop",
     progress: bool = True,  # show a bar when it takes more than a moment
 ) -> np.ndarray:  # (N, 3, size, size), uint8, memory-mapped and read-only; row i is `images.paths[i]`

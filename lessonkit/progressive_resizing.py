@@ -94,10 +94,10 @@ def plot_schedule(
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9, 1.9 + 0.3 * len(named)), layout="constrained", width_ratios=[1.5, 1]
     )
-    for number, (sizes, share, colour) in enumerate(zip(named.values(), shares, PALETTE * len(named))):
+    for number, (sizes, share, color) in enumerate(zip(named.values(), shares, PALETTE * len(named))):
         steps = [step / len(sizes) for step in range(len(sizes) + 1)]
-        left.step(steps, [*sizes, sizes[-1]], where="post", color=colour, lw=2)
-        right.barh(number, share, color=colour, height=0.6)
+        left.step(steps, [*sizes, sizes[-1]], where="post", color=color, lw=2)
+        right.barh(number, share, color=color, height=0.6)
         right.text(share + 0.02, number, f"{share:.0%}", va="center")
     left.axhline(full, color="#9A9A9A", ls=":", lw=1)
     left.set(xlabel="share of the run", ylabel="size in pixels", ylim=(0, full * 1.1), xlim=(0, 1),
