@@ -7,7 +7,8 @@ it is given, so it has its own; its quickest mode draws one share for the batch)
 turns, with one thread.
 
 Contenders called "least" do what can't be left out, in PyTorch's own calls and without looking at any
-value: a goal below their ratio can't be met by shorter code.
+value: a goal below their ratio can't be met by shorter code. "Shares" draws a share for each photo from
+a generator of its own, and mixes nothing.
 """
 
 import random
@@ -94,6 +95,7 @@ def mixers(shape: tuple[int, ...]) -> dict[str, Callable]:
     return {
         "ours": ours,
         "least": least,
+        "shares": lambda: sample_lambda(len(x), 0.4, generator),
         "two copies": lambda: (x.clone(), x.clone()),
         "torchvision": lambda: torchvisions(x, y),
         "timm in place": lambda: for_all(in_place, y),
@@ -183,8 +185,8 @@ def ratios(rounds: int) -> list[Ratio]:
             of = in_turns(mixers(shape), rounds, calls)
             rows += [Ratio(f"MixUp, {name}: ours / {peer}", of["ours"], of[peer], "<=", limits[number])
                      for peer, limits in LIMITS.items()]
-            rows += [Ratio(f"MixUp, {name}: least / {peer}", of["least"], of[peer])
-                     for peer in ("torchvision", "timm in place")]
+            rows += [Ratio(f"MixUp, {name}: {part} / {peer}", of[part], of[peer])
+                     for part in ("least", "shares") for peer in ("torchvision", "timm in place")]
             for what, peer, contenders, goals in (
                 ("in a collate", "torchvision", collates(shape), IN_COLLATE),
                 ("callback with loss", "fastai", callbacks(shape), AS_CALLBACK),

@@ -62,8 +62,11 @@ def mixed_with_partners(x: Tensor, lam: Tensor, partner: Tensor | None) -> Tenso
         torch.lerp(work[:-1], work[1:], share[1:], out=mixed[1:])
         torch.lerp(work[-1:], work[:1], share[:1], out=mixed[:1])
         return typed_as(mixed.to(x.dtype), x)
-    mixed = torch.lerp(partners(work, partner), work, share)
-    if mixed.stride() != work.stride() and not _needs_a_graph(work, lam):
+    others = partners(work, partner)
+    if _needs_a_graph(work, lam):
+        return typed_as(torch.lerp(others, work, share).to(x.dtype), x)
+    mixed = torch.lerp(others, work, share, out=others)  # they are copies: no more memory is needed
+    if mixed.stride() != work.stride():
         mixed = torch.empty_like(work).copy_(mixed)  # keeps the memory format
     return typed_as(mixed.to(x.dtype), x)
 
