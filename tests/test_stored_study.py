@@ -1,7 +1,6 @@
 """The stored studies are what they say: one trial is trained again, and tables, photos and settings
 belong together."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from make_ablation import train_baseline
+from resume import Rows
 from scipy import stats
 
 from lessonkit.ablation import TECHNIQUES
@@ -30,14 +31,6 @@ def stored(name):
     )
 
 
-def study_script():
-    path = RESULTS / "make_ablation.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def again():
     """The baseline of the stored study, trained here with the seed 0: how it begins, its row, and which
@@ -45,7 +38,7 @@ def again():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return study_script().train_baseline(ImageSet.from_folder(make_bundled()), size=32, epochs=5)
+        return train_baseline(ImageSet.from_folder(make_bundled()), size=32, epochs=5)
     finally:
         torch.set_num_threads(threads)
 
@@ -130,3 +123,26 @@ def test_enough_seeds_for_an_interval(name):
     for _, group in rows:
         summary = summarize(group, pairs=comparisons(), correct=correct)
         assert (summary["seeds"] >= 3).all() and summary["covers"].dropna().eq("seeds and photos").all()
+
+
+def test_a_table_grows_and_is_found_again(tmp_path, monkeypatch):
+    """A killed script goes on after its last whole trial: no row twice, none without its array."""
+    monkeypatch.setattr("resume.HERE", tmp_path)
+    table = Rows("study")
+    right = {key: np.array([True, False, seed == 1]) for seed, key in enumerate("ab")}
+    for seed, key in enumerate("ab"):
+        table.add([({"id": key, "seed": seed, "accuracy": right[key].mean()}, right[key])])
+    table.add([({"id": "a", "seed": 0, "accuracy": 0.0}, right["b"])])  # it is there already
+    again = Rows("study")
+    assert again.done == {"a", "b"} and [row["accuracy"] for row in again.rows] == [1 / 3, 2 / 3]
+    assert all(np.array_equal(again.arrays[key], right[key]) for key in "ab")
+
+    def die(path, data):
+        if path.suffix == ".csv":
+            raise KeyboardInterrupt
+        path.write_bytes(data)
+
+    monkeypatch.setattr("resume.write_atomic", die)
+    with pytest.raises(KeyboardInterrupt):
+        again.add([({"id": "c", "seed": 2, "accuracy": 1.0}, np.ones(3, bool))])
+    assert set(Rows("study").arrays) == Rows("study").done == {"a", "b"}

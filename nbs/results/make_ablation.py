@@ -13,7 +13,6 @@ seconds are rough, pixels exact.
 """
 
 import hashlib
-import io
 import json
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
+from resume import write_arrays
 
 from lessonkit.ablation import TECHNIQUES, run_ablation
 from lessonkit.foundation.files import write_atomic
@@ -108,9 +108,7 @@ def pack(name: str, folder: Path, **about: Any) -> None:
                     for key, trial in zip(trials["key"], trials["id"])}
         studies[study.name] = json.loads((study / "study.json").read_text(encoding="utf-8"))
         tables.append(trials)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **correct)
-    write_atomic(HERE / f"{name}_correct.npz", buffer.getvalue())
+    write_arrays(HERE / f"{name}_correct.npz", correct)
     about |= {"studies": studies, "versions": versions(), "machine": machine()}
     write_atomic(HERE / f"{name}.json", json.dumps(about, indent=1) + "\n")
     table = pd.concat(tables).sort_values(["size", "epochs", "seed"], kind="stable")

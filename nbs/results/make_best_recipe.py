@@ -13,14 +13,12 @@ side.
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
-import pandas as pd
 import torch
 from fastai.learner import Learner
 from torch import Tensor
+from resume import Rows
 
-from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import Technique
 from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.foundation.calibration import score
@@ -31,7 +29,6 @@ from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import train_trial
 from lessonkit.tta import flip, tta
 
-TABLE = Path(__file__).parent / "best_recipe.csv"
 SIZE = 64
 STEPS = {  # name -> smallest share of the photo that a crop keeps, learning rate, epochs, callbacks
     "chapter": (0.75, 3e-3, 5, ()),
@@ -70,15 +67,14 @@ def main(folder: str, seeds: int = 3) -> None:
     stats = channel_stats(images, SIZE)
     for loader in image_dataloaders(images, SIZE, 64).loaders:
         loader.prepare()  # decodes
-    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    done = {row["id"] for row in rows}
+    table = Rows("best_recipe")
     for seed in range(seeds):
         for name in STEPS:
-            if f"{name}-seed{seed}" not in done:
-                rows += run(images, stats, name, seed)
-                write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-                right = f"{rows[-2]['accuracy']:.3f} mirrored {rows[-1]['accuracy']:.3f}"
-                print(rows[-2]["id"], right, f"{rows[-2]['core_seconds']:.0f} core seconds", flush=True)
+            if f"{name}-seed{seed}" not in table.done:
+                plain, mirrored = run(images, stats, name, seed)
+                table.add([(plain, None), (mirrored, None)])
+                right = f"{plain['accuracy']:.3f} mirrored {mirrored['accuracy']:.3f}"
+                print(plain["id"], right, f"{plain['core_seconds']:.0f} core seconds", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,11 @@ did other work too: seconds are rough, pixels exact.
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
+from resume import Rows
 
-from lessonkit.foundation.files import write_atomic
 from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
@@ -28,8 +26,6 @@ from lessonkit.study.techniques import choose_techniques
 from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import epochs_at_cost, train_trial
 
-HERE = Path(__file__).parent
-TABLE, CORRECT = HERE / "crops.csv", HERE / "crops_correct.npz"
 SIZE, WIDTH = 64, 32
 # name -> smallest share of the photo that a crop keeps
 CROPS = {"strong crops": 0.35, "weak crops": 0.75}
@@ -50,25 +46,20 @@ def main(folder: str, seeds: int = 10, long_seeds: int = 10) -> None:
     torch.set_num_threads(1)
     images = load_images(folder)
     stats = channel_stats(images, SIZE)
-    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
-    done = {row["id"] for row in rows}
+    table = Rows("crops")
     trials = [(seed, case) for long, n in ((False, seeds), (True, long_seeds)) for seed in range(n)
               for case in cases(long).items()]
     for seed, (name, (recipe_name, crops, lr, epochs)) in trials:
         key = f"{name}, seed {seed}"
-        if key in done:
+        if key in table.done:
             continue
         recipe = Settings(SIZE, epochs, width=WIDTH, lr=lr)
         technique = choose_techniques([recipe_name])[-1]
         technique = replace(technique, data={"augment": Augment(CROPS[crops])} | dict(technique.data))
         row, right = train_trial(images, technique, seed, recipe, stats,
                                  epochs=epochs_at_cost(technique, recipe))
-        rows.append({"id": key, "technique": name, "seed": seed, "lr": lr, "min_area": CROPS[crops],
-                     "width": WIDTH} | row)
-        correct[key] = right.astype(np.uint8)
-        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-        np.savez_compressed(CORRECT, **correct)
+        about = {"id": key, "technique": name, "seed": seed, "lr": lr, "min_area": CROPS[crops]}
+        table.add([(about | {"width": WIDTH} | row, right.astype(np.uint8))])
         print(key, f"{row['accuracy']:.3f} {row['core_seconds']:.0f} core seconds", flush=True)
 
 

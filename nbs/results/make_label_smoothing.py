@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from resume import write_arrays
 
 from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import Technique, run_ablation
@@ -75,7 +76,7 @@ def main(folder, name, tiny, studies):
         if not tiny:
             table = HERE / f"label_smoothing_{name}.csv"
             write_atomic(table, pd.concat(tables).to_csv(index=False, lineterminator="\n"))
-            np.savez_compressed(HERE / f"{table.stem}_correct.npz", **correct)
+            write_arrays(HERE / f"{table.stem}_correct.npz", correct)
     table = pd.concat(tables)
     print(table.groupby(["noise", "eps"])[["accuracy", "nll", "ece"]].mean().round(3))
     return table, correct

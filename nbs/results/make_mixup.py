@@ -11,14 +11,12 @@ were taken on a busy machine and say nothing.
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from resume import HERE, Rows, write_arrays
 
-from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import TECHNIQUES
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
@@ -28,8 +26,7 @@ from lessonkit.study.trainer import predict_plain, train_trial
 SEEDS, ALL_AT, SIZE = {5: 5, 10: 5, 20: 5, 40: 5, 80: 3}, 20, 32  # epochs -> how many seeds
 BOTH = "baseline", "mixup"
 FOUR = *BOTH, "label_smoothing", "mixup+label_smoothing"
-HERE = Path(__file__).parent
-TABLE, CORRECT, PROBS = HERE / "mixup.csv", HERE / "mixup_correct.npz", HERE / "mixup_probs.npz"
+PROBS = HERE / "mixup_probs.npz"
 
 
 def run(images, stats, name, seed, epochs):
@@ -50,29 +47,24 @@ def run(images, stats, name, seed, epochs):
 def main(folder, longest=max(SEEDS)):
     images = load_images(folder)
     stats = channel_stats(images, SIZE)
-    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
+    table = Rows("mixup")
     probs = dict(np.load(PROBS)) if PROBS.exists() else {
         "classes": images.labels[images.indices("valid")]
     }
-    done = {row["id"] for row in rows}
     wanted = [
         (name, seed, epochs)
         for epochs, seeds in SEEDS.items()
         if epochs <= longest
         for seed in range(seeds)
         for name in (FOUR if epochs == ALL_AT else BOTH)
-        if f"{name}-epochs{epochs}-seed{seed}" not in done
+        if f"{name}-epochs{epochs}-seed{seed}" not in table.done
     ]
     trials = (delayed(run)(images, stats, *trial) for trial in wanted)
     for row, right, prob in Parallel(n_jobs=2, return_as="generator")(trials):
-        rows.append(row)
-        correct[row["id"]] = right
         if row["epochs"] in (ALL_AT, max(SEEDS)):
             probs[row["id"]] = prob
-        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-        np.savez_compressed(CORRECT, **correct)
-        np.savez_compressed(PROBS, **probs)
+        write_arrays(PROBS, probs)
+        table.add([(row, right)])
         print(row["id"], f"{row['accuracy']:.3f}", f"ece {row['ece']:.3f}",
               f"{row['train_seconds']:.0f} s", flush=True)
 

@@ -11,16 +11,13 @@ nothing.
 
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from fastai.callback import progress, schedule  # noqa: F401  (they give Learner its no_bar and fit_one_cycle)
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
+from resume import Rows
 
-from lessonkit.foundation.files import write_atomic
 from lessonkit.foundation.calibration import score
 from lessonkit.foundation.models import small_resnet
 from lessonkit.images import image_dataloaders, load_images
@@ -29,8 +26,6 @@ from lessonkit.normalization import Normalize, channel_stats
 SIZE, EPOCHS, WIDTH, SEEDS = 32, 8, 16, range(4)
 NETWORKS = "with batch norm", "no batch norm", "no batch norm, He start"
 RATES = 3e-3, 1e-2, 1e-3
-HERE = Path(__file__).parent
-TABLE, CORRECT = HERE / "normalization.csv", HERE / "normalization_correct.npz"
 
 
 def network(n_classes, name, seed):
@@ -80,19 +75,15 @@ def main(folder):
     images = load_images(folder)
     units = {"normalized": Normalize(channel_stats(images, size=SIZE)), "0 to 1": None,
              "0 to 255": Normalize([0.0] * 3, [1 / 255] * 3)}
-    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
-    done = {(row["unit"], row["network"], row["lr"], row["seed"]) for row in rows}
+    table = Rows("normalization")
+    done = {(row["unit"], row["network"], row["lr"], row["seed"]) for row in table.rows}
     wanted = [(unit, kind, rate, seed)
               for seed in SEEDS for rate in RATES for kind in NETWORKS for unit in units]
     for trial in wanted:
         if trial in done:
             continue
         row, right = run(images, units, *trial)
-        rows.append(row)
-        correct[row["id"]] = right
-        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False))
-        np.savez_compressed(CORRECT, **correct)
+        table.add([(row, right)])
         print(row["id"], f"{row['accuracy']:.3f}", f"{row['train_seconds']:.0f} s", flush=True)
 
 

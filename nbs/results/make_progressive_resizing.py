@@ -3,42 +3,30 @@
     python make_progressive_resizing.py FOLDER_WITH_PHOTOS [PART ...]
 
 Parts, in the order in which they run when none is named:
-- leak: two stages, 32 and then 64 px, on the training photos alone, which are split anew
-for it. "new_split" draws another
-  split for the second stage,
-  as the chapter does; "same_split" keeps the second stage's from the start. Both are judged on
-  the second split's validation photos (`accuracy`) and on the set's own validation photos,
-  which neither ever saw
-  (`untouched`).
-- curves: a fixed size throughout, and growing from half of a full size (64 or 128 px) to it,
-over trainings of several
-  lengths; one cycle each, the same seeds, first weights, order and crops for all of them,
-  judged at the size they end with
-  (`size`). Growing is "linear" or in "steps", as in `size_schedule`,
-  or in "halves": the first half of the batches small,
-  the second at full size.
-_sizes.csv holds, for each training of the curves, the accuracy at several other sizes. Photos right
-or wrong are in
-progressive_resizing_correct.npz. The last epoch's weights are judged, none are chosen. Starting
-again continues where it
-stopped. The photos of the stored tables: the clothing dataset (small) by Alexey Grigorev
-and contributors, its ten most
-frequent classes,
-160 pixels on the shortest side. The trainings ran on a machine that others used as well: `train_seconds`
-says nothing, `train_cpu_seconds` (seconds in which a core worked for it, loaders included) is rough,
-`pixels` is exact.
+- leak: two stages, 32 and then 64 px, on the training photos alone, which are split anew for it.
+  "new_split" draws another split for the second stage, as the chapter does; "same_split" keeps the
+  second stage's from the start. Both are judged on the second split's validation photos (`accuracy`) and
+  on the set's own validation photos, which neither ever saw (`untouched`).
+- curves: a fixed size throughout, and growing from half of a full size (64 or 128 px) to it, over
+  trainings of several lengths; one cycle each, the same seeds, first weights, order and crops for all of
+  them, judged at the size they end with (`size`). Growing is "linear" or in "steps", as in
+  `size_schedule`, or in "halves": the first half of the batches small, the second at full size.
+_sizes.csv holds, for each training of the curves, the accuracy at several other sizes. Photos right or
+wrong are in progressive_resizing_correct.npz. The last epoch's weights are judged, none are chosen.
+Starting again continues where it stopped. The photos of the stored tables: the clothing dataset (small)
+by Alexey Grigorev and contributors, its ten most frequent classes, 160 pixels on the shortest side. The
+trainings ran on a machine that others used as well: `train_seconds` says nothing, `train_cpu_seconds`
+(seconds in which a core worked for it, loaders included) is rough, `pixels` is exact.
 """
 
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from resume import Rows
 
-from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import Technique
 from lessonkit.foundation.calibration import score
 from lessonkit.images import ImageSet, load_images
@@ -48,9 +36,6 @@ from lessonkit.progressive_resizing import ProgressiveResize, fit_stages
 from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import make_learner, predict_plain, train_trial
 
-HERE = Path(__file__).parent
-TABLE, SIZES, LEAK = (HERE / f"progressive_resizing{name}.csv" for name in ("", "_sizes", "_leak"))
-CORRECT = HERE / "progressive_resizing_correct.npz"
 # also small ones: the best fixed size at a cost may be small
 FIXED = {64: (32, 48, 64), 128: (64, 96, 128)}
 # (full size, epochs, seeds) of all ways to come to a full size, the most telling first
@@ -179,43 +164,28 @@ def run_leak(images, stats, way, seed, photos, epochs):
     return row
 
 
-def stored(path):
-    return pd.read_csv(path).to_dict("records") if path.exists() else []
-
-
-def save(rows, path):
-    write_atomic(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-
-
 def curves(images):
-    rows, others = stored(TABLE), stored(SIZES)
-    correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
-    done = {row["id"] for row in rows}
+    table, others = Rows("progressive_resizing"), Rows("progressive_resizing_sizes")
     stats = channel_stats(images, 64)  # one for all, so that nothing but the size differs
     trials = (delayed(run_curve)(images, stats, trial)
-              for trial in curve_trials() if name_of(trial) not in done)
+              for trial in curve_trials() if name_of(trial) not in table.done)
     for row, right, looks in Parallel(n_jobs=2, return_as="generator")(trials):
-        rows.append(row)
-        others += looks
-        correct[row["id"]] = right
-        save(rows, TABLE)
-        save(others, SIZES)
-        np.savez_compressed(CORRECT, **correct)
+        others.rows += looks  # several of one trial
+        others.write()
+        table.add([(row, right)])
         cost = f"{row['train_cpu_seconds']:.0f} CPU s, {row['pixels'] / 1e6:.0f} million pixels"
         print(row["id"], f"{row['accuracy']:.3f}", cost, flush=True)
 
 
 def leak(images):
-    rows = stored(LEAK)
-    done = {row["id"] for row in rows}
+    table = Rows("progressive_resizing_leak")
     stats = channel_stats(images, 64)
     ways = "new_split", "same_split"
     trials = [(way, seed, *size) for size in LEAKS for seed in range(LEAK_SEEDS) for way in ways]
-    wanted = [trial for trial in trials if leak_name(*trial) not in done]
+    wanted = [trial for trial in trials if leak_name(*trial) not in table.done]
     for row in Parallel(n_jobs=2, return_as="generator")(delayed(run_leak)(images, stats, *trial)
                                                          for trial in wanted):
-        rows.append(row)
-        save(rows, LEAK)
+        table.add([(row, None)])
         print(row["id"], f"{row['accuracy']:.3f} untouched {row['untouched']:.3f}", flush=True)
 
 

@@ -17,11 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from resume import Rows
 
-from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import TECHNIQUES, Technique
 from lessonkit.images import load_images
 from lessonkit.normalization import channel_stats
@@ -81,13 +80,11 @@ def run(images, picks, steps, name, seed, stats, about):
 def main(folder, seeds=3, epochs=5):
     images = load_images(folder)
     name = "subset_bundled" if folder == "bundled" else "subset"
-    table = Path(__file__).parent / f"{name}.csv"
+    table = Rows(name)
     features_file = Path(tempfile.gettempdir()) / f"lessonkit_{name}_features.npy"
     features = np.array(embed(images, out=features_file, size=64))
     stats = channel_stats(images, SIZE)  # of all training photos, so that subsets differ in nothing else
     steps = epochs * steps_per_epoch(len(images.indices("train")), BATCH)
-    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
-    finished = {row["id"] for row in rows}
     jobs = []
     for method, draw, fraction, picks in subsets(images, features):
         about = {"method": method, "draw": draw, "fraction": fraction, "n": len(picks)}
@@ -95,7 +92,7 @@ def main(folder, seeds=3, epochs=5):
             ranked = (method, draw) in RANKED and seed < seeds
             for name in VARIANTS if method == "whole" or ranked else ["baseline"]:
                 key = f"{method}{draw}-{fraction:g}-{name}-seed{seed}"
-                if key not in finished:
+                if key not in table.done:
                     jobs.append((picks, name, seed, {"id": key, **about}))
     # the most telling first, so that a stopped study has something of everything
     jobs.sort(key=lambda job: (job[2] > 1 and job[1] != "baseline" and job[3]["method"] != "whole",
@@ -108,9 +105,8 @@ def main(folder, seeds=3, epochs=5):
     trials = (delayed(run)(images, picks, steps, name, seed, stats, about)
               for picks, name, seed, about in jobs)
     for row in Parallel(n_jobs=2, return_as="generator")(trials):
-        rows.append(row)
-        write_atomic(table, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-        print(f"{len(rows)}: {row['id']} {row['accuracy']:.3f}, {row['train_seconds']:.0f} s",
+        table.add([(row, None)])
+        print(f"{len(table.rows)}: {row['id']} {row['accuracy']:.3f}, {row['train_seconds']:.0f} s",
               flush=True)
 
 

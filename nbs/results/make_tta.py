@@ -15,15 +15,12 @@ busy machine (two trainings side by side, and crops were slower then): compare p
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from sklearn.metrics import roc_auc_score
+from resume import Rows
 
-from lessonkit.foundation.files import write_atomic
 from lessonkit.ablation import TECHNIQUES
 from lessonkit.foundation.batch_transforms import Augment
 from lessonkit.foundation.calibration import score
@@ -36,8 +33,6 @@ from lessonkit.tta import (
 )
 
 SIZE = 64
-HERE = Path(__file__).parent
-TABLE, CORRECT = HERE / "tta.csv", HERE / "tta_correct.npz"
 MILD = Augment(min_area=0.7, max_ratio=8 / 7)
 VIEWS = {"flip": flip, "five_crop": five_crop, "five_crop*flip": product(five_crop, flip),
          "scales 48, 80": scales(48, 80), "scales 80, 96": scales(80, 96), "random": random_views(16),
@@ -114,15 +109,11 @@ def run(images, stats, seed, epochs):
 def main(folder, seeds=5, epochs=10):
     images = load_images(folder)
     stats = channel_stats(images, SIZE)
-    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    correct = dict(np.load(CORRECT)) if CORRECT.exists() else {}
-    wanted = [seed for seed in range(seeds) if seed not in {row["seed"] for row in rows}]
+    table = Rows("tta")
+    wanted = [seed for seed in range(seeds) if seed not in {row["seed"] for row in table.rows}]
     trials = (delayed(run)(images, stats, seed, epochs) for seed in wanted)
     for new, right in Parallel(n_jobs=2, return_as="generator")(trials):
-        rows += new
-        correct |= right
-        write_atomic(TABLE, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
-        np.savez_compressed(CORRECT, **correct)
+        table.add((row, right[row["id"]]) for row in new)
         print(f"seed {new[0]['seed']}: plain {new[0]['accuracy']:.3f}, "
               f"five_crop {new[6]['accuracy']:.3f}, {new[0]['train_seconds']:.0f} s", flush=True)
 

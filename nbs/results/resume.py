@@ -114,16 +114,50 @@ def train(images: ImageSet, about: str, stats: Any, arm: Arm,
     return rows
 
 
-class Table:
-    """The rows of a question, and which photos each got right, on disk."""
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Store arrays by name; a file that is half written never stands there."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
 
-    def __init__(self, name: str, photos: Mapping[str, Any]):
-        self.csv, self.json, self.npz = (HERE / f"{name}{end}"
-                                         for end in (".csv", ".json", "_correct.npz"))
+
+class Rows:
+    """A table on disk, NAME.csv, that grows by finished trials; starting again finds them in `done`.
+
+    NAME_correct.npz holds an array for each row, mostly which photos were right.
+    """
+
+    def __init__(self, name: str):
+        self.csv, self.npz = HERE / f"{name}.csv", HERE / f"{name}_correct.npz"
         self.rows = pd.read_csv(self.csv).to_dict("records") if self.csv.exists() else []
         self.done = {row["id"] for row in self.rows}
         stored = dict(np.load(self.npz)) if self.npz.exists() else {}
-        self.bits = {key: bits for key, bits in stored.items() if key in self.done}
+        self.arrays = {key: array for key, array in stored.items() if key in self.done}
+
+    def add(self, rows: Iterable[tuple[dict, np.ndarray | None]]) -> None:
+        """Store the rows of a trial, and their arrays."""
+        for row, right in rows:
+            if row["id"] in self.done:  # a way to predict was added later
+                continue
+            self.rows.append(row)
+            self.done.add(row["id"])
+            if right is not None:
+                self.arrays[row["id"]] = right
+        self.write()
+
+    def write(self) -> None:
+        """Store everything; arrays first, so that no row is ever without."""
+        if self.arrays:
+            write_arrays(self.npz, self.arrays)
+        write_atomic(self.csv, pd.DataFrame(self.rows).to_csv(index=False, lineterminator="\n"))
+
+
+class Table(Rows):
+    """The rows of a question, which photos each got right (bits), and where they come from."""
+
+    def __init__(self, name: str, photos: Mapping[str, Any]):
+        super().__init__(name)
+        self.json = HERE / f"{name}.json"
         known = json.loads(self.json.read_text(encoding="utf-8")) if self.json.exists() else {}
         if known.get("photos", photos) != photos:
             raise ValueError(f"{self.csv.name} was made of other photos.")
@@ -134,18 +168,9 @@ class Table:
         self.about = {"photos": photos, "runs": runs}
 
     def add(self, rows: Iterable[tuple[dict, np.ndarray]]) -> None:
-        """Store the rows of a trial; correctness first, so that no row is ever without."""
-        for row, right in rows:
-            if row["id"] in self.done:  # a way to predict was added later
-                continue
-            self.rows.append(row)
-            self.bits[row["id"]] = np.packbits(right)
-            self.done.add(row["id"])
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **self.bits)
-        write_atomic(self.npz, buffer.getvalue())
+        """Store the rows of a trial, and which photos they got right."""
         write_atomic(self.json, json.dumps(self.about, indent=1) + "\n")
-        write_atomic(self.csv, pd.DataFrame(self.rows).to_csv(index=False, lineterminator="\n"))
+        super().add((row, np.packbits(right)) for row, right in rows)
 
 
 def commit() -> str:

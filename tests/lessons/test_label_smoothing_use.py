@@ -1,7 +1,6 @@
 """Label smoothing in use: hostile input, as a module, traced, in fastai, drawn; and its stored study."""
 
 import copy
-import importlib.util
 import pickle
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from fastai.callback.mixup import MixUp as FastaiMixUp
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.learner import Learner
 from fastai.torch_core import TensorCategory, TensorImage
+from make_label_smoothing import NOISES, with_wrong_labels
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -264,30 +264,22 @@ def test_what_cant_be_drawn(y, images):
         show_smoothed_labels(torch.as_tensor(y, dtype=torch.long), ["a", "b"], images=images)
 
 
-def study_script():
-    path = ROOT / "nbs" / "results" / "make_label_smoothing.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_studys_wrong_labels():
     """As many as said, in the training part alone, never the true class; larger shares hold the smaller
     ones."""
     from lessonkit.images import ImageSet
 
-    n, script = 1000, study_script()
+    n = 1000
     split = np.where(np.arange(n) % 5 == 0, "valid", "train")
     images = ImageSet([f"{i}.jpg" for i in range(n)], np.arange(n) % 7, list("abcdefg"), split)
     smaller, before = np.zeros(n, dtype=bool), None
-    for noise in script.NOISES:
-        noisy = script.with_wrong_labels(images, noise)
+    for noise in NOISES:
+        noisy = with_wrong_labels(images, noise)
         wrong = noisy.labels != images.labels
         assert (wrong.sum() == round(noise * 800) and not wrong[split == "valid"].any()
                 and (wrong >= smaller).all())
         if noise:
-            assert np.array_equal(noisy.labels, script.with_wrong_labels(images, noise).labels)
+            assert np.array_equal(noisy.labels, with_wrong_labels(images, noise).labels)
             steps = np.bincount((noisy.labels - images.labels)[wrong] % 7, minlength=7)
             # each other class about equally often
             assert steps[0] == 0 and steps[1:].min() > 0.5 * steps.sum() / 6
