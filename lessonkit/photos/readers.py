@@ -12,7 +12,7 @@ import re
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -41,9 +41,8 @@ class Listing(NamedTuple):
 # %% ../../nbs/photos/readers.ipynb #dfe039e2
 NOT_PHOTOS = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}  # Pillow knows their names
 HEIC = {".heic", ".heif", ".hif"}
-_NO_CLASS = re.compile(
-    r"\.|@eaDir$|#recycle$|\$RECYCLE\.BIN$|lost\+found$|__MACOSX$|System Volume Information$", re.I
-)
+_NO_CLASS = re.compile(r"\.|@eaDir$|#recycle$|\$RECYCLE\.BIN$|lost\+found$|__MACOSX$"
+                       r"|System Volume Information$", re.I)
 
 
 @cache
@@ -52,11 +51,8 @@ def photo_suffixes() -> frozenset[str]:
     Image.init()
     if importlib.util.find_spec("pillow_heif"):
         importlib.import_module("pillow_heif").register_heif_opener()
-    return frozenset(
-        ending
-        for ending, kind in Image.registered_extensions().items()
-        if kind in {*Image.OPEN, "MPO"} - NOT_PHOTOS  # MPO is opened as JPEG
-    )
+    kinds = {*Image.OPEN, "MPO"} - NOT_PHOTOS  # MPO is opened as JPEG
+    return frozenset(end for end, kind in Image.registered_extensions().items() if kind in kinds)
 
 
 def image_files(folder: Path, left_out: Counter | None = None) -> list[str]:
@@ -70,7 +66,7 @@ def image_files(folder: Path, left_out: Counter | None = None) -> list[str]:
         for name in files:
             if name.startswith("."):
                 continue
-            if _is_photo(place, name):
+            elif _is_photo(place, name):
                 found.append(Path(place, name).relative_to(folder).as_posix())
             elif left_out is not None:
                 left_out[_ending(name)] += 1
@@ -96,25 +92,28 @@ def _is_photo(place: str, name: str) -> bool:
 
 def _describe_left_out(left_out: Counter) -> list[str]:
     """Sentences about the files that are no photos."""
-    said = []
-    if heic := sum(count for ending, count in left_out.items() if ending in HEIC):
-        said.append("HEIC photos left out, since nothing here reads them: "
-                    f"{heic:,} (pip install pillow-heif).")
-    kinds = [(ending, count) for ending, count in sorted(left_out.items()) if ending not in HEIC]
-    others = [f"{count:,} {ending or 'without an ending'}" for ending, count in kinds]
-    return said + ([f"Left out, as they are no photos: {some_of(others)}."] if others else [])
+    said, heic = [], sum(left_out[ending] for ending in HEIC)
+    if heic:
+        said.append(f"HEIC photos left out, since nothing here reads them: {heic:,} "
+                    "(pip install pillow-heif).")
+    if others := [f"{left_out[ending]:,} {ending or 'without an ending'}"
+                  for ending in sorted(left_out.keys() - HEIC)]:
+        said.append(f"Left out, as they are no photos: {some_of(others)}.")
+    return said
 
 
 def _beside(folders: Iterable[Path]) -> list[str]:
     """Sentences about photos in no class folder, and about folders of the system."""
-    entries = [entry for folder in folders for entry in os.scandir(folder)]
-    names = sorted(entry.name for entry in entries if entry.name[0] != "." and os.path.isfile(entry)
-                   and _is_photo(os.path.dirname(entry), entry.name))
-    systems = {entry.name for entry in entries if _NO_CLASS.match(entry.name)}
-    systems = sorted(name for name in systems if name[0] != ".")
-    said = [f"Left out, as no class folder holds them: {len(names):,} photos, "
-            f"such as {names[0]}."] if names else []
-    return said + ([f"Left out, as the system's own: {some_of(systems)}."] if systems else [])
+    seen = [entry for folder in folders for entry in os.scandir(folder) if entry.name[0] != "."]
+    names = sorted(entry.name for entry in seen
+                   if os.path.isfile(entry) and _is_photo(os.path.dirname(entry), entry.name))
+    said = []
+    if names:
+        said.append(f"Left out, as no class folder holds them: {len(names):,} photos, "
+                    f"such as {names[0]}.")
+    if systems := sorted({entry.name for entry in seen if _NO_CLASS.match(entry.name)}):
+        said.append(f"Left out, as the system's own: {some_of(systems)}.")
+    return said
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -122,26 +121,22 @@ def _refuse_folder(error: OSError) -> None:
                      "fix its permissions, or move it away.") from error
 
 # %% ../../nbs/photos/readers.ipynb #9ac9687c
-_AROUND = (
-    r"(?:seg|data|dataset|images?|imgs?)?{}(?:ing)?(?:ion)?(?:set|data|images?|imgs?|folder|part|split)?"
-)
-_PARTS = [
-    ("train", re.compile(_AROUND.format("train"))),
-    ("valid", re.compile(_AROUND.format("(?:val|valid|validat|dev|eval|evaluat)"))),
-    ("test", re.compile(_AROUND.format("test"))),
-]
+_PARTS = {"train": "train", "valid": "(?:val|valid|validat|dev|eval|evaluat)", "test": "test"}
+_BEFORE = "(?:seg|data|dataset|images?|imgs?)?"
+_AFTER = "(?:ing)?(?:ion)?(?:set|data|images?|imgs?|folder|part|split)?"
 
 
 def part_of(name: str) -> str | None:
     """Which part a name means, "train", "valid" or "test", with the usual additions; None for others."""
     letters = re.sub(r"[^a-z]", "", name.lower())
-    return next((part for part, pattern in _PARTS if pattern.fullmatch(letters)), None)
+    return next((part for part, word in _PARTS.items()
+                 if re.fullmatch(_BEFORE + word + _AFTER, letters)), None)
 
 
 def _class_folders(folder: Path) -> list[str]:
     """The folders in a folder, sorted; a link to itself or to one above is refused."""
-    entries = [entry for entry in os.scandir(folder) if is_folder(entry)]
-    names = sorted(entry.name for entry in entries if not _NO_CLASS.match(entry.name))
+    names = sorted(entry.name for entry in os.scandir(folder)
+                   if is_folder(entry) and not _NO_CLASS.match(entry.name))
     above = folder.resolve()
     for name in names:
         if (folder / name).resolve() in (above, *above.parents):
@@ -175,30 +170,26 @@ def list_folder(
     if not isinstance(classes, int):
         checks.choice(classes, "classes", ("top", "leaf", None))
     left_out: Counter[str] = Counter()
-    notes, without = [], []
     parts, said = _parts_of(root) if split_folders else ({"": "train"}, [])
-    found = []  # part, place of a class folder, names in it
+    found, without = [], []  # of each photo: name from its class folder on, part, and whole name
     for place, part in parts.items():
         for label in _class_folders(root / place):
             there = f"{place}/{label}".lstrip("/")
             names = image_files(root / there, left_out)
-            found += [(part, place, f"{there}/{name}") for name in names]
+            found += [(f"{label}/{name}", part, f"{there}/{name}") for name in names]
             without += [] if names else [there]
-    beside = _beside({root, *(root / place for place in parts)})
+    beside = _beside({root, *(root / place for place in parts)}) + _describe_left_out(left_out)
     if not found:
-        raise ValueError(
+        raise ValueError(" ".join([
             f"No photos found in {root}: expected class folders with pictures in them, as in "
-            f"{root.name}/cat/1.jpg, or in {root.name}/train/cat/1.jpg and {root.name}/val/cat/2.jpg."
-            + "".join(f" {note}" for note in [*beside, *_describe_left_out(left_out)])
-        )
-    inside = [name.removeprefix(place).lstrip("/") for _, place, name in found]
-    label_of, nested = _how_to_read(inside, classes)
-    rows = [(label_of(below), part, name) for below, (part, _, name) in zip(inside, found)]
+            f"{root.name}/cat/1.jpg, or in {root.name}/train/cat/1.jpg and {root.name}/val/cat/2.jpg.",
+            *beside]))
+    labels, nested = _how_to_read([below for below, _, _ in found], classes)
     if without:
         warnings.warn(f"No pictures in {some_of(without)} of {root}: not counted as classes.",
                       stacklevel=3)
-    notes = [*said, *nested, *beside, *_describe_left_out(left_out)]
-    return Listing(root, rows, notes)
+    rows = [(labels[below], part, name) for below, part, name in found]
+    return Listing(root, rows, [*said, *nested, *beside])
 
 
 def _parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
@@ -216,17 +207,14 @@ def _parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
         told = f"Read in {names[0]}, the only folder."
         return {f"{names[0]}/{place}": part for place, part in inner.items()}, [told, *said]
     words = {"train": "training", "valid": "validation"}
-    usual = ("train", "val", "valid")
-    said = [f"{place} is for {words[part]}."
-            for place, part in places.items() if part in words and place not in usual]
-    if "valid" not in places.values():
-        tests = [place for place, part in places.items() if part == "test"]
+    said = [f"{place} is for {words[part]}." for place, part in places.items()
+            if part in words and place not in ("train", "val", "valid")]
+    valid, tests = ([place for place, of in places.items() if of == part] for part in ("valid", "test"))
+    if valid:
+        said += [f"{place} isn't used: {valid[0]} is for validation." for place in tests]
+    else:
         places |= dict.fromkeys(tests, "valid")
         said += [f"{place} is for validation, since there is no other part for it." for place in tests]
-    else:
-        other = next(place for place, part in places.items() if part == "valid")
-        tests = [place for place, part in places.items() if part == "test"]
-        said += [f"{place} isn't used: {other} is for validation." for place in tests]
     if others := [name for name in names if name not in {place.split("/")[0] for place in places}]:
         said.append(f"Left out, since {some_of(list(places))} hold the classes: {some_of(others)}.")
     return places, said
@@ -238,15 +226,12 @@ def _inner(root: Path, name: str, part: str) -> str:
     return f"{name}/{inside[0]}" if len(inside) == 1 and part_of(inside[0]) == part else name
 
 # %% ../../nbs/photos/readers.ipynb #821dd9c7
-def _how_to_read(
-    names: list[str],  # of photos, from the class folder on: "Fruit/Apple/1.jpg"
-    classes: str | int | None,  # as for `list_folder`
-) -> tuple[Callable[[str], str], list[str]]:  # gives a photo's class; the ways to read in words
-    """Decide which folder's name is the class; where nothing is said, `_deepest_of_classes` does."""
+def _how_to_read(names: list[str], classes: str | int | None) -> tuple[dict[str, str], list[str]]:
+    """The class of each photo, such as "Fruit/Apple/1.jpg", and the ways to read these in words."""
     deepest = max(name.count("/") for name in names)
     readings = {depth: _labels(names, depth) for depth in range(1, deepest + 1)}
     if readings[1] == readings[deepest]:
-        return readings[1].__getitem__, []
+        return readings[1], []
     depths = {"top": 1, "leaf": deepest, None: _deepest_of_classes(names, deepest)}
     chosen = depths[classes] if classes in depths else min(int(str(classes)), deepest)
 
@@ -261,7 +246,7 @@ def _how_to_read(
     for depth in readings:
         if depth != chosen:
             note += " After the {1} ones there would be {0}: {2}.".format(*told(depth))
-    return readings[chosen].__getitem__, [note]
+    return readings[chosen], [note]
 
 
 def _cut(name: str, depth: int) -> str:
@@ -292,18 +277,17 @@ def _labels(names: list[str], depth: int) -> dict[str, str]:
             for name, folder in folders.items()}
 
 
-
 def unicode(name: str) -> str:
     """A name in one form: systems store an accented letter as one sign or as two."""
     return unicodedata.normalize("NFC", name)
 
 # %% ../../nbs/photos/readers.ipynb #a771fc3b
-PATH_COLUMNS = (
-    "path file filename file_name filepath file_path image image_path image_name img photo".split()
-)
+PATH_COLUMNS = ("path file filename file_name filepath file_path image image_path image_name img "
+                "photo").split()
 LABEL_COLUMNS = "label class category target class_name label_name species".split()
 PART_COLUMNS = "is_valid split set subset partition part".split()
 GROUP_COLUMNS = "group scene object series".split()
+_YES_OR_NO = {"true": "valid", "1": "valid", "false": "train", "0": "train"}  # "is it for validation?"
 
 
 def list_table(
@@ -329,18 +313,15 @@ def list_table(
     labels, said = _read_labels(csv, table, label_col, path_col)
     for column, values in ((path_col, table[path_col]), (labels.name, labels)):
         _refuse_rows(csv, values.str.strip() == "", f"nothing in column {column!r}")
-    names = [_relative(name, root) for name in table[path_col]]
-    _refuse_rows(csv, [_leaves(name) for name in names], f"a path that leaves {root}")
-    _refuse_rows(csv, pd.Series(map(str, names)).duplicated(),
-                 "a path that stands in an earlier row too")
+    paths = [_relative(name, root) for name in table[path_col]]
+    names = [str(path) for path in paths]
+    _refuse_rows(csv, [_leaves(path) for path in paths], f"a path that leaves {root}")
+    _refuse_rows(csv, pd.Series(names).duplicated(), "a path that stands in an earlier row too")
     _refuse_rows(csv, [not os.path.isfile(root / name) for name in names],
                  f"a file that isn't in {root}")
     parts, used = _read_parts(csv, table, valid_col)
-    rows = list(zip(map(unicode, labels.str.strip()), parts, map(str, names)))
-    groups = {}
-    if group_col is not None:
-        column = _column(csv, table, group_col, [], "")
-        groups = _groups_of(map(str, names), table[column])
+    rows = list(zip(map(unicode, labels.str.strip()), parts, names))
+    groups = {} if group_col is None else _groups_of(names, table[_column(csv, table, group_col)])
     return Listing(root, rows, [*notes, *said, *used], groups)
 
 
@@ -371,16 +352,22 @@ def read_groups(csv: str | Path, listing: Listing) -> Listing:  # the same, with
     return listing._replace(groups=_groups_of(names, table[group_col]))
 
 
-def _groups_of(names: Iterable[str], column: Iterable[str]) -> dict[str, str]:
+def _groups_of(names: list[str], column: pd.Series) -> dict[str, str]:
     """The group of each photo; an empty cell is none."""
     return {name: group.strip() for name, group in zip(names, column) if group.strip()}
 
 
-def _column(csv: str | Path, table: pd.DataFrame, asked: str | None, usual: list[str], what: str) -> str:
+def _in_small_letters(table: pd.DataFrame) -> dict[str, str]:
+    """The columns of a table by their names in small letters."""
+    return {str(name).lower().strip(): name for name in table}
+
+
+def _column(csv: str | Path, table: pd.DataFrame, asked: str | None, usual: Sequence[str] = (),
+            what: str = "") -> str:
     """The name of a column that is there: the one asked for, or the first usual one in any case."""
     if asked is not None and asked in table:
         return asked
-    small = {str(name).lower().strip(): name for name in table}
+    small = _in_small_letters(table)
     if asked is None and (found := next((small[name] for name in usual if name in small), None)):
         return found
     missing = f"no column {asked!r}" if asked is not None else f"no column of {what.split(':')[0]}"
@@ -394,15 +381,15 @@ def _column(csv: str | Path, table: pd.DataFrame, asked: str | None, usual: list
 def _read_labels(csv: str | Path, table: pd.DataFrame, label_col: str | None,
                  path_col: str) -> tuple[pd.Series, list[str]]:
     """The class of each row, from a column of names or from a column of 0 and 1 for each class."""
-    small = {str(name).lower().strip() for name in table}
-    if label_col is None and not small & set(LABEL_COLUMNS):
+    if label_col is None and not _in_small_letters(table).keys() & set(LABEL_COLUMNS):
         flags = table.drop(columns=path_col)
         binary = [name for name in flags if set(flags[name].str.strip()) <= {"0", "1", "0.0", "1.0"}]
         flags = flags[binary].astype(float)
-        if flags.shape[1] > 1 and (flags.sum(axis=1) == 1).all():
-            told = f"The columns {some_of(list(flags))} are read as one class each."
+        marked = flags.sum(axis=1)
+        if len(binary) > 1 and (marked == 1).all():
+            told = f"The columns {some_of(binary)} are read as one class each."
             return flags.idxmax(axis=1).rename("label"), [told]
-        if flags.shape[1] > 1 and (flags.sum(axis=1) > 1).any():
+        if len(binary) > 1 and (marked > 1).any():
             raise ValueError(f"{csv} marks several classes for a photo: a classifier here takes one.")
     label_col = _column(csv, table, label_col, LABEL_COLUMNS, "classes: label_col=..., or --label-col.")
     return table[label_col], []
@@ -411,10 +398,8 @@ def _read_labels(csv: str | Path, table: pd.DataFrame, label_col: str | None,
 def _relative(name: str, root: Path) -> PurePosixPath:
     """A path relative to the root, with forward slashes; an absolute one may lead into the root."""
     name = name.strip().replace("\\", "/")
-    for base in (root, root.absolute(), root.resolve()):
-        if name.startswith(base.as_posix() + "/"):
-            name = name.removeprefix(base.as_posix() + "/")
-            break
+    bases = (f"{base.as_posix()}/" for base in (root, root.absolute(), root.resolve()))
+    name = name.removeprefix(next((base for base in bases if name.startswith(base)), ""))
     return PurePosixPath(os.path.normpath(name).replace("\\", "/"))
 
 
@@ -436,7 +421,8 @@ def _read_table(csv: Path, encoding: str, sep: str | None, root: Path) -> tuple[
         if sep is None:
             sep = next((sep for sep in (",", ";", "\t", r"\s+") if read(sep, nrows=1).shape[1] > 1), ",")
         table = read(sep)
-        headless = not table.empty and _looks_like_a_photo(str(table.columns[0]), root)
+        first = "" if table.empty else str(table.columns[0])
+        headless = _ending(first) in photo_suffixes() and os.path.isfile(root / first)
         if headless:
             table = read(sep, header=None)
             table.columns = ["path", "label", *map(str, range(2, table.shape[1]))][: table.shape[1]]
@@ -446,19 +432,13 @@ def _read_table(csv: Path, encoding: str, sep: str | None, root: Path) -> tuple[
     except LookupError as error:
         raise ValueError(f"encoding={encoding!r} is not known: use for example 'utf-8'.") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"{csv} can't be read as a table: {why}") from error
+        raise ValueError(f"{csv} can't be read as a table: {' '.join(str(error).split())}") from error
     if table.empty:
         raise ValueError(f"{csv} has no rows.")
     if not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns
         raise ValueError(f"The rows of {csv} have more values than the header has names.")
     told = "The table has no header: its first column is read as the path, its second as the class."
     return table, [told] if headless else []
-
-
-def _looks_like_a_photo(name: str, root: Path) -> bool:
-    """Whether what should be a column's name is the path of a photo that is there."""
-    return _ending(name) in photo_suffixes() and os.path.isfile(root / name)
 
 
 def _refuse_rows(csv: str | Path, bad: np.ndarray | list[bool], what: str) -> None:
@@ -470,15 +450,14 @@ def _refuse_rows(csv: str | Path, bad: np.ndarray | list[bool], what: str) -> No
 
 def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tuple[list[str], list[str]]:
     """The part of each row, and which column said it."""
-    small, odd = {str(name).lower().strip(): name for name in table}, []
-    for column in [small[name] for name in PART_COLUMNS if name in small] if asked is None else [asked]:
-        if column not in table:
-            _column(csv, table, column, [], "")
-        read = [_part_in_table(value) for value in table[column]]
-        parts = [part for part in read if part is not None]
-        if len(parts) == len(read):
-            told = f"The column {column!r} says which photos are for validation."
-            said = [] if column == "is_valid" else [told]
+    small, odd = _in_small_letters(table), []
+    usual = [small[name] for name in PART_COLUMNS if name in small]
+    for column in usual if asked is None else [_column(csv, table, asked)]:
+        words = table[column].str.strip().str.lower()
+        parts = [_YES_OR_NO.get(word) or part_of(word) for word in words]
+        if None not in parts:
+            said = [f"The column {column!r} says which photos are for validation."]
+            said = [] if column == "is_valid" else said
             if "valid" not in parts and "test" in parts:
                 parts = ["valid" if part == "test" else part for part in parts]
                 said.append("Its test photos are for validation.")
@@ -486,13 +465,8 @@ def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tupl
                 said.append("Its test photos aren't used.")
             return parts, said
         if asked is not None or column == "is_valid":
-            what = f"something else than true/false or a part in {column!r}"
-            _refuse_rows(csv, [part is None for part in read], what)
-        value = table[column].iloc[read.index(None)]
+            _refuse_rows(csv, [part is None for part in parts],
+                         f"something else than true/false or a part in {column!r}")
+        value = table[column].iloc[parts.index(None)]
         odd.append(f"The column {column!r} isn't read as parts, since {value!r} is none.")
     return ["train"] * len(table), odd
-
-
-def _part_in_table(value: str) -> str | None:
-    word = value.strip().lower()
-    return {"true": "valid", "1": "valid", "false": "train", "0": "train"}.get(word) or part_of(word)
