@@ -44,21 +44,20 @@ def split_rows(
     Raises `TypeError` and `ValueError` for a fraction that is none.
     """
     checks.number(fraction, "valid_fraction", above=0, below=1, hint="for example 0.2")
-    split = np.full(len(names), "", dtype="<U5")
-    groups = np.array(list(names) if groups is None else list(groups))
+    groups = np.array(list(names if groups is None else groups))
     lottery = np.array([_scrambled(name, seed) for name in groups])
+    split = np.full(len(groups), "", dtype="<U5")
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        wanted, there = (
-            min(max(1, round(len(rows) * fraction)), len(rows) - 1), (split[rows] == "valid").sum()
-        )
-        for group in dict.fromkeys(
-            groups[rows[np.argsort(lottery[rows])]][split[rows[np.argsort(lottery[rows])]] == ""]
-        ):
+        rows = rows[np.argsort(lottery[rows])]
+        wanted = min(max(1, round(len(rows) * fraction)), len(rows) - 1)
+        there = (split[rows] == "valid").sum()  # with groups that other classes have a share in
+        for group in dict.fromkeys(groups[rows[split[rows] == ""]]):
             members = groups == group
-            fits = there < wanted and there + members[rows].sum() < len(rows)
+            more = members[rows].sum()
+            fits = there < wanted and there + more < len(rows)
             split[members] = "valid" if fits else "train"
-            there += members[rows].sum() if fits else 0
+            there += more if fits else 0
     return split
 
 
@@ -71,11 +70,10 @@ WORDNET = {
     "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player",
     "n03000684": "chain saw", "n03028079": "church", "n03394916": "French horn",
     "n03417042": "garbage truck", "n03425413": "gas pump", "n03445777": "golf ball",
-    "n03888257": "parachute",
-    "n02086240": "Shih-Tzu", "n02087394": "Rhodesian ridgeback", "n02088364": "beagle",
-    "n02089973": "English foxhound", "n02093754": "Border terrier", "n02096294": "Australian terrier",
-    "n02099601": "golden retriever", "n02105641": "Old English sheepdog", "n02111889": "Samoyed",
-    "n02115641": "dingo",
+    "n03888257": "parachute", "n02086240": "Shih-Tzu", "n02087394": "Rhodesian ridgeback",
+    "n02088364": "beagle", "n02089973": "English foxhound", "n02093754": "Border terrier",
+    "n02096294": "Australian terrier", "n02099601": "golden retriever", "n02111889": "Samoyed",
+    "n02105641": "Old English sheepdog", "n02115641": "dingo",
 }
 SPLITS = ("train", "valid", "test")
 
@@ -159,7 +157,29 @@ class ImageSet:
         seed: int = 0,  # decides which photos are set aside
     ) -> ImageSet:
         """Make a set of photos that were found. Raises `ValueError` for nothing to train on."""
-        return _from_listing(listing, valid_fraction, seed)
+        root, (found, parts, names) = listing.root, zip(*listing.rows)
+        classes = sorted({label for label, part in zip(found, parts) if part == "train"})
+        if strangers := sorted(set(found) - set(classes)):
+            raise ValueError(f"Nothing to train on for {len(strangers)} of the classes in {root}: "
+                             f"{some_of(strangers)} have no training photos.")
+        if len(classes) < 2:
+            raise ValueError(f"Only one class, {classes[0]!r}, in {root}: "
+                             "a classifier needs at least two.")
+        number = {label: i for i, label in enumerate(classes)}
+        labels, split = np.array([number[label] for label in found]), np.array(parts)
+        groups = np.array([listing.groups.get(name, name) for name in names]) if listing.groups else None
+        if "valid" not in parts:
+            train = np.flatnonzero(split == "train")
+            together = None if groups is None else groups[train]
+            split[train] = split_rows([unicode(names[row]) for row in train], labels[train],
+                                      valid_fraction, seed, together)
+            if "valid" not in split:
+                raise ValueError(f"Every class in {root} has a single photo: "
+                                 "none can be set aside for validation.")
+        words = [WORDNET.get(label, label) for label in classes]
+        if len(set(words)) < len(words):  # a folder n01440764 and a folder tench
+            words = classes
+        return ImageSet([root / name for name in names], labels, words, split, groups)
 
     def indices(self, part: str) -> np.ndarray:
         """The rows of a part, "train", "valid" or "test", ascending."""
@@ -174,17 +194,13 @@ class ImageSet:
         Raises `ValueError` for what is neither, `IndexError` for rows that aren't there.
         """
         mask = np.asarray(rows)
-        rows = (
-            np.flatnonzero(mask)
-            if mask.dtype == bool and len(mask) == len(self)
-            else _whole_numbers(rows, "rows")
-        )
+        is_mask = mask.dtype == bool and len(mask) == len(self)
+        rows = np.flatnonzero(mask) if is_mask else _whole_numbers(rows, "rows")
         if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
             raise IndexError(f"Rows go from 0 to {len(self) - 1}, not from {rows.min()} to "
                              f"{rows.max()}.")
-        paths, groups = (
-            [self.paths[row] for row in rows], None if self.groups is None else self.groups[rows]
-        )
+        paths = [self.paths[row] for row in rows]
+        groups = None if self.groups is None else self.groups[rows]
         return ImageSet(paths, self.labels[rows], self.classes, self.split[rows], groups)
 
     def counts(self) -> pd.DataFrame:  # a row a class, a column a part
@@ -206,11 +222,11 @@ class ImageSet:
         titles = [self.classes[self.labels[row]] for row in chosen]
         return show_images(pictures, titles, columns=min(10, len(self.classes)))
 
-    def check(
-        self,
-        progress: bool = True,  # show a bar when it takes more than a moment
-    ) -> pd.DataFrame:  # columns row, path, problem, detail; the worst first; no rows: nothing found
-        """Decode every photo and report those that are damaged, empty, extreme or there twice."""
+    def check(self, progress: bool = True) -> pd.DataFrame:
+        """Decode every photo; report what is damaged, empty, extreme (tiny, a strip) or there twice.
+
+        A table with the columns row, path, problem and detail, the worst first; no rows: nothing found.
+        """
         return check_images(self, progress)
 
     def without_bad(
@@ -239,34 +255,6 @@ def _whole_numbers(values: Sequence | np.ndarray, what: str) -> np.ndarray:
                          f"({numbers.dtype}).")
     return numbers.astype(np.int64)
 
-# %% ../../nbs/photos/image_set.ipynb #715bd51e
-def _from_listing(listing: Listing, valid_fraction: float, seed: int) -> ImageSet:
-    """Make a set; where no photo is for validation, some of the training photos are set aside."""
-    root, rows = listing.root, listing.rows
-    classes = sorted({label for label, part, _ in rows if part == "train"})
-    if strangers := sorted({label for label, _, _ in rows} - set(classes)):
-        raise ValueError(f"Nothing to train on for {len(strangers)} of the classes in {root}: "
-                         f"{some_of(strangers)} have no training photos.")
-    if len(classes) < 2:
-        raise ValueError(f"Only one class, {classes[0]!r}, in {root}: a classifier needs at least two.")
-    number = {label: i for i, label in enumerate(classes)}
-    labels = np.array([number[label] for label, _, _ in rows])
-    split = np.array([part for _, part, _ in rows])
-    names = [name for _, _, name in rows]
-    groups = np.array([listing.groups.get(name, name) for name in names]) if listing.groups else None
-    if "valid" not in split:
-        train = np.flatnonzero(split == "train")
-        together = None if groups is None else groups[train]
-        split[train] = split_rows([unicode(names[row]) for row in train], labels[train], valid_fraction,
-                                  seed, together)
-        if "valid" not in split:
-            raise ValueError(f"Every class in {root} has a single photo: "
-                             "none can be set aside for validation.")
-    words = [WORDNET.get(label, label) for label in classes]
-    if len(set(words)) < len(words):  # a folder n01440764 and a folder tench
-        words = classes
-    return ImageSet([root / name for name in names], labels, words, split, groups)
-
 # %% ../../nbs/photos/image_set.ipynb #88a407d4
 TINY = 8  # pixels: a shorter side below this is reported
 STRIP = 10  # times: a longer side of more than this many shorter ones is reported
@@ -274,21 +262,17 @@ PROBLEMS = ("on both sides of the split", "damaged", "empty", "extreme", "duplic
 
 
 def check_images(images: ImageSet, progress: bool = True) -> pd.DataFrame:
-    """Decode every photo and report what is damaged, empty, extreme (tiny, a strip) or there twice."""
+    """Do what `ImageSet.check` says."""
     bar = tqdm(map_in_order(_look_at, images.paths), "checking photos", len(images), unit="photo",
                leave=False, delay=2, disable=not progress)
-    found = []
-    first_with: dict[str, int] = {}
+    found, first_with = [], {}
     for row, (digest, problem, detail) in enumerate(bar):
         if problem:
-            found.append((row, problem, detail))
-        if digest:
-            first = first_with.setdefault(digest, row)
-            if first != row:
-                found.append((row, *_describe_duplicate(images, row, first)))
-    found.sort(key=lambda entry: (PROBLEMS.index(entry[1]), entry[0]))
-    rows = [(row, images.paths[row], problem, detail) for row, problem, detail in found]
-    return pd.DataFrame(rows, columns=["row", "path", "problem", "detail"])
+            found.append((row, images.paths[row], problem, detail))
+        if digest and (first := first_with.setdefault(digest, row)) != row:
+            found.append((row, images.paths[row], *_describe_duplicate(images, row, first)))
+    found.sort(key=lambda entry: PROBLEMS.index(entry[2]))
+    return pd.DataFrame(found, columns=["row", "path", "problem", "detail"])
 
 
 def _look_at(path: Path) -> tuple[str | None, str | None, str]:
@@ -297,10 +281,8 @@ def _look_at(path: Path) -> tuple[str | None, str | None, str]:
         if os.path.getsize(path) == 0:
             return None, "empty", "the file has no bytes"
         picture = read_photo(path)
-    except DamagedPhoto as error:
-        return None, "damaged", error.reason
-    except OSError as error:
-        return None, "damaged", str(error)
+    except (DamagedPhoto, OSError) as error:
+        return None, "damaged", getattr(error, "reason", str(error))
     shorter, longer = sorted(picture.size)
     digest = hashlib.sha256(str(picture.size).encode() + picture.tobytes()).hexdigest()
     if shorter < TINY or longer > STRIP * shorter:
@@ -361,8 +343,7 @@ def describe_copies(images: ImageSet, copies: pd.DataFrame) -> str:
     if copies.empty:
         return ""
     row, other, _ = copies.sort_values("bits").iloc[0]
-    one = "1 validation photo is a near copy"
-    count = one if len(copies) == 1 else f"{len(copies):,} validation photos are near copies"
-    example = f"{images.paths[row].name} and {images.paths[other].name}"
-    return (f"{count} of training photos, such as {example}: keep what belongs together on one side, "
-            "groups= or --groups.")
+    count = ("1 validation photo is a near copy" if len(copies) == 1
+             else f"{len(copies):,} validation photos are near copies")
+    return (f"{count} of training photos, such as {images.paths[row].name} and "
+            f"{images.paths[other].name}: keep what belongs together on one side, groups= or --groups.")

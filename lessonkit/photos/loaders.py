@@ -36,9 +36,9 @@ __all__ = ['LOADER_SETTINGS', 'MARGIN', 'DRAWN_AT_ONCE', 'PhotoRows', 'ImageLoad
            'image_dataloaders']
 
 # %% ../../nbs/photos/loaders.ipynb #ab1031d0
-LOADER_SETTINGS = frozenset(
-    "bs shuffle drop_last size augment seed in_training device num_workers pin_memory do_setup".split()
-) | set(TfmdDL._methods)  # what `ImageLoader.new` takes; fastai passes transforms and methods of its own
+_KEPT = "bs shuffle drop_last size augment seed in_training device after_batch".split()
+# what `ImageLoader.new` takes; fastai passes transforms and methods of its own
+LOADER_SETTINGS = {*_KEPT, "num_workers", "pin_memory", "do_setup", *TfmdDL._methods}
 # the array behind the training photos is at least this many times as wide and high as the batches
 MARGIN = 1.5
 DRAWN_AT_ONCE = 64  # batches whose crops are drawn together: quicker, and still few numbers
@@ -94,18 +94,13 @@ class PhotoRows:
         finally:
             self.split_idx, self.told = before, None
 
-    def arrays(
-        self,
-        size: int,  # pixels
-        fit: str,  # "crop" or "squish", as for `cached_photos`
-    ) -> tuple[np.ndarray, np.ndarray]:  # (N, size, size, 3), uint8; width and height of each, (N, 2)
-        """The photos as squares, decoded once."""
+    def arrays(self, size: int, fit: str) -> tuple[np.ndarray, np.ndarray]:
+        """The photos as squares, decoded once, and the width and height of each; as `cached_photos`."""
         if self.pictures is None:
-            return cached_photos([self.images.paths[row] for row in self.rows], size, fit)
+            return cached_photos(self.items, size, fit)
         shown = [self.pictures[row] for row in self.rows]
-        return np.stack([fit_photo(picture, size, fit) for picture in shown]), np.array(
-            [p.size for p in shown]
-        )
+        squares = [fit_photo(picture, size, fit) for picture in shown]
+        return np.stack(squares), np.array([picture.size for picture in shown])
 
     def decode(self, item: tuple, full: bool = True) -> tuple:
         """Class numbers back to names, for fastai's `show_batch`."""
@@ -130,8 +125,7 @@ class ImageLoader(TfmdDL):
         dataset: PhotoRows,  # which photos
         bs: int = 64,  # photos a batch
         shuffle: bool = False,  # another order at every epoch
-        # leave out what doesn't fill a batch; else a single left-over joins the batch before it when
-        # shuffling
+        # leave out what doesn't fill a batch; else a single last one joins the batch before, if shuffled
         drop_last: bool = False,
         size: int = 64,  # side of the pictures, in pixels
         augment: Augment | None = None,  # random crop and flip; None: the centre square
@@ -140,8 +134,8 @@ class ImageLoader(TfmdDL):
         **kwargs,  # of fastai's TfmdDL
     ):
         kwargs["num_workers"] = 0
-        self.generators = SimpleNamespace(**{name: torch.Generator("cpu")
-                                             for name in ("order", "augment", "technique")})
+        names = ("order", "augment", "technique")
+        self.generators = SimpleNamespace(**{name: torch.Generator("cpu") for name in names})
         self.augment, self.in_training = augment, in_training
         self.seed, self.epoch, self.last_indices = seed, 0, None
         self._arrays: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
@@ -162,8 +156,7 @@ class ImageLoader(TfmdDL):
         return len(self._chunks(range(self.n)))
 
     def _chunks(self, rows: Sequence[int]) -> list[Sequence[int]]:
-        """Cut rows into batches; a single left-over one would break batch normalization, so it joins the
-        batch before."""
+        """Cut rows into batches; a single last row would break batch norm and joins the batch before."""
         starts = list(range(0, len(rows), self.bs))
         if starts and self.drop_last and len(rows) % self.bs:
             starts.pop()
@@ -186,8 +179,7 @@ class ImageLoader(TfmdDL):
         self.epoch += 1
 
     def __iter__(self) -> Iterator[tuple]:
-        """fastai's order of things, without its worker processes, which draw from PyTorch's global
-        random state."""
+        """fastai's order of things, without worker processes, which draw from PyTorch's global state."""
         self.randomize()
         self.before_iter()
         for batch in self.create_batches(self.get_idxs()):
@@ -196,11 +188,9 @@ class ImageLoader(TfmdDL):
 
     def get_idxs(self) -> list[int]:
         """The rows of this epoch, in their order."""
-        return (
-            torch.randperm(self.n, generator=self.generators.order, device="cpu").tolist()
-            if self.shuffle
-            else list(range(self.n))
-        )
+        if not self.shuffle:
+            return list(range(self.n))
+        return torch.randperm(self.n, generator=self.generators.order, device="cpu").tolist()
 
     def create_batches(self, rows: list[int]) -> Iterator[tuple]:
         """One batch after the other."""
@@ -233,12 +223,8 @@ class ImageLoader(TfmdDL):
         elif pictures.shape[-1] != self.size:
             pictures = resize_batch(pictures, self.size)
         self.last_indices = self.dataset.rows[rows]
-        x = (
-            pictures.float()
-            .div_(255)
-            .contiguous(memory_format=torch.channels_last)
-            .as_subclass(TensorImage)
-        )
+        x = pictures.float().div_(255).contiguous(memory_format=torch.channels_last)
+        x = x.as_subclass(TensorImage)
         if not self.dataset.labelled:
             return (x,)
         # labels as plain tensors: PyTorch's losses refuse fastai's two types together
@@ -250,8 +236,8 @@ class ImageLoader(TfmdDL):
         needed = self.size if fit == "crop" else math.ceil(self.size * MARGIN)
         served_by = [key for key in self._arrays if key[0] == fit and key[1] >= needed]
         if not served_by:
+            served_by = [(fit, needed)]
             self._arrays[fit, needed] = self.dataset.arrays(needed, fit)
-            return self._arrays[fit, needed]
         return self._arrays[min(served_by)]
 
     def prepare(self) -> ImageLoader:  # itself
@@ -306,19 +292,8 @@ class ImageLoader(TfmdDL):
         if unknown := kwargs.keys() - LOADER_SETTINGS:
             raise TypeError(f"A loader has no setting {', '.join(sorted(unknown))}; "
                             f"it has {', '.join(sorted(LOADER_SETTINGS))}.")
-        settings = dict(
-            bs=self.bs,
-            shuffle=self.shuffle,
-            drop_last=self.drop_last,
-            size=self.size,
-            augment=self.augment,
-            seed=self.seed,
-            in_training=self.in_training,
-            device=self.device,
-            after_batch=self.after_batch,
-            do_setup=False,
-        )
-        new = (cls or type(self))(dataset, **(settings | kwargs))
+        settings = {name: getattr(self, name) for name in _KEPT} | {"do_setup": False} | kwargs
+        new = (cls or type(self))(dataset, **settings)
         if dataset is self.dataset and new.augment is self.augment:
             new._arrays = self._arrays
         return new
@@ -412,22 +387,21 @@ def image_dataloaders(
     Raises `TypeError` for settings of a wrong kind, `ValueError` for those out of range and for an empty
     part.
     """
-    batch_size, seed = (
-        checks.whole_number(batch_size, "batch_size"), checks.whole_number(seed, "seed", 0)
-    )
+    shared: Any = {"bs": checks.whole_number(batch_size, "batch_size"), "size": size,
+                   "seed": checks.whole_number(seed, "seed", 0)}
     check_set(images)
-    for part in ("train", "valid"):
-        if not len(images.indices(part)):
+    train_rows, valid_rows = images.indices("train"), images.indices("valid")
+    for part, rows in (("train", train_rows), ("valid", valid_rows)):
+        if not len(rows):
             raise ValueError(f"{images} has no photos in the part {part!r}.")
-    if not isinstance(augment, bool):
-        check_augment(augment)
+    if isinstance(augment, bool):
+        strength = Augment() if augment else None
+    else:
+        check_augment(strength := augment)
     if normalize is not None:
         checks.function(normalize, "normalize", "a function of a batch, such as Normalize")
-    strength = (Augment() if augment else None) if isinstance(augment, bool) else augment
-    after_batch = [normalize] if normalize is not None else None
-    shared: Any = dict(bs=batch_size, size=size, seed=seed, device=torch.device(device or "cpu"),
-                       after_batch=after_batch)
-    train = ImageLoader(PhotoRows(images, images.indices("train"), 0), shuffle=True, augment=strength,
-                        **shared)
-    valid = ImageLoader(PhotoRows(images, images.indices("valid"), 1), in_training=strength, **shared)
+        shared["after_batch"] = [normalize]
+    shared["device"] = torch.device(device or "cpu")
+    train = ImageLoader(PhotoRows(images, train_rows, 0), shuffle=True, augment=strength, **shared)
+    valid = ImageLoader(PhotoRows(images, valid_rows, 1), in_training=strength, **shared)
     return PhotoLoaders(train.prepare(), valid.prepare(), device=train.device)
