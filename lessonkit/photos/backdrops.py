@@ -84,9 +84,8 @@ def backdrop(rng: Generator, height: int, width: int) -> np.ndarray:  # (height,
         for x in range(0, width, step):
             for y in range(0, height, step):
                 if (x // step + y // step) % 2:
-                    (draw.ellipse if step % 2 else draw.rectangle)(
-                        [x, y, x + step * 0.7, y + step * 0.7], fill=pale
-                    )
+                    patch = draw.ellipse if step % 2 else draw.rectangle
+                    patch([x, y, x + step * 0.7, y + step * 0.7], fill=pale)
     elif kind == 5:  # lights out of focus
         for _ in range(22):
             x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.04, 0.16) * height
@@ -99,7 +98,6 @@ def backdrop(rng: Generator, height: int, width: int) -> np.ndarray:  # (height,
         for base, tip in zip(bases.tolist(), tips.tolist()):
             draw.line([*base, *tip], fill=blend(one, blend(two, SOOT, 0.3), rng.random()), width=2)
     photo = np.asarray(picture.filter(ImageFilter.BoxBlur(softness * height / 160)), dtype=np.float32)
-    texture = (
-        clouds(rng, height, width, height / 5) * 9 + clouds(rng, height, width, height / 50) * grain
-    )
-    return photo + texture[..., None]
+    rough = clouds(rng, height, width, height / 5) * 9
+    fine = clouds(rng, height, width, height / 50) * grain
+    return photo + (rough + fine)[..., None]

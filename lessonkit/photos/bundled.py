@@ -5,19 +5,19 @@
 # %% ../../nbs/photos/bundled.ipynb #4cdd2055
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from numpy.random import Generator
 from tqdm import tqdm
 
 from ..foundation import checks
-from ..foundation.files import cache_dir, new_folder
+from ..foundation.files import cache_dir, new_folder, read_json
 from .backdrops import one_of
 from .drawings import CLASSES, draw
 from .photo_cache import map_in_order
@@ -39,27 +39,17 @@ def plan_set(
     seed: int,
 ) -> list[dict]:  # the rows of truth.csv
     """Decide what will be drawn: classes in turn, wrong labels and copies spread at random."""
-    rows = [
-        {
-            "split": split,
-            "number": number,
-            "true_class": CLASSES[number % len(CLASSES)],
-            "is_wrong": 0,
-            "copy_of": "",
-            "seed": picture_seed(seed, split, number),
-        }
-        for split, count in (("train", n_train), ("val", n_valid))
-        for number in range(count)
-    ]
     wrong = _choose_wrong(n_train, label_noise, np.random.default_rng(picture_seed(seed, "labels", 0)))
-    for row in rows:
-        row["given_label"] = row["true_class"]
-        if row["split"] == "train" and row["number"] in wrong:
-            row.update(given_label=wrong[row["number"]], is_wrong=1)
-        row["path"] = f"{row['split']}/{row['given_label']}/{row['number']:05d}.jpg"
-    sources = _choose_copies(n_train, near_duplicates,
-                             np.random.default_rng(picture_seed(seed, "copies", 0)))
-    for number, source in sources.items():
+    rows = []
+    for split, count in (("train", n_train), ("val", n_valid)):
+        for number in range(count):
+            name = CLASSES[number % len(CLASSES)]
+            label = wrong.get(number, name) if split == "train" else name
+            rows.append({"path": f"{split}/{label}/{number:05d}.jpg", "number": number,
+                         "true_class": name, "given_label": label, "is_wrong": int(label != name),
+                         "copy_of": "", "seed": picture_seed(seed, split, number)})
+    rng = np.random.default_rng(picture_seed(seed, "copies", 0))
+    for number, source in _choose_copies(n_train, near_duplicates, rng).items():
         rows[number].update(copy_of=rows[source]["path"], seed=rows[source]["seed"])
     return rows
 
@@ -83,10 +73,7 @@ def _choose_copies(n_train: int, share: float, rng: Generator) -> dict[int, int]
     return {number: one_of(rng, sorted(originals[number % len(CLASSES)])) for number in sorted(copies)}
 
 # %% ../../nbs/photos/bundled.ipynb #c7a2ea20
-def near_copy(
-    picture: Image.Image,
-    seed: int,
-) -> Image.Image:  # of the same size
+def near_copy(picture: Image.Image, seed: int) -> Image.Image:  # of the same size
     """Return a slightly changed copy: up to 4% cut off at each side, up to 8% brighter or darker."""
     rng = np.random.default_rng(seed)
     left, top, right, bottom = rng.uniform(0.005, 0.04, 4)
@@ -124,10 +111,8 @@ def make_bundled(
     """
     made_by = _checked_options(n_train, n_valid, size, label_noise, near_duplicates, seed)
     if folder is None:
-        name = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:12]
-        target = cache_dir() / "bundled" / name
-    else:
-        target = Path(folder).expanduser().absolute()
+        folder = cache_dir() / "bundled" / hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:12]
+    target = Path(folder).expanduser().absolute()
     rows = plan_set(n_train, n_valid, label_noise, near_duplicates, seed)
     if _is_finished(target, made_by, rows):
         return target
@@ -140,14 +125,13 @@ def make_bundled(
 def _checked_options(n_train: int, n_valid: int, size: int, label_noise: float, near_duplicates: float,
                      seed: int) -> dict:
     """Return the options as plain numbers; raise `ValueError` where one makes no sense."""
-    options: dict[str, float] = {"version": DRAWINGS_VERSION}
-    for name, value, least in (("n_train", n_train, len(CLASSES)), ("n_valid", n_valid, len(CLASSES)),
-                               ("size", size, 16)):
-        options[name] = checks.whole_number(value, name, least)
-    options["seed"] = checks.whole_number(seed, "seed", 0)
-    for name, value, most in (("label_noise", label_noise, 1),
-                              ("near_duplicates", near_duplicates, 0.5)):
-        options[name] = checks.number(value, name, 0, most, hint="a share of the training pictures")
+    options = {"version": DRAWINGS_VERSION,
+               "n_train": checks.whole_number(n_train, "n_train", len(CLASSES)),
+               "n_valid": checks.whole_number(n_valid, "n_valid", len(CLASSES)),
+               "size": checks.whole_number(size, "size", 16),
+               "seed": checks.whole_number(seed, "seed", 0)}
+    for name, share, most in (("label_noise", label_noise, 1), ("near_duplicates", near_duplicates, 0.5)):
+        options[name] = checks.number(share, name, 0, most, hint="a share of the training pictures")
     if round(near_duplicates * n_train) > n_train - len(CLASSES):
         raise ValueError(f"near_duplicates={near_duplicates} of n_train={n_train} pictures leaves a "
                          "class without an original: use more pictures or fewer copies.")
@@ -158,10 +142,7 @@ def _is_finished(target: Path, made_by: dict, rows: Sequence[dict]) -> bool:
     """Return whether the set is there; raise `ValueError` when something else is in its place."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
-    try:
-        found = json.loads((target / "made_by.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
+    found = read_json(target / "made_by.json")
     if not isinstance(found, dict) or "n_train" not in found:
         raise ValueError(f"{target} exists and holds no bundled pictures: "
                          "choose a folder that doesn't exist yet.")
@@ -192,8 +173,5 @@ def _write_set(folder: Path, rows: Sequence[dict], size: int, made_by: dict, pro
     for _ in tqdm(map_in_order(write_one, rows), "drawing pictures", len(rows), unit="picture",
                   leave=False, delay=2, disable=not progress):
         pass
-    with open(folder / "truth.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "truth.csv", index=False, lineterminator="\n")
     (folder / "made_by.json").write_text(json.dumps(made_by), encoding="utf-8")

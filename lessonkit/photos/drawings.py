@@ -13,9 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
-from lessonkit.photos.backdrops import (
-    any_colour, backdrop, blend, CHALK, clouds, Colour, hsv, one_of, SOOT,
-)
+from .backdrops import any_colour, backdrop, blend, CHALK, clouds, Colour, hsv, one_of, SOOT
 
 # %% auto #0
 __all__ = ['CLASSES', 'LOOK_ALIKES', 'REACH', 'FINER', 'CIRCLE', 'DRAW', 'Pen', 'rotation', 'arc', 'draw_head', 'draw_cat',
@@ -24,9 +22,8 @@ __all__ = ['CLASSES', 'LOOK_ALIKES', 'REACH', 'FINER', 'CIRCLE', 'DRAW', 'Pen', 
            'draw']
 
 # %% ../../nbs/photos/drawings.ipynb #34b9b5df
-CLASSES = (
-    "beetle", "cactus", "cat", "clock", "compass", "fish", "ladybird", "mushroom", "owl", "umbrella"
-)
+CLASSES = ("beetle", "cactus", "cat", "clock", "compass", "fish", "ladybird", "mushroom", "owl",
+           "umbrella")
 # Pairs that fine details alone tell apart.
 LOOK_ALIKES = (("cat", "owl"), ("clock", "compass"), ("ladybird", "beetle"))
 
@@ -120,9 +117,8 @@ def draw_cat(pen: Pen, rng: Generator) -> None:
     for side in (-1, 1):
         pen.oval(side * apart, 0.0, large * 0.28, large * 0.9, SOOT)
         for slope in (-0.12, 0.03, 0.18):
-            start = (side * 0.2, 0.4 + slope / 3)
-            pen.line([start, (side * rng.uniform(0.85, 1.0), 0.36 + slope * 1.5)], 0.03,
-                     blend(CHALK, coat, 0.15))
+            end = side * rng.uniform(0.85, 1.0), 0.36 + slope * 1.5
+            pen.line([(side * 0.2, 0.4 + slope / 3), end], 0.03, blend(CHALK, coat, 0.15))
         pen.line(arc(side * 0.1, 0.45, 0.1, 0.1, 0, 180), 0.03, SOOT)
     pen.shape([(-0.1, 0.26), (0.1, 0.26), (0, 0.38)], blend((225, 130, 130), SOOT, rng.uniform(0, 0.4)))
     pen.line([(0, 0.36), (0, 0.46)], 0.03, SOOT)
@@ -216,8 +212,7 @@ def draw_insect(pen: Pen, rng: Generator) -> tuple[Colour, float, float]:
 def draw_ladybird(pen: Pen, rng: Generator) -> None:
     """Draw a ladybird: dots on the shell."""
     dark, wide, long = draw_insect(pen, rng)
-    dots = [(0.3, -0.6), (0.68, -0.2), (0.28, 0.0), (0.62, 0.36), (0.25, 0.55), (0.5, -0.42),
-            (0.5, 0.12)]
+    dots = [(0.3, -0.6), (0.68, -0.2), (0.28, 0), (0.62, 0.36), (0.25, 0.55), (0.5, -0.42), (0.5, 0.12)]
     radius = rng.uniform(0.07, 0.11)
     for x, y in dots[: rng.integers(4, 8)]:
         for side in (-1, 1):
@@ -308,18 +303,17 @@ def draw_cactus(pen: Pen, rng: Generator) -> None:
             arm = [(0, y), (side * out, y), (side * out, y - up)]
             pen.line(arm, 0.26, green)
             pen.oval(*arm[2], 0.13, 0.13, green)
-            pen.line([(side * out, y), (side * out, y - up)], 0.025, rib)
+            pen.line(arm[1:], 0.025, rib)
     pen.shape(np.concatenate([arc(0, -0.6, wide, 0.35, 180, 360), [(wide, 0.9), (-wide, 0.9)]]), green)
     for x in (-0.55, 0.0, 0.55):
         pen.line([(x * wide, -0.85 + 0.2 * abs(x)), (x * wide, 0.9)], 0.03, rib)
         for y in np.arange(-0.6, 0.8, 0.2):
-            pen.line([(x * wide - 0.05, y - 0.04), (x * wide, y), (x * wide + 0.05, y - 0.04)], 0.022,
-                     spine)
+            tip = x * wide, y
+            pen.line([(tip[0] - 0.05, y - 0.04), tip, (tip[0] + 0.05, y - 0.04)], 0.022, spine)
     if rng.random() < 0.4:
         petal = hsv(rng.uniform(0.85, 1.15), 0.7, 0.95)
-        for turn in range(5):
-            pen.oval(0.11 * math.cos(turn * 1.257), -0.95 + 0.11 * math.sin(turn * 1.257), 0.09, 0.09,
-                     petal)
+        for turn in 1.257 * np.arange(5):
+            pen.oval(0.11 * math.cos(turn), -0.95 + 0.11 * math.sin(turn), 0.09, 0.09, petal)
         pen.oval(0, -0.95, 0.06, 0.06, (245, 215, 80))
     if rng.random() < 0.6:
         pot = one_of(rng, [(190, 100, 65), any_colour(rng), (225, 220, 210)])
@@ -330,12 +324,8 @@ def draw_cactus(pen: Pen, rng: Generator) -> None:
 DRAW: dict[str, Callable[[Pen, Generator], None]] = {name: globals()[f"draw_{name}"] for name in CLASSES}
 
 # %% ../../nbs/photos/drawings.ipynb #ec66a787
-def tile_for(
-    rng: Generator,
-    radius: float,  # of the thing, in pixels of the photo
-    tilt: float,  # the largest turn to either side, in radians
-) -> Pen:
-    """Return a pen on an empty tile, turned, leaning and stretched at random."""
+def tile_for(rng: Generator, radius: float, tilt: float) -> Pen:
+    """Return a pen on an empty tile, turned (`tilt` radians at most), leaning and stretched at random."""
     side = 2 * math.ceil(radius * REACH)
     lean = np.array([[rng.uniform(0.86, 1.14), rng.uniform(-0.14, 0.14)],
                      [rng.uniform(-0.08, 0.08), 1.0]])
@@ -353,8 +343,7 @@ def lay(
     rng: Generator,
 ) -> None:
     """Lay a drawn thing on the photo, with a shadow, lit from one side, with a slight texture."""
-    # colours multiplied by how much they cover, so that edges mix rightly
-    tile = tile.convert("RGBa").reduce(FINER)
+    tile = tile.convert("RGBa").reduce(FINER)  # colours times how much they cover: edges mix rightly
     side = tile.width
     outline = tile.getchannel("a").filter(ImageFilter.BoxBlur(side * 0.05))
     soft = np.asarray(outline, dtype=np.float32) / 255
@@ -373,10 +362,9 @@ def lay(
     around = slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
     gloss = 1 + rng.uniform(0.15, 0.4) * (moved(-0.045) - moved(0.045))
     gloss = gloss + rng.uniform(0.02, 0.12) * texture[around]
-    area = photo[around]
     shadow = 1 - rng.uniform(0.25, 0.6) * moved(-rng.uniform(0.02, 0.09))
-    area *= (shadow * (1 - thing[..., 3] / 255))[..., None]
-    area += thing[..., :3] * gloss[..., None]
+    photo[around] *= (shadow * (1 - thing[..., 3] / 255))[..., None]
+    photo[around] += thing[..., :3] * gloss[..., None]
 
 # %% ../../nbs/photos/drawings.ipynb #7403e430
 def draw_clutter(pen: Pen, rng: Generator) -> None:
@@ -405,14 +393,12 @@ def develop(photo: np.ndarray, light: tuple[float, float], rng: Generator) -> Im
     height, width = photo.shape[:2]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    shine = (
-        1 + rng.uniform(0, 0.3) * (x * light[0] + y * light[1]) - rng.uniform(0, 0.18) * (x * x + y * y)
-    )
+    slope, rim = rng.uniform(0, 0.3), rng.uniform(0, 0.18)  # brighter to one side, darker at the rim
+    shine = 1 + slope * (x * light[0] + y * light[1]) - rim * (x * x + y * y)
     tint = (rng.normal(1, 0.05, 3) * rng.uniform(0.7, 1.15)).astype(np.float32)
     haze = rng.uniform(0, 0.2)
-    noise = rng.standard_normal((height, width), dtype=np.float32) * rng.uniform(
-        2, 9
-    ) + 255 * haze * rng.uniform(0.4, 0.8)
+    noise = rng.standard_normal((height, width), dtype=np.float32) * rng.uniform(2, 9)
+    noise = noise + 255 * haze * rng.uniform(0.4, 0.8)
     photo = photo * (shine[..., None] * (tint * (1 - haze))) + noise[..., None]
     return Image.fromarray(np.clip(photo, 0, 255).astype(np.uint8))
 
@@ -442,9 +428,8 @@ def draw(name: str, seed: int, size: int = 160) -> Image.Image:  # RGB
     DRAW[name](pen, rng)
     lay(photo, pen.tile, x, y, light, texture, rng)
     if rng.random() < 0.35:  # something in front, over the rim
-        small, around = (
-            tile_for(rng, size * rng.uniform(0.08, 0.15), math.pi), rng.uniform(0, 2 * math.pi)
-        )
+        small = tile_for(rng, size * rng.uniform(0.08, 0.15), math.pi)
+        around = rng.uniform(0, 2 * math.pi)
         draw_clutter(small, rng)
         x, y = x + radius * math.cos(around), y + radius * math.sin(around)
         lay(photo, small.tile, x, y, light, texture, rng)

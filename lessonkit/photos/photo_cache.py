@@ -51,7 +51,7 @@ class DamagedPhoto(ValueError):
     def __init__(self, path: Path, reason: str):
         super().__init__(f"{one_line(path)} can't be decoded: {reason}. `images.check()` lists every "
                          "such photo, `images.without_bad()` leaves them out.")
-        self.path, self.reason = Path(path), reason
+        self.path, self.reason = path, reason
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path, self.reason)  # how it comes back from another process
@@ -77,8 +77,8 @@ def read_photo(
     except FileNotFoundError as error:
         raise DamagedPhoto(name, "there is no such file (any more)") from error
     except Exception as error:  # Pillow raises many kinds: OSError, SyntaxError, struct.error...
-        raise DamagedPhoto(name,
-                           " ".join(str(error).split()).rstrip(".") or type(error).__name__) from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise DamagedPhoto(name, reason or type(error).__name__) from error
 
 # %% ../../nbs/photos/photo_cache.ipynb #a38fd547
 def upright(picture: Image.Image) -> Image.Image:  # turned as its orientation tag says
@@ -98,16 +98,13 @@ def fit_photo(
     fit: str = "crop",  # "crop": centre square; "squish": distort; "pad": black bars
 ) -> np.ndarray:  # (size, size, 3), uint8
     """Make a picture a square of `size` pixels, antialiased (Pillow's bilinear filter)."""
-    if fit == "squish":
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    elif fit == "crop":
+    if fit == "pad":
+        return np.asarray(ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR, color="black"))
+    if fit == "crop":
         side = min(picture.size)
         left, top = ((length - side) // 2 for length in picture.size)
-        square = picture.crop((left, top, left + side, top + side))
-        picture = square.resize((size, size), Image.Resampling.BILINEAR)
-    else:
-        picture = ImageOps.pad(picture, (size, size), Image.Resampling.BILINEAR, color="black")
-    return np.asarray(picture)
+        picture = picture.crop((left, top, left + side, top + side))
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 # %% ../../nbs/photos/photo_cache.ipynb #5f557203
 CACHE_VERSION = 2  # raise it whenever the same request would give other pixels
@@ -116,20 +113,19 @@ CACHE_VERSION = 2  # raise it whenever the same request would give other pixels
 SETTLED = float("inf") if os.name == "nt" else 2.0
 
 
-def digests(
-    paths: Sequence[Path],  # N photos
-) -> list[str]:  # N times 32 hexadecimal digits, equal exactly where the bytes are
-    """Name the content of each file, reading only those that may have changed since they were read last.
+def digests(paths: Sequence[Path]) -> list[str]:
+    """Name the content of each file, 32 hexadecimal digits, equal exactly where the bytes are.
 
-    Raises `DamagedPhoto` for a file that isn't there or can't be read.
+    Reads only files that may have changed since they were read last. Raises `DamagedPhoto` for a file
+    that isn't there or can't be read.
     """
     by_folder: dict[Path, list[Path]] = {}
-    for path in map(Path, paths):
+    for path in paths:
         by_folder.setdefault(path.parent, []).append(path)
     found: dict[Path, str] = {}
     for folder, inside in by_folder.items():
         found |= _digests_in(folder, inside)
-    return [found[Path(path)] for path in paths]
+    return [found[path] for path in paths]
 
 
 def _digests_in(folder: Path, paths: Sequence[Path]) -> dict[Path, str]:
@@ -170,19 +166,15 @@ def digest_of(path: Path) -> str:
         raise DamagedPhoto(path, error.strerror or "it can't be read") from error
 
 
-def cache_key(
-    paths: Sequence[Path],  # the photos
-    **how,  # everything else that decides the pixels; must be plain JSON values
-) -> str:  # 40 hexadecimal digits
-    """Name what is decoded and how: equal exactly for equal bytes, order and settings."""
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, Image.__version__, how], sort_keys=True).encode())
-    digest.update("".join(digests(paths)).encode())
-    return digest.hexdigest()[:40]
+def cache_key(paths: Sequence[Path], **how) -> str:  # 40 hexadecimal digits
+    """Name what is decoded and how: equal exactly for equal bytes, order and settings (JSON values)."""
+    settings = json.dumps([CACHE_VERSION, Image.__version__, how], sort_keys=True)
+    return hashlib.sha256((settings + "".join(digests(paths))).encode()).hexdigest()[:40]
 
 # %% ../../nbs/photos/photo_cache.ipynb #18f135d2
-def map_in_order(work: Callable, items: Sequence, threads: int | None = None) -> Iterator:
+def map_in_order(work: Callable, items: Sequence) -> Iterator:
     """Like `map`, in threads; holds only a few finished results, and stops at the first error."""
-    threads = threads or min(8, os.cpu_count() or 1)
+    threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque = deque()
         try:
@@ -208,7 +200,10 @@ def cached_photos(
     Raises `DamagedPhoto`, which names the first photo that can't be decoded, and `OSError` when the disk
     is too full.
     """
-    _check_request(paths, size, fit)
+    checks.choice(fit, "fit", FITS)
+    checks.whole_number(size, "size", unit="pixels")
+    if len(paths) == 0:
+        raise ValueError("There are no photos to decode.")
     folder = cache_dir() / "photos"
     try:
         folder.mkdir(exist_ok=True, mode=0o700)
@@ -229,20 +224,11 @@ def cached_photos(
     except OSError as error:
         raise OSError(f"The decoded photos can't be written into {folder} ({error.strerror}): "
                       "make room there, or set LESSONKIT_CACHE to a folder on a larger disk.") from error
-    arrays = _open_arrays(target, len(paths), size)
-    if arrays is None:
+    if (found := _open_arrays(target, len(paths), size)) is None:
         raise OSError(f"{target} was damaged while it was written: remove it and try again.")
-    return arrays
+    return found
 
 # %% ../../nbs/photos/photo_cache.ipynb #b64ce422
-def _check_request(paths: Sequence[Path], size: int, fit: str) -> None:
-    """Refuse what can't be decoded into one array, and say what to do."""
-    checks.choice(fit, "fit", FITS)
-    checks.whole_number(size, "size", unit="pixels")
-    if len(paths) == 0:
-        raise ValueError("There are no photos to decode.")
-
-
 def _open_arrays(target: Path, n: int, size: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Map finished arrays; None where they aren't there; damaged ones are removed."""
     if not target.exists():
@@ -269,16 +255,15 @@ def _write_arrays(folder: Path, paths: Sequence[Path], size: int, fit: str, prog
         picture = read_photo(path, shorter=size)
         return fit_photo(picture, size, fit), picture.size
 
-    sizes = np.empty((len(paths), 2), dtype=np.int32)
+    sizes = []
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size, 3)}
     with open(folder / "pictures.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        decoded = map_in_order(decode_one, paths)
-        bar = tqdm(decoded, "decoding photos", len(paths), unit="photo", leave=False, delay=2,
-                   disable=not progress)
-        for row, (pixels, proportions) in enumerate(bar):
+        bar = tqdm(map_in_order(decode_one, paths), "decoding photos", len(paths), unit="photo",
+                   leave=False, delay=2, disable=not progress)
+        for pixels, width_and_height in bar:
             file.write(pixels.tobytes())
-            sizes[row] = proportions
+            sizes.append(width_and_height)
         file.flush()
         os.fsync(file.fileno())
-    np.save(folder / "sizes.npy", sizes)
+    np.save(folder / "sizes.npy", np.array(sizes, dtype=np.int32))
