@@ -130,8 +130,9 @@ def _checked_options(n_train: int, n_valid: int, size: int, label_noise: float, 
                "n_valid": checks.whole_number(n_valid, "n_valid", len(CLASSES)),
                "size": checks.whole_number(size, "size", 16),
                "seed": checks.whole_number(seed, "seed", 0)}
-    for name, share, most in (("label_noise", label_noise, 1), ("near_duplicates", near_duplicates, 0.5)):
-        options[name] = checks.number(share, name, 0, most, hint="a share of the training pictures")
+    hint = "a share of the training pictures"
+    options["label_noise"] = checks.number(label_noise, "label_noise", 0, 1, hint=hint)
+    options["near_duplicates"] = checks.number(near_duplicates, "near_duplicates", 0, 0.5, hint=hint)
     if round(near_duplicates * n_train) > n_train - len(CLASSES):
         raise ValueError(f"near_duplicates={near_duplicates} of n_train={n_train} pictures leaves a "
                          "class without an original: use more pictures or fewer copies.")

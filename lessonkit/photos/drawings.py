@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
-from .backdrops import any_colour, backdrop, blend, CHALK, clouds, Colour, hsv, one_of, SOOT
+from lessonkit.photos.backdrops import (
+    any_colour, backdrop, blend, CHALK, clouds, Colour, hsv, one_of, SOOT,
+)
 
 # %% auto #0
 __all__ = ['CLASSES', 'LOOK_ALIKES', 'REACH', 'FINER', 'CIRCLE', 'DRAW', 'Pen', 'rotation', 'arc', 'draw_head', 'draw_cat',
@@ -325,7 +327,7 @@ DRAW: dict[str, Callable[[Pen, Generator], None]] = {name: globals()[f"draw_{nam
 
 # %% ../../nbs/photos/drawings.ipynb #ec66a787
 def tile_for(rng: Generator, radius: float, tilt: float) -> Pen:
-    """Return a pen on an empty tile, turned (`tilt` radians at most), leaning and stretched at random."""
+    """Return a pen on an empty tile, leaning, stretched and turned (by `tilt` radians) at random."""
     side = 2 * math.ceil(radius * REACH)
     lean = np.array([[rng.uniform(0.86, 1.14), rng.uniform(-0.14, 0.14)],
                      [rng.uniform(-0.08, 0.08), 1.0]])
