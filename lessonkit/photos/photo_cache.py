@@ -51,7 +51,7 @@ class DamagedPhoto(ValueError):
     def __init__(self, path: Path, reason: str):
         super().__init__(f"{one_line(path)} can't be decoded: {reason}. `images.check()` lists every "
                          "such photo, `images.without_bad()` leaves them out.")
-        self.path, self.reason = path, reason
+        self.path, self.reason = Path(path), reason
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path, self.reason)  # how it comes back from another process
@@ -119,6 +119,7 @@ def digests(paths: Sequence[Path]) -> list[str]:
     Reads only files that may have changed since they were read last. Raises `DamagedPhoto` for a file
     that isn't there or can't be read.
     """
+    paths = [Path(path) for path in paths]
     by_folder: dict[Path, list[Path]] = {}
     for path in paths:
         by_folder.setdefault(path.parent, []).append(path)

@@ -25,9 +25,7 @@ __all__ = ['rows_of_length_one', 'rows_to_choose_from', 'first_picks', 'choose_b
 
 # %% ../../nbs/selection/choosing.ipynb #4b8f21c7
 def rows_of_length_one(x: np.ndarray) -> np.ndarray:
-    """Scale each row, (N, D), to length 1.
-    Raises `ValueError`, with the rows, for rows of zeros.
-    """
+    """Scale each row, (N, D), to length 1. Raises `ValueError`, with the rows, for rows of zeros."""
     largest = np.abs(x).max(axis=1, keepdims=True)
     if not largest.all():
         zeros = some_of(np.flatnonzero(largest == 0))
@@ -77,21 +75,17 @@ def choose_by_class(
     more = apportion(sizes, n - len(initial), balance, np.bincount(taken, minlength=len(sizes)))
     turns = np.concatenate([taken, more])
     quotas = np.bincount(turns, minlength=len(sizes))
+    classes = np.flatnonzero(quotas).tolist()
     with threadpool_limits(1):  # n_jobs alone decides how many cores are used
         parallel = Parallel(n_jobs, prefer="threads")
         if len(sizes) == 1:
-            found = {0: _choose(x, n, method, (seed, 0), parallel, initial)}
+            found = [_choose(x, n, method, (seed, 0), parallel, initial)]
         else:
-            classes = np.flatnonzero(quotas).tolist()
             first = {c: np.searchsorted(rows_of[c], initial[taken == c]) for c in classes}
-            tasks = (
-                delayed(_choose_anywhere)(
-                    x[rows_of[c]], quotas[c], method, (seed, c), first[c], os.getpid()
-                )
-                for c in classes
-            )
-            found = dict(zip(classes, parallel(tasks)))
-    return _interleave(x, turns, rows_of, found)
+            choose, here = delayed(_choose_anywhere), os.getpid()
+            found = parallel(choose(x[rows_of[c]], quotas[c], method, (seed, c), first[c], here)
+                             for c in classes)
+    return _interleave(x, turns, rows_of, dict(zip(classes, found)))
 
 
 def _choose(x: Any, n: int, method: str, seed: tuple, parallel: Parallel,
@@ -114,9 +108,7 @@ def _choose(x: Any, n: int, method: str, seed: tuple, parallel: Parallel,
 
 def _by_rule(x: np.ndarray, n: int, method: str, parallel: Parallel, first: np.ndarray) -> np.ndarray:
     """Pick distinct rows by a rule, and then copies. Of equal rows a given one stands for the others."""
-    order = (
-        np.concatenate([first, np.delete(np.arange(len(x)), first)]) if len(first) else np.arange(len(x))
-    )
+    order = np.concatenate([first, np.delete(np.arange(len(x)), first)])
     rows, counts, copies = distinct_rows(x[order])
     given = np.flatnonzero(rows < len(first))
     given = given[rows[given].argsort()]

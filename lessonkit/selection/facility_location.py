@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed, Parallel
@@ -26,13 +26,8 @@ class Subset(NamedTuple):
     weights: np.ndarray  # (n,), float: how many rows each pick stands for; in all the number of rows
     gains: np.ndarray  # (n,), float: by how much each pick raised its class's sum of similarities
 
-    def of_rows(
-        self,
-        rows: Sequence[int] | np.ndarray,  # (N,): other numbers of the rows that were chosen from
-    ) -> Subset:
-        """Return the same picks in other row numbers: those of `features` after a choice from
-        `features[rows]`.
-        """
+    def of_rows(self, rows: Sequence[int] | np.ndarray) -> Subset:
+        """After a choice from `features[rows]`, return the same picks as rows of `features`."""
         return self._replace(indices=np.asarray(rows)[self.indices])
 
 # %% ../../nbs/selection/facility_location.ipynb #482c9cbc
@@ -73,9 +68,7 @@ class Points:
 
 # %% ../../nbs/selection/facility_location.ipynb #010c4759
 def canonical_order(x: np.ndarray) -> np.ndarray:
-    """Sort rows by their numbers, first column first: the same rows come in the same order, however they
-    were listed.
-    """
+    """Sort rows by their numbers, first column first, so that it doesn't matter how they were listed."""
     order = np.argsort(x[:, 0], kind="stable")
     first = x[order, 0]
     return order if (first[1:] != first[:-1]).all() else np.lexsort(x.T[::-1])
@@ -170,9 +163,10 @@ class LazyGreedy:
     def _pick(self, row: int) -> None:
         distances = self.points.from_row(row)
         rows = np.flatnonzero(distances < self.nearest)
-        self._write_log(rows, self.nearest[rows], distances[rows])
-        self.nearest[rows] = distances[rows]
-        self.right[-1, rows] = distances[rows] - self.points.norms[rows]
+        closer = distances[rows]
+        self._write_log(rows, self.nearest[rows], closer)
+        self.nearest[rows] = closer
+        self.right[-1, rows] = closer - self.points.norms[rows]
         if not self.lost:
             self.rounding = 1e-14 * float(self.nearest @ self.points.counts)
         candidates = self.bound > -np.inf
@@ -257,12 +251,8 @@ class LazyGreedy:
 EXACT = 2**14  # up to this many rows each is a candidate; beyond it an eighth, picked within parts
 
 
-def facility_location(
-    points: Points,
-    n: int,  # picks in all
-    parallel: Parallel,
-    first: Sequence[int] = (),  # the first picks, which are given
-) -> list[int]:
+def facility_location(points: Points, n: int, parallel: Parallel,
+                      first: Sequence[int] = ()) -> list[int]:  # picks, which begin with the first
     """Pick greedily; from many rows in two rounds (Mirzasoleiman et al. 2013)."""
     everything = np.arange(len(points))
     if len(points) <= EXACT:
@@ -324,12 +314,7 @@ def nearest_picks(x: np.ndarray, picks: np.ndarray) -> tuple[np.ndarray, np.ndar
     return nearest, away
 
 # %% ../../nbs/selection/facility_location.ipynb #5e8766ed
-def k_center(
-    points: Points,
-    n: int,  # picks in all
-    parallel: Parallel | None = None,  # of no use here
-    first: Sequence[int] = (),  # the first picks, which are given
-) -> list[int]:
+def k_center(points: Points, n: int, parallel: Any, first: Sequence[int]) -> list[int]:
     """Begin next to the mean, then always take the row farthest from all picks (Gonzalez 1985)."""
     picks = list(first) or [int(points.norms.argmin())]
     nearest = np.minimum.reduce([points.from_row(row) for row in picks])
@@ -340,17 +325,10 @@ def k_center(
     return picks
 
 
-def herding(
-    points: Points,
-    n: int,  # picks in all
-    parallel: Parallel | None = None,  # of no use here
-    first: Sequence[int] = (),  # the first picks, which are given
-) -> list[int]:
+def herding(points: Points, n: int, parallel: Any, first: Sequence[int]) -> list[int]:
     """Always take the row that brings the picks' mean nearest to the mean of all (Welling 2009)."""
     picks, away = list(first), points.norms.copy()
-    total = np.zeros(points.x.shape[1], points.x.dtype)
-    for row in picks:
-        total += points.x[row]
+    total = points.x[picks].sum(axis=0)
     away[picks] = np.inf
     while len(picks) < n:
         picks.append(int((away + 2 * (points.x @ total)).argmin()))

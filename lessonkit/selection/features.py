@@ -100,18 +100,16 @@ class _Task:
 
     def stated(self) -> Callable[[Tensor], Tensor] | None:
         """The normalization that was given, or that a timm network carries."""
-        config = (
-            getattr(self.model, "pretrained_cfg", None) or getattr(self.model, "default_cfg", None) or {}
-        )
-        stated = {"mean", "std"} <= set(config)
-        return self.normalize or (Normalize(config["mean"], config["std"]) if stated else None)
+        config = getattr(self.model, "pretrained_cfg", None) or getattr(self.model, "default_cfg", None)
+        if self.normalize is None and {"mean", "std"} <= set(config or {}):
+            return Normalize(config["mean"], config["std"])
+        return self.normalize
 
     def prepare(self) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
         """Find the normalization, and train a network if none was given."""
         self.normalize = self.stated() or _own_statistics(self.images, self.size)
         if self.model is None:
-            self.model = _quickly_trained(self.images, self.size, self.seed, self.normalize,
-                                          self.progress)
+            self.model = _quickly_trained(self)
         return self.model, self.normalize
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
@@ -124,22 +122,15 @@ class _Task:
             blocks = (np.arange(n)[first : first + BLOCK] for first in range(start, n, BLOCK))
             work = (delayed(_describe_block)(self.images.take(rows), *how) for rows in blocks)
             found = Parallel(self.n_jobs, return_as="generator")(work)
-        shown = {"unit": "photo", "leave": False, "delay": 2, "disable": not self.progress}
-        with tqdm(None, "describing photos", n, initial=start, **shown) as bar:
+        with tqdm(None, "describing photos", n, initial=start, unit="photo", leave=False, delay=2,
+                  disable=not self.progress) as bar:
             for features in found:
                 yield features
                 bar.update(len(features))
 
 
-def _describe(
-    images: ImageSet,
-    start: int,
-    model: nn.Module,
-    normalize: Callable,
-    size: int,
-    batch_size: int,
-    layer: str | None,
-) -> Iterator[np.ndarray]:
+def _describe(images: ImageSet, start: int, model: nn.Module, normalize: Callable, size: int,
+              batch_size: int, layer: str | None) -> Iterator[np.ndarray]:
     """Yield features, batch after batch."""
     weights = next((part for part in model.parameters() if part.is_floating_point()), torch.empty(0))
     rows = np.arange(len(images))
@@ -160,8 +151,8 @@ def _own_statistics(images: ImageSet, size: int) -> Normalize:
     rows = images.indices("train")
     if not len(rows):
         raise ValueError(f"{images} has no training photos: pass model= and normalize=.")
-    stats = channel_stats(decode(images.take(rows[spread_evenly(len(rows), 2000)]), size,
-                                 progress=False))
+    some = images.take(rows[spread_evenly(len(rows), 2000)])
+    stats = channel_stats(decode(some, size, progress=False))
     return Normalize(stats.mean, stats.std.clamp(min=1e-3))  # photos of one colour have no spread
 
 
@@ -176,26 +167,24 @@ def _untrained(images: ImageSet) -> nn.Module:
         return small_resnet(len(images.classes))
 
 
-def _quickly_trained(images: ImageSet, size: int, seed: int, normalize: Callable,
-                     progress: bool) -> nn.Module:
+def _quickly_trained(task: _Task) -> nn.Module:
     """Train a small network for a few hundred steps on the training photos; a seed repeats it."""
-    rows = images.indices("train")
+    rows, steps = task.images.indices("train"), _steps(task.images)
     if not len(rows):
-        raise ValueError(f"{images} has no training photos: pass model=.")
-    photos, steps = PhotoRows(images, rows, 0), _steps(images)
-    loader = ImageLoader(photos, bs=min(64, len(rows)), shuffle=True, size=size, augment=Augment(),
-                         seed=seed)
+        raise ValueError(f"{task.images} has no training photos: pass model=.")
+    loader = ImageLoader(PhotoRows(task.images, rows, 0), bs=min(64, len(rows)), shuffle=True,
+                         size=task.size, augment=Augment(), seed=task.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _untrained(images)
+        torch.manual_seed(task.seed)
+        model = _untrained(task.images)
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, steps)
     batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps)
     for x, y in tqdm(batches, "training a small network", steps, leave=False, delay=2,
-                     disable=not progress):
+                     disable=not task.progress):
         if len(x) > 1:  # batch normalization needs two
-            loss = nn.functional.cross_entropy(model(normalize(x.as_subclass(Tensor))),
-                                               y.as_subclass(Tensor))
+            out = model(task.normalize(x.as_subclass(Tensor)))
+            loss = nn.functional.cross_entropy(out, y.as_subclass(Tensor))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -223,9 +212,7 @@ def _pools_itself(model: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def _reading(model: Any, layer: str | None) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Yield a function from a batch to its features; modes and hooks of the network are as before at the
-    end.
-    """
+    """Yield a function from a batch to its features; afterwards the network is as it was."""
     heard: dict[str, Any] = {}  # module, entered, left
 
     def listen(module: nn.Module, args: tuple, kwargs: dict, result: Tensor) -> None:
@@ -236,22 +223,17 @@ def _reading(model: Any, layer: str | None) -> Iterator[Callable[[Tensor], Tenso
         if layer is None and _pools_itself(model):
             return _one_row_each(model.forward_head(model.forward_features(x), pre_logits=True), len(x))
         model(x)
+        module, entered = heard.get("module"), heard.get("entered")
         if layer is not None:
-            return _one_row_each(heard.get("left"), len(x),
-                                 isinstance(heard.get("module"), _CHANNELS_FIRST))
-        entered = heard.get("entered")
-        is_linear = isinstance(heard.get("module"), nn.Linear)
-        if not is_linear or not isinstance(entered, Tensor) or entered.ndim != 2:
+            return _one_row_each(heard.get("left"), len(x), isinstance(module, _CHANNELS_FIRST))
+        if not (isinstance(module, nn.Linear) and isinstance(entered, Tensor) and entered.ndim == 2):
             raise ValueError("The network doesn't end in a Linear layer that sees one row for each "
                              "photo: name the layer whose output to take, layer='...'.")
         return _one_row_each(entered, len(x))
 
     watched = (nn.Linear, _ConvNd, *_POOLS)  # what runs last of these is the head, if it is a Linear
-    parts = (
-        [part for part in model.modules() if isinstance(part, watched)]
-        if layer is None
-        else [_named(model, layer)]
-    )
+    parts = ([part for part in model.modules() if isinstance(part, watched)] if layer is None
+             else [_named(model, layer)])
     hooks = [part.register_forward_hook(listen, with_kwargs=True) for part in parts]
     try:
         with evaluating(model):
@@ -261,14 +243,8 @@ def _reading(model: Any, layer: str | None) -> Iterator[Callable[[Tensor], Tenso
             hook.remove()
 
 
-def _one_row_each(
-    found: Any,  # what came out of the network
-    n: int,  # photos in the batch
-    channels_first: bool = False,  # a map is known to be (N, C, H, W)
-) -> Tensor:  # (n, D)
-    """Average maps over their pixels. The photos are square, and so are their maps: the odd side is the
-    channels.
-    """
+def _one_row_each(found: Any, n: int, channels_first: bool = False) -> Tensor:  # (n, D)
+    """Average maps over their pixels; they are square, as photos are: the odd side is the channels."""
     if not isinstance(found, Tensor) or found.ndim == 0 or len(found) != n:
         raise ValueError("The layer gave no numbers for each photo: name another one, layer='...'.")
     if found.ndim <= 2:
@@ -301,8 +277,8 @@ def _embed_into(out: Path, task: _Task) -> np.ndarray:
                          "name another file.")
     wanted = {"photos": _contents(task.images), "size": task.size, "layer": task.layer,
               "model": _model_in_words(task), "normalize": _what_it_does(task.stated())}
-    if found is not None and found["features_of"] != wanted:
-        before = found["features_of"]
+    before = wanted if found is None else found["features_of"]
+    if before != wanted:
         differs = [f"{key} was {before.get(key)}, now {now}"
                    for key, now in wanted.items() if before.get(key) != now]
         raise ValueError(f"{out} holds other features ({'; '.join(differs)}): name another file, "
@@ -358,23 +334,18 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 def _contents(images: ImageSet) -> str:
     """A fingerprint of names, labels and every byte of the photos."""
-    rows = (
-        f"{path.name}\0{label}\0{part}\0{content}".encode("utf-8", "surrogateescape")
-        for path, label, part, content in zip(
-            images.paths, images.labels, images.split, digests(images.paths)
-        )
-    )
+    facts = zip(images.paths, images.labels, images.split, digests(images.paths))
+    rows = (f"{path.name}\0{label}\0{part}\0{content}".encode("utf-8", "surrogateescape")
+            for path, label, part, content in facts)
     return f"{len(images)} photos {_digest(rows)}"
 
 
 def _model_in_words(task: _Task) -> str:
-    model = task.model
-    if model is None:
+    if (model := task.model) is None:
         return f"small_resnet, {_steps(task.images)} steps, seed {task.seed}"
-    values = (values.detach().cpu().reshape(-1).contiguous().view(torch.uint8)
-              for values in model.state_dict().values())
-    parts = itertools.chain([str(model).encode()], (part.numpy().tobytes() for part in values))
-    return f"{type(model).__name__} {_digest(parts)}"
+    weights = (values.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+               for values in model.state_dict().values())
+    return f"{type(model).__name__} {_digest(itertools.chain([str(model).encode()], weights))}"
 
 
 def _what_it_does(normalize: Callable[[Tensor], Tensor] | None) -> str | None:
@@ -400,15 +371,14 @@ def quick_features(
     Nothing is downloaded. Raises what `embed` raises.
     """
     name, model = pretrained_at_hand() or ("small_resnet", None)
-    size = max(size, LEAST_SIZE) if model else size
-    normalize = (
-        Normalize(pretrained_stats(getattr(model, "lessonkit_weights", model))) if model else None
-    )
+    normalize = None
+    if model is not None:
+        size = max(size, LEAST_SIZE)
+        normalize = Normalize(pretrained_stats(getattr(model, "lessonkit_weights", model)))
     words = f"{name}, {'pretrained' if model else 'trained for it'}, at {size} px"
     if progress:
-        told = (f"Describing {len(images):,} photos with {words}: "
-                f"about {feature_seconds(images, model, size):.0f} s.")
-        print(told, flush=True)
+        print(f"Describing {len(images):,} photos with {words}: "
+              f"about {feature_seconds(images, model, size):.0f} s.", flush=True)
     return embed(images, model, size, out=out, progress=progress, seed=seed, normalize=normalize), words
 
 

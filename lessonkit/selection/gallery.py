@@ -50,9 +50,10 @@ def probe_choice(
     x = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
     rng, quota = np.random.default_rng(seed), np.bincount(labels[picks], minlength=labels.max() + 1)
     of_class = [np.flatnonzero(labels == label) for label in range(len(quota))]
-    drawn = ([rng.choice(rows, n, replace=False) for rows, n in zip(of_class, quota)]
-             for _ in range(draws))
-    at_random = [_right(x, labels, np.concatenate(rows)) for rows in drawn]
+    at_random = []
+    for _ in range(draws):
+        drawn = [rng.choice(rows, n, replace=False) for rows, n in zip(of_class, quota)]
+        at_random.append(_right(x, labels, np.concatenate(drawn)))
     low, high = np.quantile(at_random, [0.025, 0.975])
     return Probe(_right(x, labels, picks), float(np.mean(at_random)), float(low), float(high))
 
@@ -80,19 +81,15 @@ def subset_gallery(
     """
     rows = images.indices("train")
     labels = images.labels[rows]
-    owners = _owners(features, labels, chosen.indices)
-    shown = max(1, _MOST // max(1, len(np.unique(labels[chosen.indices]))))
-    classes = []
-    for label in np.unique(labels[chosen.indices]):
-        picks = [pick for pick in chosen.indices.tolist() if labels[pick] == label]
-        by_size = sorted(picks, key=lambda pick: -(owners == pick).sum())
-        classes.append({
-            "name": images.classes[label],
-            "chosen": f"{len(picks):,}",
-            "photos": f"{(labels == label).sum():,}",
-            "picks": [_pick(images, rows, features, owners, pick) for pick in by_size[:shown]],
-            "more": max(0, len(picks) - shown),
-        })
+    owners, classes = _owners(features, labels, chosen.indices), []
+    there = np.unique(labels[chosen.indices])
+    for label in there:
+        picks = chosen.indices[labels[chosen.indices] == label].tolist()
+        picks.sort(key=lambda pick: -(owners == pick).sum())
+        shown = picks[: max(1, _MOST // len(there))]
+        classes.append({"name": images.classes[label], "chosen": f"{len(picks):,}",
+                        "photos": f"{(labels == label).sum():,}", "more": len(picks) - len(shown),
+                        "picks": [_pick(images, rows, features, owners, pick) for pick in shown]})
     answer = (f"{len(chosen.indices):,} of {len(rows):,} training photos, and what each of them stands "
               "for.")
     return render_page("selection/gallery.html.jinja", title=title, answer=answer, notes=notes,
@@ -115,12 +112,10 @@ def _pick(images: ImageSet, rows: np.ndarray, features: np.ndarray, owners: np.n
     others = np.flatnonzero(owners == pick)
     others = others[others != pick]
     far = np.linalg.norm(features[others] - features[pick], axis=1).argsort()
-    if len(far):
-        some = np.unique(np.linspace(0, len(far) - 1, min(_LIKE, len(far))).astype(int))
-        far = far[some]
+    some = far[np.linspace(0, len(far) - 1, min(_LIKE, len(far))).astype(int)]
     return {"shown": _thumbnail(images, rows[pick], "chosen", images.paths[rows[pick]].name),
             "count": len(others),
-            "like": [_thumbnail(images, rows[row], "not chosen") for row in others[far]]}
+            "like": [_thumbnail(images, rows[row], "not chosen") for row in others[some]]}
 
 
 def _thumbnail(images: ImageSet, row: int, told: str, caption: str = "") -> Shown:

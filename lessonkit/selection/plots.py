@@ -30,12 +30,10 @@ def show_subset(
     picks: int = 6,  # how many of the first picks to show
     neighbours: int = 4,  # beside each, how many of the nearest photos of its class that weren't picked
 ) -> Figure:
-    """Draw a map of the training photos with the picks marked, and the first picks with what they stand
-    for.
+    """Draw a map of the training photos with the picks marked, and what the first picks stand for.
 
     The map shows the two directions in which the features spread most (PCA); a mark's area is the pick's
-    weight.
-    Raises `ValueError` when features and photos don't go together.
+    weight. Raises `ValueError` when features and photos don't go together.
     """
     from matplotlib import pyplot as plt
 
@@ -54,12 +52,11 @@ def show_subset(
     for number, (row, axes) in enumerate(zip(shown, grid), 1):
         label = images.labels[row]
         rivals = np.setdiff1d(train[images.labels[train] == label], indices)
-        nearest = rivals[
-            np.argsort(((x[rivals] - x[row]) ** 2).sum(axis=1), kind="stable")[: len(axes) - 1]
-        ]
-        title = (f"{number} {shorten(images.classes[label], 14)}, "
-                 f"stands for {subset.weights[number - 1]:.0f}")
-        _draw_photos(axes, images.take([row, *nearest]), title)
+        away = ((x[rivals] - x[row]) ** 2).sum(axis=1)
+        nearest = rivals[np.argsort(away, kind="stable")[: len(axes) - 1]]
+        name = shorten(images.classes[label], 14)
+        _draw_photos(axes, images.take([row, *nearest]),
+                     f"{number} {name}, stands for {subset.weights[number - 1]:.0f}")
     return figure
 
 
@@ -77,13 +74,11 @@ def _draw_map(axis: Axes, images: ImageSet, x: np.ndarray, train: np.ndarray, in
         across, up = flat[train[images.labels[train] == label]].T
         axis.scatter(across, up, s=7, color=colour, alpha=0.35, lw=0)
         own = images.labels[indices] == label
-        style = {"s": 12 + 2.5 * weights[own], "edgecolor": "black", "lw": 0.9}
-        axis.scatter(*flat[indices[own]].T, color=colour, label=shorten(images.classes[label], 16),
-                     **style)
+        axis.scatter(*flat[indices[own]].T, s=12 + 2.5 * weights[own], color=colour, edgecolor="black",
+                     lw=0.9, label=shorten(images.classes[label], 16))
+    box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "black"}
     for number, row in enumerate(indices[:numbered], 1):
-        box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "black"}
-        across, up = flat[row]
-        axis.text(across, up, str(number), ha="center", va="center", fontsize=8, weight="bold", bbox=box)
+        axis.text(*flat[row], str(number), ha="center", va="center", fontsize=8, weight="bold", bbox=box)
     title = f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}"
     axis.set(xticks=[], yticks=[], title=title)
     if few:

@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from ..photos.image_set import ImageSet, WORDNET
 from .facility_location import Subset
 
 # %% auto #0
-__all__ = ['RECORD', 'HOW', 'PLACES', 'write_subset']
+__all__ = ['RECORD', 'MADE_BY', 'HOW', 'PLACES', 'write_subset']
 
 # %% ../../nbs/selection/subset_folder.ipynb #0dd27a65
-RECORD = "subset.json"
+RECORD, MADE_BY = "subset.json", "lessonkit.selection.subset_folder.write_subset"
 HOW = ("copy", "hardlink", "symlink", "csv")
 PLACES = {"train": "train", "valid": "val", "test": "test"}
 
@@ -41,8 +41,7 @@ def write_subset(
     about: Mapping[str, Any] | None = None,  # what else to put on record: method, seed...
     gallery: str = "",  # a page to put beside it, gallery.html
 ) -> Path:  # the folder; for "csv" the table in it
-    """Make a folder, in Imagenette's layout, of the picked training photos and all validation and test
-    photos.
+    """Make a folder, in Imagenette's layout, of the picked training and all validation and test photos.
 
     Beside `train/<class>/` and `val/<class>/` lies `subset.json`, which lists the picks in the order of
     choice, with their sources and weights. The folder appears when it is complete: an interrupted call
@@ -73,8 +72,7 @@ def write_subset(
         shutil.rmtree(making)
     names = _file_names(images, rows)
     making.mkdir(parents=True)
-    record = _record(images, subset, names, how, about)
-    write_json(making / RECORD, record)
+    write_json(making / RECORD, _record(images, subset, names, how, about))
     try:
         _write_table(images, rows, making) if how == "csv" else _place_photos(images, names, making, how)
         if gallery:
@@ -91,28 +89,25 @@ def write_subset(
 def _record(images: ImageSet, subset: Subset, names: dict[int, str], how: str,
             about: Mapping[str, Any] | None) -> dict:
     root = _common_folder(images)
-    source = {row: os.path.relpath(os.path.abspath(images.paths[row]), root).replace(os.sep, "/")
-              for row in names}
-    picks = [{"file": names[row], "source": source[row], "weight": float(weight), "gain": float(gain)}
+    picks = [{"file": names[row], "source": _below(images.paths[row], root), "weight": float(weight),
+              "gain": float(gain)}
              for row, weight, gain in zip(subset.indices.tolist(), subset.weights, subset.gains)]
-    return {
-        "made_by": "lessonkit.selection.subset_folder.write_subset",
-        "about": dict(about or {}),
-        "how": how,
-        "root": str(root),
-        "classes": list(images.classes),
-        "photos": len(names),
-        "picks": picks,
-    }
+    return {"made_by": MADE_BY, "about": dict(about or {}), "how": how, "root": str(root),
+            "classes": list(images.classes), "photos": len(names), "picks": picks}
 
 
 def _common_folder(images: ImageSet) -> Path:
+    folders = {os.path.dirname(os.path.abspath(path)) for path in images.paths}
     try:
-        return Path(os.path.commonpath([os.path.dirname(os.path.abspath(path))
-                                        for path in images.paths]))
+        return Path(os.path.commonpath(folders))
     except ValueError:
         raise ValueError("The photos lie on several drives: "
                          "bring them together in one folder first.") from None
+
+
+def _below(path: Path, root: Path) -> str:
+    """A path relative to the root, with forward slashes."""
+    return Path(os.path.relpath(os.path.abspath(path), root)).as_posix()
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -125,7 +120,7 @@ def _refuse_foreign(folder: Path) -> None:
     if not content:
         return
     record = read_json(folder / RECORD)
-    if not record or record.get("made_by") != "lessonkit.selection.subset_folder.write_subset":
+    if not record or record.get("made_by") != MADE_BY:
         raise ValueError(f"{folder} is not empty and has no record of a subset ({RECORD}): "
                          "name another folder.")
     strange = sorted(content - {RECORD, "photos.csv", "gallery.html", *PLACES.values()})
@@ -137,9 +132,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _safe_name(name: str) -> str:
-    """Make a name that any file system takes and `ImageSet.from_folder` doesn't skip: other letters
-    become %XX.
-    """
+    """Make a name that any file system takes and `from_folder` doesn't skip: others become %XX."""
 
     def coded(match: re.Match) -> str:
         return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
@@ -149,38 +142,27 @@ def _safe_name(name: str) -> str:
 
 
 def _file_names(images: ImageSet, rows: np.ndarray) -> dict[int, str]:
-    """Find each row's place in the new folder, as in train/cat/1.jpg; photos of the same name get
-    numbers.
+    """Find each row's place in the new folder, as in train/cat/1.jpg; the same names get numbers.
+
+    A class's folder has its WordNet number where `from_folder` reads the class from it, else its name.
     """
     identifiers = {name: identifier for identifier, name in WORDNET.items()}
-    folders, taken = _class_folder_names(images.classes, identifiers), set()
-    names = {}
+    taken: set[str] = set()
+    folders = [_numbered(_safe_name(identifiers.get(name, name)), "%", "", taken)
+               for name in images.classes]
+    names, taken = {}, set()
     for row in rows.tolist():
         path, folder = images.paths[row], f"{PLACES[images.split[row]]}/{folders[images.labels[row]]}"
-        stem, suffix = _safe_name(path.stem), path.suffix
-        for number in itertools.count(1):
-            name = f"{folder}/{stem}{suffix}" if number == 1 else f"{folder}/{stem}-{number}{suffix}"
-            if name.casefold() not in taken:
-                break
-        taken.add(name.casefold())
-        names[row] = name
+        names[row] = _numbered(f"{folder}/{_safe_name(path.stem)}", "-", path.suffix, taken)
     return names
 
 
-def _class_folder_names(classes: Sequence[str], identifiers: Mapping[str, str]) -> list[str]:
-    """Name each class's folder: by its WordNet number if `from_folder` reads the class from it, else by
-    its name.
-    """
-    taken, folders = set(), []
-    for name in classes:
-        folder = base = _safe_name(identifiers.get(name, name))
-        for number in itertools.count(2):
-            if folder.casefold() not in taken:
-                break
-            folder = f"{base}%{number}"
-        taken.add(folder.casefold())
-        folders.append(folder)
-    return folders
+def _numbered(stem: str, sign: str, suffix: str, taken: set[str]) -> str:
+    """The first of cat.jpg, cat-2.jpg, cat-3.jpg... that isn't taken, whatever the letters' case."""
+    names = itertools.chain([stem], (f"{stem}{sign}{number}" for number in itertools.count(2)))
+    name = next(f"{name}{suffix}" for name in names if f"{name}{suffix}".casefold() not in taken)
+    taken.add(name.casefold())
+    return name
 
 
 def _place_photos(images: ImageSet, names: dict[int, str], folder: Path, how: str) -> None:
@@ -193,27 +175,20 @@ def _place_photos(images: ImageSet, names: dict[int, str], folder: Path, how: st
         except OSError as error:
             if how == "copy":
                 raise
-            reason = (
-                "they lie on different file systems" if error.errno == errno.EXDEV else error.strerror
-            )
+            other_disk = error.errno == errno.EXDEV
+            reason = "they lie on different file systems" if other_disk else error.strerror
             raise ValueError(f"No {how} from {source} to {target.parent} can be made ({reason}): "
                              "use how='copy'.") from error
 
 
 def _write_table(images: ImageSet, rows: np.ndarray, folder: Path) -> None:
     root = _common_folder(images)
-    table = pd.DataFrame(
-        {
-            "path": [
-                Path(os.path.relpath(images.paths[row].absolute(), root)).as_posix() for row in rows
-            ],
-            "label": [images.classes[label] for label in images.labels[rows]],
-            "is_valid": images.split[rows],
-        }
-    )
+    table = pd.DataFrame({"path": [_below(images.paths[row], root) for row in rows],
+                          "label": [images.classes[label] for label in images.labels[rows]],
+                          "is_valid": images.split[rows]})
     try:
         table.to_csv(folder / "photos.csv", index=False, encoding="utf-8", lineterminator="\n")
     except UnicodeEncodeError as error:
         name = ascii(error.object[max(0, error.start - 40) : error.end + 40])
-        message = f"A table can't hold a name that isn't text, near {name}: use how='copy'."
-        raise ValueError(message) from None
+        raise ValueError(f"A table can't hold a name that isn't text, near {name}: "
+                         "use how='copy'.") from None
