@@ -54,18 +54,14 @@ def channel_stats(
     elif isinstance(source, Iterable) and not isinstance(source, str):
         batches = source
     else:
-        raise TypeError(
-            f"channel_stats counts an ImageSet or batches of images, not {source!r:.80}. "
-            "For a folder: channel_stats(load_images(folder))."
-        )
+        raise TypeError(f"channel_stats counts an ImageSet or batches of images, not {source!r:.80}. "
+                        "For a folder: channel_stats(load_images(folder)).")
     stats = ChannelStats()
     for batch in batches:
         stats.update(batch[0] if isinstance(batch, tuple | list) else batch)
     if not stats.count:
-        raise ValueError(
-            f"There is nothing to count in {source!r:.80}. An ImageSet needs training photos, an"
-            " iterator that was used up before has no batch left."
-        )
+        raise ValueError(f"There is nothing to count in {source!r:.80}. An ImageSet needs training "
+                         "photos, an iterator that was used up before has no batch left.")
     return stats
 
 # %% ../nbs/02_normalization.ipynb #45d81e6f

@@ -16,26 +16,12 @@ from torch import nn, Tensor
 from .foundation import checks
 from .foundation.models import evaluating
 from lessonkit.foundation.predictions import (
-    above_zero,
-    activation_of,
-    batches_in_order,
-    checked_views,
-    network_of,
-    normalizer_of,
-    probabilities,
+    above_zero, activation_of, batches_in_order, checked_views, network_of, normalizer_of, probabilities,
     training_style,
 )
 from lessonkit.foundation.views import (
-    all_views,
-    corner_crops,
-    five_crop,
-    product,
-    quarter_turns,
-    random_views,
-    scales,
-    vertical_flip,
-    View,
-    with_views,
+    all_views, corner_crops, five_crop, product, quarter_turns, random_views, scales, vertical_flip,
+    View, with_views,
 )
 
 if TYPE_CHECKING:

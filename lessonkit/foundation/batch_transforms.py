@@ -33,11 +33,9 @@ def resize_batch(
     """
     checks.images(x, ndim=4, whole=True, empty=False)
     size, sides = checks.size_or_sides(size), x.shape[-2:]
-    if isinstance(size, tuple):
-        return _interpolate(x, list(size))
-    scale = size / min(sides)
-    return _interpolate(x, [size if side == min(sides) else max(size, round(side * scale))
-                            for side in sides])
+    if not isinstance(size, tuple):  # the shorter side, to which rounding leads exactly
+        size = tuple(max(size, round(side * (size / min(sides)))) for side in sides)
+    return _interpolate(x, list(size))
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #6f03675a
 def _interpolate(x: Tensor, size: list[int]) -> Tensor:
@@ -128,12 +126,10 @@ def crops_of_batches(
 
 def _draw(n: int, augment: Augment, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Areas and shapes to try, (n, TRIES); places from top and left, and the coin, (n, 3)."""
-    log_ratio = math.log(augment.max_ratio)  # all on the CPU, whatever the default device is
-    area = torch.empty(n, TRIES, device="cpu").uniform_(augment.min_area, 1, generator=generator)
-    ratio = (
-        torch.empty(n, TRIES, device="cpu").uniform_(-log_ratio, log_ratio, generator=generator).exp()
-    )
-    return area, ratio, torch.rand(3, n, generator=generator, device="cpu").T
+    area, log_ratio = torch.empty(2, n, TRIES, device="cpu")  # whatever the default device is
+    area.uniform_(augment.min_area, 1, generator=generator)
+    log_ratio.uniform_(-math.log(augment.max_ratio), math.log(augment.max_ratio), generator=generator)
+    return area, log_ratio.exp(), torch.rand(3, n, generator=generator, device="cpu").T
 
 
 def _fit(proportions: Tensor, area: Tensor, ratio: Tensor, place: Tensor, augment: Augment) -> Crops:
@@ -170,8 +166,8 @@ def random_resized_crop(
     rows = _whole_pixels(crops.top, crops.height, x.shape[-2])
     columns = _whole_pixels(crops.left, crops.width, x.shape[-1])
     if x.dtype == torch.uint8 and x.device.type == "cpu":
-        return torch.cat([_cut(*one, sides)
-                          for one in zip(x.split(1), rows, columns, crops.flipped.tolist())])
+        each = zip(x.split(1), rows, columns, crops.flipped.tolist())
+        return torch.cat([_cut(*one, sides) for one in each])
     spans = (torch.tensor(part, device="cpu").T for part in (rows, columns))
     rows, columns = (resize_weights(start, length, old, new).to(x.device)
                      for (start, length), old, new in zip(spans, x.shape[-2:], sides))
@@ -213,10 +209,7 @@ def resize_weights(start: Tensor, length: Tensor, old: int, new: int) -> Tensor:
 # %% ../../nbs/foundation/batch_transforms.ipynb #4cc3e771
 def enlarge(
     x: Tensor,  # photos, (N, C, H, W), float
-    top: Tensor,  # first row of each box, whole pixels, (N,), or (1,) for all photos
-    left: Tensor,  # first column, likewise
-    height: Tensor,  # rows in the box, likewise
-    width: Tensor,  # columns in the box, likewise
+    top: Tensor, left: Tensor, height: Tensor, width: Tensor,  # boxes in whole pixels, (N,) or (1,) each
     mirrored: Tensor | None = None,  # which boxes to mirror, (N,), bool; None: none
 ) -> Tensor:  # (N, C, H, W), same dtype
     """Enlarge one box of each photo to the photo's size (bilinear).
@@ -241,13 +234,11 @@ def _places(start: Tensor, length: Tensor, side: int) -> Tensor:
     return (2 * torch.minimum(torch.maximum(place, start), start + length - 1) + 1) / side - 1
 
 
-def corner_crop(
-    x: Tensor,  # photos, (N, C, H, W), float
-    share: float,  # of height and width that the crop keeps, above 0 and up to 1
-    down: float,  # where it lies: 0 at the top, 1 at the bottom
-    right: float,  # 0 at the left, 1 at the right
-) -> Tensor:  # (N, C, H, W)
-    """Cut the same part out of every photo, and enlarge it to the photo's size."""
+def corner_crop(x: Tensor, share: float, down: float, right: float) -> Tensor:  # (N, C, H, W)
+    """Cut the same part out of every photo, a share of height and width, and enlarge it to their size.
+
+    It lies at the top for `down=0` and at the bottom for 1, at the left for `right=0`.
+    """
     height, width = (max(1, round(side * share)) for side in x.shape[-2:])
     top, left = round((x.shape[-2] - height) * down), round((x.shape[-1] - width) * right)
     return enlarge(x, *(torch.tensor([pixels], device="cpu") for pixels in (top, left, height, width)))
@@ -256,14 +247,8 @@ def corner_crop(
 _BLOCK = 256  # photos whose crops are drawn at once
 
 
-def crops_of_photos(
-    photos: range,  # numbers of the photos in the data
-    proportion: float,  # their width over height
-    seed: int,  # another seed, other crops
-    number: int,  # of the view; another view, other crops
-    augment: Augment,  # how strongly to vary
-) -> Crops:
-    """Draw a random crop for photos by their number in the data."""
+def crops_of_photos(photos: range, proportion: float, seed: int, number: int, augment: Augment) -> Crops:
+    """Draw crops of photos by their numbers in the data, their width / height and the view's number."""
     touched = range(photos.start // _BLOCK, (photos.stop - 1) // _BLOCK + 1)
     blocks = [_block_of_crops(block, proportion, seed, number, augment) for block in touched]
     start = photos.start % _BLOCK
@@ -277,14 +262,11 @@ def _block_of_crops(block: int, proportion: float, seed: int, number: int, augme
     return random_crops(torch.full((_BLOCK,), proportion, device="cpu"), augment, generator)
 
 
-def crop_photos(
-    x: Tensor,  # photos, (N, C, H, W), float
-    first: int,  # number of the first one in the data
-    seed: int,  # as for `crops_of_photos`, and so are the others
-    number: int,
-    augment: Augment,
-) -> Tensor:  # (N, C, H, W)
-    """Cut a random part out of each photo, enlarge it to the photo's size, mirrored or not."""
+def crop_photos(x: Tensor, first: int, seed: int, number: int, augment: Augment) -> Tensor:
+    """Cut a random part out of each photo, enlarge it to the photo's size, mirrored or not.
+
+    x is (N, C, H, W), `first` the number of its first photo in the data; else as for `crops_of_photos`.
+    """
     height, width = x.shape[-2:]
     crops = crops_of_photos(range(first, first + len(x)), width / height, seed, number, augment)
     tall = (crops.height * height).round().clamp(1, height)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,7 @@ class CalibrationBins:
         index = np.searchsorted(edges[1:-1], confidence, side="left")
         count = np.bincount(index, minlength=n_bins)
         with np.errstate(invalid="ignore"):
-            means = [np.bincount(index, weights=w, minlength=n_bins) / count
-                     for w in (confidence, right)]
+            means = [np.bincount(index, values, n_bins) / count for values in (confidence, right)]
         return cls(edges, count, *means)
 
     @property
@@ -115,8 +115,7 @@ def expected_calibration_error(
     if classwise:
         n_bins = checks.whole_number(n_bins, "n_bins")
         probs, targets = check_predictions(probs, targets)
-        every = [CalibrationBins.of(of_class, targets == c, n_bins)
-                 for c, of_class in enumerate(probs.T)]
+        every = [CalibrationBins.of(share, targets == c, n_bins) for c, share in enumerate(probs.T)]
     else:
         every = [calibration_bins(probs, targets, n_bins)]
     errors = [b.gaps.max() if norm == "max" else np.average(b.gaps, weights=b.count) for b in every]
@@ -142,15 +141,14 @@ def score(
     probs, targets = check_predictions(probs, targets)
     smallest = np.finfo(np.promote_types(kind, np.float32)).eps
     right = probs.argmax(axis=1) == targets
-    n_of_class = np.bincount(targets)
-    recall = np.bincount(targets, weights=right)[n_of_class > 0] / n_of_class[n_of_class > 0]
-    hits, seen = (np.bincount(rows, minlength=probs.shape[1])
-                  for rows in (targets[right], np.concatenate([targets, probs.argmax(axis=1)])))
+    of_class, chosen, hits = (np.bincount(rows, minlength=probs.shape[1])
+                              for rows in (targets, probs.argmax(axis=1), targets[right]))
+    there, seen = of_class > 0, of_class + chosen > 0
     of_truth = probs[np.arange(len(targets)), targets]
     return {
         "accuracy": float(right.mean()),
-        "balanced_accuracy": float(recall.mean()),
-        "macro_f1": float((2 * hits[seen > 0] / seen[seen > 0]).mean()),
+        "balanced_accuracy": float((hits[there] / of_class[there]).mean()),
+        "macro_f1": float((2 * hits[seen] / (of_class + chosen)[seen]).mean()),
         "nll": float(-np.log(np.clip(of_truth, smallest, 1)).mean()),
         "brier": float(((probs**2).sum(axis=1) - 2 * of_truth + 1).mean()),
         "ece": expected_calibration_error(probs, targets),
@@ -171,19 +169,17 @@ def reliability_diagram(
     if ax is None:
         _, ax = plt.subplots(figsize=(4.2, 4))
     left, width, full = bins.edges[:-1], 1 / n_bins, bins.count > 0
-    style: dict[str, Any] = {"align": "edge", "color": "#4878a8", "edgecolor": "white", "label": "right"}
-    ax.bar(left[full], bins.accuracy[full], width, **style)
-    gap = bins.confidence - bins.accuracy
-    style = {"align": "edge", "color": "#f6c58f", "label": "overconfident by"}
-    ax.bar(left[full], gap[full].clip(min=0), width, bins.accuracy[full], **style)
-    style = {"align": "edge", "color": "#4878a8", "edgecolor": "#cfe0f1", "hatch": "///", "linewidth": 0,
-             "label": "underconfident by"}
-    ax.bar(left[full], -gap[full].clip(max=0), width, bins.confidence[full], **style)
-    style = {"color": "#444444", "alpha": 0.55, "label": "share of all photos"}
-    ax.bar(left + width / 2, bins.count / bins.count.sum(), 0.3 * width, **style)
+    confidence, accuracy = bins.confidence[full], bins.accuracy[full]
+    bars = partial(ax.bar, left[full], width=width, align="edge")
+    bars(accuracy, color="#4878a8", edgecolor="white", label="right")
+    bars((confidence - accuracy).clip(min=0), bottom=accuracy, color="#f6c58f", label="overconfident by")
+    bars((accuracy - confidence).clip(min=0), bottom=confidence, color="#4878a8", edgecolor="#cfe0f1",
+         hatch="///", linewidth=0, label="underconfident by")
+    ax.bar(left + width / 2, bins.count / bins.count.sum(), 0.3 * width, color="#444444", alpha=0.55,
+           label="share of all photos")
     ax.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="calibrated")
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    ax.set(xlabel="confidence (largest probability)", ylabel="share of right answers")
+    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence (largest probability)",
+           ylabel="share of right answers")
     error = expected_calibration_error(probs, targets, n_bins)
     ax.set_title(f"{title}{': ' if title else ''}ECE {error:.3f}, {bins.count.sum()} photos",
                  fontsize=10)

@@ -78,8 +78,7 @@ def read_json(path: Path) -> dict | None:
 
 def write_json(path: Path, content: dict) -> None:
     """Write a JSON file that is there as a whole or not at all."""
-    # in ASCII, since the name of a file may hold bytes that are no text
-    write_atomic(path, json.dumps(content, indent=1))
+    write_atomic(path, json.dumps(content, indent=1))  # in ASCII: names may hold bytes that are no text
 
 # %% ../../nbs/foundation/files.ipynb #8fb7ce04
 @contextlib.contextmanager
@@ -120,15 +119,13 @@ def cache_dir() -> Path:  # made if it isn't there, readable by its owner alone
     Raises `OSError`, which says what to do, where it can't be made.
     """
     chosen = os.environ.get("LESSONKIT_CACHE")
-    missing = ("There is no home folder to keep decoded photos in: set LESSONKIT_CACHE to a folder of "
-               "your own.")
     try:
-        usual = "" if chosen else platformdirs.user_cache_path("lessonkit", appauthor=False)
-        folder = Path(chosen or usual).expanduser()
+        folder = Path(chosen or platformdirs.user_cache_path("lessonkit", appauthor=False)).expanduser()
+        if not chosen and not folder.is_absolute():  # what older releases of platformdirs answer
+            raise RuntimeError
     except RuntimeError as error:  # no HOME, and a user that the system doesn't know
-        raise OSError(missing) from error
-    if not folder.is_absolute() and not chosen:  # what older releases of platformdirs answer then
-        raise OSError(missing)
+        raise OSError("There is no home folder to keep decoded photos in: set LESSONKIT_CACHE to a "
+                      "folder of your own.") from error
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -159,10 +156,9 @@ def run_file(path: str | Path) -> Mapping[str, Any]:
         sys.modules[name] = module  # some decorators look their module up
         spec.loader.exec_module(module)
     except Exception as error:
-        lines = [part.lineno
-                 for part in traceback.extract_tb(error.__traceback__) if part.filename == str(path)]
-        where = lines[-1] if lines else getattr(error, "lineno", None)
-        raise ValueError(f"{path}, line {where or '?'}: {type(error).__name__}: {error}") from error
+        steps = traceback.extract_tb(error.__traceback__)
+        lines = [getattr(error, "lineno", None), *(s.lineno for s in steps if s.filename == str(path))]
+        raise ValueError(f"{path}, line {lines[-1] or '?'}: {type(error).__name__}: {error}") from error
     finally:
         sys.modules.pop(name, None)  # so that functions travel to other processes with their code
     return vars(module)

@@ -127,9 +127,9 @@ def _made_by_library(name: str, n_classes: int, pretrained: bool) -> nn.Module:
     if name in torchvision_models.list_models(module=torchvision_models):
         if not pretrained:
             return torchvision_models.get_model(name, num_classes=n_classes)
-        model = torchvision_models.get_model(name, weights="DEFAULT")
-        # which state their statistics
-        model.lessonkit_weights = torchvision_models.get_model_weights(name).DEFAULT
+        weights = torchvision_models.get_model_weights(name).DEFAULT
+        model = torchvision_models.get_model(name, weights=weights)
+        model.lessonkit_weights = weights  # which state their statistics
         return _replace_last_layer(model, n_classes)
     try:
         import timm
@@ -151,21 +151,23 @@ def _made_by_library(name: str, n_classes: int, pretrained: bool) -> nn.Module:
 
 def last_layer(model: nn.Module) -> tuple[str, nn.Module]:  # its name in the network, and the layer
     """Find the layer that tells the classes: the last Linear, or the last convolution (SqueezeNet)."""
-    layers = dict(model.named_modules())
-    found = [[one for one in layers.items() if isinstance(one[1], kind)]
-             for kind in (nn.Linear, nn.Conv2d)]
+    layers = list(model.named_modules())
+    found = [[one for one in layers if isinstance(one[1], kind)] for kind in (nn.Linear, nn.Conv2d)]
     return next((some[-1] for some in found if some), ("", model))
 
 
 def _replace_last_layer(model: nn.Module, n_classes: int) -> nn.Module:
     """Give a classifier a new, untrained last layer."""
-    name, found = last_layer(model)
-    old: Any = found
-    bias = old.bias is not None
+    name, old = last_layer(model)
+    new: nn.Module
     if isinstance(old, nn.Linear):
-        new: nn.Module = nn.Linear(old.in_features, n_classes, bias)
+        new = nn.Linear(old.in_features, n_classes, old.bias is not None)
+    elif isinstance(old, nn.Conv2d):
+        new = nn.Conv2d(old.in_channels, n_classes, old.kernel_size, old.stride, old.padding,
+                        bias=old.bias is not None)
     else:
-        new = nn.Conv2d(old.in_channels, n_classes, old.kernel_size, old.stride, old.padding, bias=bias)
+        raise ValueError(f"{type(model).__name__} has no Linear or Conv2d that tells the classes: "
+                         "name another network, or pass FILE.py:FUNCTION, which makes it for them.")
     setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], new)
     return model
 
@@ -200,14 +202,14 @@ def pretrained_at_hand() -> tuple[str, nn.Module] | None:  # its name, and the n
     names = of_torchvision.list_models(module=of_torchvision)
     known = {Path(one.url).name: (name, one)
              for name in names for one in of_torchvision.get_model_weights(name)}
-    there = [file
-             for file in cache.glob("*.pth") if file.name in known and "squeezenet" not in file.name]
-    if there:
-        name, weights = known[min(there, key=lambda file: file.stat().st_size).name]
-        model = of_torchvision.get_model(name, weights=weights)
-        model.lessonkit_weights = weights
-        return name, model
-    return _from_timms_cache()
+    there = [file for file in cache.glob("*.pth")
+             if file.name in known and "squeezenet" not in file.name]
+    if not there:
+        return _from_timms_cache()
+    name, weights = known[min(there, key=lambda file: file.stat().st_size).name]
+    model = of_torchvision.get_model(name, weights=weights)
+    model.lessonkit_weights = weights
+    return name, model
 
 
 def _from_timms_cache() -> tuple[str, nn.Module] | None:

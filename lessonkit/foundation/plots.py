@@ -52,23 +52,25 @@ def as_pictures(
     if array.ndim not in (2, 3, 4):
         raise ValueError(f"These are no images: the shape is {array.shape}, not (N, C, H, W), "
                          "(N, H, W, C), or one image of these.")
-    return [_one_picture(image) for image in (array if array.ndim == 4 else [array])]
+    return [_one_picture(image) for image in (array if array.ndim == 4 else array[None])]
 
 
 def _one_picture(array: np.ndarray) -> np.ndarray:
     """Return one image, (C, H, W), (H, W, C) or (H, W), as (H, W, 3) or (H, W), uint8."""
     if 0 in array.shape:
         raise ValueError(f"An image of shape {array.shape} has no pixels.")
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[-1] not in (3, 4):
+    if array.ndim == 2:
+        return _as_bytes(array)
+    if array.shape[0] in (1, 3, 4) and array.shape[-1] not in (3, 4):
         array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4):
+    if (channels := array.shape[-1]) not in (1, 3, 4):
         raise ValueError("An image has 1, 3 or 4 channels, in the first or the last place; "
                          f"this one has the shape {array.shape}.")
     array = _as_bytes(array)
-    if array.ndim == 3 and array.shape[-1] == 4:
+    if channels == 4:
         cover = array[..., 3:] / 255
         return np.round(array[..., :3] * cover + 255 * (1 - cover)).astype(np.uint8)
-    return array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    return array[..., 0] if channels == 1 else array
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:
@@ -141,7 +143,7 @@ def show_images(
     scale = checks.number(scale, "scale", above=0)
     columns = min(checks.whole_number(columns, "columns"), len(pictures))
     rows = -(-len(pictures) // columns)
-    lines = max((str(title).count("\n") + 1 for title in titles), default=0) if titles is not None else 0
+    lines = 0 if titles is None else max(str(title).count("\n") + 1 for title in titles)
     height = rows * (scale + 0.17 * lines) + (0.35 if suptitle else 0)
     close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     figure, grid = plt.subplots(rows, columns, figsize=(columns * scale, height), squeeze=False,
@@ -190,11 +192,9 @@ def label_bars(
     if not (shares.min() >= -1e-6 and shares.max() <= 1 + 1e-4):  # false for NaN as well
         raise ValueError(f"Probabilities must lie between 0 and 1, not {shares.min():.3g} and "
                          f"{shares.max():.3g}: call softmax first?")
-    marked = _class_number(highlight, classes)
-    top = max(1, top)
+    marked, top = _class_number(highlight, classes), max(1, top)
     shown = _classes_to_show(shares, marked, top, in_order)
-    names = [shorten(classes[number], letters) for number in shown]
-    values = [shares[number] for number in shown]
+    names, values = [shorten(classes[number], letters) for number in shown], [*shares[shown]]
     colours = [VERMILION if number == marked else BLUE for number in shown]
     if rest := len(classes) - len(shown):
         names.append(f"{rest} other" + "s" * (rest > 1))
@@ -242,11 +242,7 @@ def _draw_bars(ax: Axes, names: list[str], values: list[float], colours: list[st
 
 def _percent(share: float) -> str:
     """Format a share in percent; only 0 is shown as 0, and only 1 as 100."""
-    if 0 < share < 0.01:
-        return "<1%"
-    if 0.99 < share < 1 - 1e-9:
-        return ">99%"
-    return f"{share:.0%}"
+    return "<1%" if 0 < share < 0.01 else ">99%" if 0.99 < share < 1 - 1e-9 else f"{share:.0%}"
 
 # %% ../../nbs/foundation/plots.ipynb #ef0f2156
 def show_labels(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import torch
@@ -81,9 +81,7 @@ def checked_views(probs: Any) -> Tensor:
     if not isinstance(probs, Tensor):
         raise TypeError(f"probs must be a tensor (V, N, C), not a {type(probs).__name__}: "
                         "torch.stack(probs).")
-    if not probs.is_floating_point():
-        raise TypeError(f"probs must be floating-point probabilities, not {probs.dtype}.")
-    if checks.dense(probs, "probs").ndim != 3 or not len(probs):
+    if checks.floating(probs, "probs", "pass probabilities").ndim != 3 or not len(probs):
         raise ValueError("probs must have the shape (V, N, C), of one view or more, "
                          f"not {tuple(probs.shape)}.")
     return probs.float() if probs.dtype.itemsize < 4 else probs
@@ -117,16 +115,17 @@ def batches_in_order(
     """
     data = _validation_loader(model) if data is None else data
     if isinstance(data, Tensor):
-        data = checks.images(data, ndim=4, empty=False).split(
-            checks.whole_number(batch_size, "batch_size")
-        )
+        photos = checks.images(data, ndim=4, empty=False)
+        data = photos.split(checks.whole_number(batch_size, "batch_size"))
     elif not isinstance(data, Iterable):
         raise TypeError("data must be a tensor of photos or a loader of batches, "
                         f"not a {type(data).__name__}.")
     network = network_of(model)
     like = next(itertools.chain(network.parameters(), network.buffers()), None)
     loader = in_order(data)
-    with _as_validation(loader):
+    switch = getattr(getattr(loader, "dataset", None), "set_split_idx", None)
+    # tell fastai's random transforms, for as long as it lasts, that this is no training
+    with switch(1) if switch else contextlib.nullcontext():
         for batch in loader:
             x, y = _photos_and_labels(batch)
             x = x if like is None else x.to(like.device)
@@ -140,14 +139,6 @@ def _validation_loader(model: nn.Module | Learner) -> Iterable:
     if len(model.dls.loaders) < 2:
         raise ValueError("The Learner has no validation loader: say what to predict, data=...")
     return model.dls.valid
-
-
-@contextlib.contextmanager
-def _as_validation(loader: Any) -> Iterator[None]:
-    """Tell fastai's random transforms, for as long as it lasts, that this is no training."""
-    switch = getattr(getattr(loader, "dataset", None), "set_split_idx", None)
-    with switch(1) if switch else contextlib.nullcontext():
-        yield
 
 
 def _photos_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
@@ -177,7 +168,7 @@ def in_order(data: Any) -> Any:  # what gives the same photos
 
 
 RANDOM = (RandomSampler, WeightedRandomSampler, DistributedSampler)
-# names for the number of processes
+# what loaders call the number of processes
 SHARES = ("num_replicas", "world_size", "num_processes", "num_shards", "num_ranks", "world")
 
 
@@ -209,8 +200,7 @@ def _torch_loader_in_order(loader: Any) -> DataLoader:
     sampler = SequentialSampler(loader.dataset) if shuffles else sampler
     changed = {"sampler": sampler, "drop_last": False, "_iterator": None}  # the last: of lasting workers
     if loader.batch_sampler is not None:
-        changed["batch_sampler"] = BatchSampler(sampler, getattr(rule, "batch_size", 64),
-                                                drop_last=False)
+        changed["batch_sampler"] = BatchSampler(sampler, getattr(rule, "batch_size", 64), False)
     twin = copy.copy(loader)
     for name, value in changed.items():
         object.__setattr__(twin, name, value)  # PyTorch refuses a plain assignment

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -30,9 +30,9 @@ def loader_with_size(loader: Any) -> Any:
         own, held = getattr(type(loader), "size", None), getattr(loader, "__dict__", {})
         # not by hasattr: fastai's loaders pass unknown names on to their data
         if (isinstance(own, property) and own.fset is not None) or isinstance(held.get("size"), int):
-            return loader
+            break
         loader = held.get("dl")
-    return None
+    return loader
 
 
 class SizedLoader:
@@ -42,11 +42,7 @@ class SizedLoader:
     another one.
     """
 
-    def __init__(
-        self,
-        loader: Any,  # in which `loader_with_size` finds one
-        sizes: Sequence[int],  # of each batch, in pixels
-    ):
+    def __init__(self, loader: Any, sizes: Sequence[int]):
         self.loader, self.sizes = loader, sizes
 
     def __len__(self) -> int:
@@ -105,7 +101,7 @@ class PlannedSizes(Callback):
         largest: int | None = None,  # largest planned size, in pixels; None: the loader's own
         refresh_bn: bool | int = False,  # batches to count batch norm again on at the end; True: 32
     ):
-        refresh_bn = {True: 32, False: 0}[refresh_bn] if isinstance(refresh_bn, bool) else refresh_bn
+        refresh_bn = 32 * refresh_bn if isinstance(refresh_bn, bool) else refresh_bn
         self.refresh_bn = checks.whole_number(refresh_bn, "refresh_bn", 0, unit="batches")
         self.largest, self.runs, self.done = largest, False, False
         self.sizes: list[int] = []
@@ -184,11 +180,8 @@ class ResizeTo(Callback):
 
     order = -1
 
-    def __init__(
-        self,
-        size: int,  # the shorter side that comes out, in pixels
-    ):
-        self.size = size
+    def __init__(self, size: int):
+        self.size = size  # the shorter side that comes out, in pixels
 
     def before_batch(self):
         refuse_masks(self.learn.yb)
@@ -213,8 +206,8 @@ def check_stages(learn: Any, stages: Any) -> list[tuple[int, int]]:
     if not pairs:
         raise ValueError(f"stages={stages!r:.60} must be pairs (size, epochs), "
                          "for example [(128, 4), (224, 5)].")
-    whole = checks.whole_number
-    return [(whole(size, "size", unit="pixels"), whole(epochs, "epochs")) for size, epochs in pairs]
+    return [(checks.whole_number(size, "size", unit="pixels"), checks.whole_number(epochs, "epochs"))
+            for size, epochs in pairs]
 
 
 def one_a_stage(lr: Any, n_stages: int) -> list:
@@ -239,27 +232,25 @@ def settable_size(
     if any(isinstance(callback, PlannedSizes) for callback in [*learn.cbs, *callbacks]):
         raise ValueError("ProgressiveResize would change the size as well: use one of the two.")
     sized = [loader_with_size(loader) for loader in learn.dls]
-    if any(loader is None for loader in sized):  # they can't be asked: what they give is resized
-        _check_last_size(list(learn.dls), last)
+    if None in sized:  # they can't be asked: what they give is resized
+        _check_last_size(learn.dls, last)
         sized = []
-
-    def set_sizes(sizes: Sequence[int]) -> None:
-        for loader, size in zip(sized, sizes):
-            loader.size = size
+    before = [loader.size for loader in sized]
 
     def set_size(size: int) -> list[Callback]:
-        set_sizes([size] * len(sized))
+        for loader in sized:
+            loader.size = size
         return [] if sized else [ResizeTo(size)]
 
-    before = [loader.size for loader in sized]
     try:
         yield set_size
     except BaseException:
-        set_sizes(before)
+        for loader, size in zip(sized, before):
+            loader.size = size
         raise
 
 
-def _check_last_size(loaders: Sequence, last: int) -> None:
+def _check_last_size(loaders: Iterable, last: int) -> None:
     """Raise `ValueError` unless loaders whose size can't be set give the last stage's, in pixels."""
     for loader in loaders:
         given = shorter_side(loader.one_batch() if hasattr(loader, "one_batch") else next(iter(loader)))

@@ -6,6 +6,7 @@ and read from the places where pretrained networks state them."""
 # %% ../../nbs/foundation/statistics.ipynb #a8a19512
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Iterable, Iterator
@@ -60,49 +61,42 @@ def checked_stats(
 
 def _one_a_channel(values: Any, name: str) -> Tensor:
     """Return numbers as float64, (C, 1, 1) or ()."""
-    given = values
+    given, kind = values, torch.bool
     if isinstance(values, Tensor):
         checks.dense(values, name)
-    try:
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):
         if isinstance(values, Tensor):
             values = checks.plain(values).detach().cpu()  # a device may have no float64
         elif isinstance(values, np.ndarray):
             values = np.array(values)  # PyTorch takes neither read-only nor mirrored memory
         kind = torch.as_tensor(values, device="cpu").dtype
-        known = kind != torch.bool and not kind.is_complex
-        values = torch.as_tensor(values, dtype=torch.float64, device="cpu") if known else None
-    except (TypeError, ValueError, RuntimeError):
-        values = None
-    if values is None:
+    if kind == torch.bool or kind.is_complex:
         raise TypeError(f"{name} must be numbers, one a channel, not {given!r:.80}.")
-    if values.numel() == 0 or values.numel() != max(values.shape, default=1):
-        shape = tuple(values.shape)
-        raise ValueError(f"{name} must be one number for each channel, not an array of shape {shape}.")
-    return values.reshape(-1, 1, 1) if values.ndim else values
+    numbers = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+    if numbers.numel() == 0 or numbers.numel() != max(numbers.shape, default=1):
+        raise ValueError(f"{name} must be one number for each channel, "
+                         f"not an array of shape {tuple(numbers.shape)}.")
+    return numbers.reshape(-1, 1, 1) if numbers.ndim else numbers
 
 
 def _check_spread(mean: Tensor, std: Tensor) -> None:
     """Raise `ValueError` unless both are finite and every channel has a spread."""
     for name, values in (("mean", mean), ("std", std)):
         if not values.isfinite().all():
-            numbers = show_numbers(values.flatten())
-            raise ValueError(f"{name} holds NaN or infinity: {numbers}. Count the statistics again.")
+            raise ValueError(f"{name} holds NaN or infinity: {show_numbers(values.flatten())}. "
+                             "Count the statistics again.")
     numbers = show_numbers(std.flatten())
     if (std < 0).any():
         raise ValueError(f"A standard deviation can't be negative: std={numbers}.")
-    # float32 can't hold a smaller spread beside the mean
-    flat = (std <= 1e-7 * mean.abs()).flatten().nonzero().flatten().tolist()
-    if flat:
-        raise ValueError(f"Channel(s) {flat} have no spread (std={numbers}): "
-                         "all their pixels are the same, so there is nothing to divide by. "
-                         "Leave such a channel out, or give it a std of 1.")
+    flat = std <= 1e-7 * mean.abs()  # float32 can't hold a smaller spread beside the mean
+    if flat.any():
+        raise ValueError(f"Channel(s) {flat.flatten().nonzero().flatten().tolist()} have no spread "
+                         f"(std={numbers}): all their pixels are the same, so there is nothing to "
+                         "divide by. Leave such a channel out, or give it a std of 1.")
 
 # %% ../../nbs/foundation/statistics.ipynb #9781d779
-def float64_pieces(
-    batch: Any,  # (N, C, H, W) or (C, H, W), tensor or array; uint8 counts as 0 to 1
-    most: int = 2**22,  # values in a piece, about
-) -> Iterator[Tensor]:  # (n, C, h, W), float64
-    """Check images and yield them piece by piece.
+def float64_pieces(batch: Any, most: int = 2**22) -> Iterator[Tensor]:  # each (n, C, h, W)
+    """Check images (N, C, H, W) or (C, H, W), yield them in pieces of about `most` values; uint8 / 255.
 
     Raises `TypeError` for other integers, `ValueError` for an empty batch, channels last, NaN, infinity.
     """
@@ -115,8 +109,8 @@ def float64_pieces(
     if images.ndim > 4:
         raise ValueError(f"A batch is (N, C, H, W) or (C, H, W), not {tuple(images.shape)}.")
     if checks.channels_seem_last(images):
-        shape = tuple(images.shape)
-        raise ValueError(f"The channels seem to come last (shape {shape}): use x.movedim(-1, -3).")
+        raise ValueError(f"The channels seem to come last (shape {tuple(images.shape)}): "
+                         "use x.movedim(-1, -3).")
     images = images.reshape(-1, *images.shape[-3:])
     images = images.cpu() if images.device.type == "mps" else images  # which has no float64
     channels, height, width = images.shape[1:]
@@ -132,8 +126,8 @@ def _as_float64(images: Tensor) -> Tensor:
         return values / 255
     finite = values.isfinite().flatten(1).all(1)
     if not finite.all():
-        n = int((~finite).sum())
-        raise ValueError(f"{n} image(s) hold NaN or infinity. Find out where they come from first.")
+        raise ValueError(f"{(~finite).sum()} image(s) hold NaN or infinity. "
+                         "Find out where they come from first.")
     return values
 
 # %% ../../nbs/foundation/statistics.ipynb #2917a76d
@@ -160,8 +154,13 @@ class _Sums:
         return _Sums(count, self.mean + gap * share, self.squares + other.squares + between)
 
 # %% ../../nbs/foundation/statistics.ipynb #53332ad4
-class _Summary:
-    """What can be said about the pixels that were counted."""
+class ChannelStats:
+    """Mean and standard deviation of each channel, over any number of batches, in one pass.
+
+    Computes in float64. `a + b` are the statistics of both together: parts can be counted side by side.
+    Source: Chan, Golub & LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances.
+    """
 
     def __init__(self, sums: _Sums | None = None):
         self._sums = sums  # None: nothing counted yet
@@ -196,15 +195,6 @@ class _Summary:
             return "ChannelStats(nothing counted yet)"
         mean, std = show_numbers(self.mean), show_numbers(self.std)
         return f"ChannelStats(mean={mean}, std={std}, count={self.count:,})"
-
-# %% ../../nbs/foundation/statistics.ipynb #8bbb0b81
-class ChannelStats(_Summary):
-    """Mean and standard deviation of each channel, over any number of batches, in one pass.
-
-    Computes in float64. `a + b` are the statistics of both together: parts can be counted side by side.
-    Source: Chan, Golub & LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample
-    Variances.
-    """
 
     def update(
         self,
@@ -276,8 +266,8 @@ def pretrained_stats(
                          "without Normalize.")
     stated = {stats for part in parts if (stats := _stated_by(part))}
     if not stated:
-        advice = _what_to_pass(model)
-        raise ValueError(f"{name} doesn't say what statistics it was trained with. {advice}")
+        raise ValueError(f"{name} doesn't say what statistics it was trained with. "
+                         f"{_what_to_pass(model)}")
     if len(stated) > 1:
         several = " and ".join(f"mean {show_numbers(stats.mean)}, std {show_numbers(stats.std)}"
                                for stats in sorted(stated))
@@ -304,13 +294,10 @@ def _what_to_pass(model: Any) -> str:
 
 def _normalizes_inside(part: Any) -> bool:
     """Whether this part of a model is a layer that normalizes images."""
-    statistics = [getattr(part, mean, None) is not None and getattr(part, std, None) is not None
-                  for mean, std in (("mean", "std"), ("image_mean", "image_std"))]
-    return (
-        isinstance(part, nn.Module)
-        and _name_of(part) in ("Normalize", "GeneralizedRCNNTransform")
-        and any(statistics)
-    )
+    named_so = _name_of(part) in ("Normalize", "GeneralizedRCNNTransform")
+    return isinstance(part, nn.Module) and named_so and any(
+        getattr(part, mean, None) is not None and getattr(part, std, None) is not None
+        for mean, std in (("mean", "std"), ("image_mean", "image_std")))
 
 # %% ../../nbs/foundation/statistics.ipynb #70d2eddd
 def _stated_by(thing: Any) -> Stats | None:

@@ -48,18 +48,10 @@ class View:
         return seen
 
 # %% ../../nbs/foundation/views.ipynb #2bd45d78
-def _upside_down(x: Tensor) -> Tensor:
-    return x.flip(-2)
-
-
-def _turned(x: Tensor, turns: int) -> Tensor:
-    return x.rot90(turns, (-2, -1))
-
-
 #: The photo upside down, as the only view.
-vertical_flip = (View("upside down", _upside_down),)
+vertical_flip = (View("upside down", partial(torch.flip, dims=(-2,))),)
 #: The photo turned by 90, 180 and 270 degrees.
-quarter_turns = tuple(View(f"turned {90 * turns}°", partial(_turned, turns=turns))
+quarter_turns = tuple(View(f"turned {90 * turns}°", partial(torch.rot90, k=turns, dims=(-2, -1)))
                       for turns in (1, 2, 3))
 
 # %% ../../nbs/foundation/views.ipynb #3a121052
@@ -73,8 +65,8 @@ def corner_crops(
     section 4.1.
     """
     checks.number(share, "share", above=0, at_most=1, hint="up to 1, for example 7/8")
-    places = {"center": (0.5, 0.5), "top left": (0, 0), "top right": (0, 1),
-              "bottom left": (1, 0), "bottom right": (1, 1)}
+    places = {"center": (0.5, 0.5), "top left": (0, 0), "top right": (0, 1), "bottom left": (1, 0),
+              "bottom right": (1, 1)}
     return tuple(View(name, partial(corner_crop, share=share, down=down, right=right))
                  for name, (down, right) in places.items())
 
@@ -124,13 +116,9 @@ def product(
     """
     choices = itertools.product(*((None, *all_views(views)) for views in sets))
     chosen = [tuple(view for view in choice if view) for choice in choices]
-    return tuple(_in_turn(views) for views in chosen if views)
-
-
-def _in_turn(views: tuple[View, ...]) -> View:
-    if len(views) == 1:
-        return views[0]
-    return View(", ".join(view.name for view in views), partial(_apply_all, views=views), per_photo=True)
+    return tuple(views[0] if len(views) == 1 else
+                 View(", ".join(view.name for view in views), partial(_apply_all, views=views), True)
+                 for views in chosen if views)
 
 
 def _apply_all(x: Tensor, first: int, views: Sequence[View]) -> Tensor:

@@ -231,6 +231,14 @@ def test_weights_that_cannot_be_downloaded_are_told(monkeypatch):
         make_model("resnet18", 3, pretrained=True)
 
 
+def test_a_pretrained_network_without_a_last_layer_is_told(monkeypatch):
+    import torchvision
+
+    monkeypatch.setattr(torchvision.models, "get_model", lambda *args, **kwargs: torch.nn.Flatten())
+    with pytest.raises(ValueError, match="Flatten has no Linear or Conv2d .*FILE.py:FUNCTION"):
+        make_model("resnet18", 3, pretrained=True)
+
+
 def test_a_pretrained_network_gets_the_statistics_it_was_trained_with(images, monkeypatch):
     """The weights aren't downloaded here: torchvision's untrained network stands in for them."""
     import torchvision
