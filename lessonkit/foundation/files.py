@@ -30,12 +30,11 @@ __all__ = ['write_atomic', 'write_array', 'read_json', 'write_json', 'new_folder
            'run_file', 'code_of']
 
 # %% ../../nbs/foundation/files.ipynb #5a955194
-def write_atomic(
-    path: str | Path,  # where the file will be
-    content: str | bytes,  # text is written as UTF-8 with plain newlines
-    private: bool = False,  # its owner alone may read it
-) -> None:
-    """Write a file that is there as a whole or, after a kill at any moment, as it was before."""
+def write_atomic(path: str | Path, content: str | bytes, private: bool = False) -> None:
+    """Write a file that is there as a whole or, after a kill at any moment, as it was before.
+
+    Text is UTF-8 with plain newlines. A private file can be read by its owner alone.
+    """
     path = Path(path)
     content = content.encode("utf-8") if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

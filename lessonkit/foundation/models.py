@@ -24,12 +24,7 @@ from .files import run_file
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions added to their input; halves height and width. He et al. 2015, 3.2."""
 
-    def __init__(
-        self,
-        channels_in: int,  # channels of the input
-        channels_out: int,  # channels of the output
-        norm: bool = True,  # batch normalization after each convolution
-    ):
+    def __init__(self, channels_in: int, channels_out: int, norm: bool = True):
         super().__init__()
         self.change = nn.Sequential(*_convolution(channels_in, channels_out, norm, stride=2), nn.ReLU(),
                                     *_convolution(channels_out, channels_out, norm))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -233,7 +233,8 @@ def settable_size(
         raise ValueError("ProgressiveResize would change the size as well: use one of the two.")
     sized = [loader_with_size(loader) for loader in learn.dls]
     if None in sized:  # they can't be asked: what they give is resized
-        _check_last_size(learn.dls, last)
+        for loader in learn.dls:
+            _check_last_size(loader, last)
         sized = []
     before = [loader.size for loader in sized]
 
@@ -250,14 +251,13 @@ def settable_size(
         raise
 
 
-def _check_last_size(loaders: Iterable, last: int) -> None:
-    """Raise `ValueError` unless loaders whose size can't be set give the last stage's, in pixels."""
-    for loader in loaders:
-        given = shorter_side(loader.one_batch() if hasattr(loader, "one_batch") else next(iter(loader)))
-        if given != last:
-            raise ValueError(f"The last stage has {last} pixels, but the loaders give {given} and can't "
-                             "be asked for others: later predictions would be at another size than the "
-                             "last stage.")
+def _check_last_size(loader: Any, last: int) -> None:
+    """Raise `ValueError` unless a loader whose size can't be set gives the last stage's, in pixels."""
+    given = shorter_side(loader.one_batch() if hasattr(loader, "one_batch") else next(iter(loader)))
+    if given != last:
+        raise ValueError(f"The last stage has {last} pixels, but the loaders give {given} and can't be "
+                         "asked for others: later predictions would be at another size than the last "
+                         "stage.")
 
 
 def renew_optimizer(learn: Learner) -> None:

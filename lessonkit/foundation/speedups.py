@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -48,12 +48,7 @@ class BFloat16(Callback):
 # %% ../../nbs/foundation/speedups.ipynb #93bd04cf
 def seconds_of(step: Callable[[], Any], times: int = 7) -> float:
     """How long a step takes, the median; the first doesn't count."""
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        step()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
+    return statistics.median(timeit.repeat(step, number=1, repeat=times)[1:])
 
 
 def bfloat16_is_quicker(
@@ -78,15 +73,12 @@ def bfloat16_is_quicker(
     return seconds_of(partial(step, True)) < 0.9 * seconds_of(partial(step, False))
 
 # %% ../../nbs/foundation/speedups.ipynb #95e60af5
-def orthogonal(
-    matrix: Tensor,  # (rows, columns), float32
-    steps: int = 5,  # of Newton and Schulz's iteration
-) -> Tensor:  # same shape and singular vectors; singular values between about 0.7 and 1.2
-    """Make all directions of a matrix about equally long.
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Make all directions of a matrix about equally long, by steps of Newton and Schulz's iteration.
 
-    Works on the smaller of the two Gram matrices, which gives the same numbers with fewer
-    multiplications. Source: Jordan et al. 2024, *Muon: An optimizer for hidden layers in neural
-    networks*; the constants are theirs.
+    Singular vectors stay, singular values come to lie between about 0.7 and 1.2. Works on the smaller of
+    the two Gram matrices, which gives the same numbers with fewer multiplications. Source: Jordan et al.
+    2024, *Muon: An optimizer for hidden layers in neural networks*; the constants are theirs.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
@@ -123,25 +115,19 @@ class Muon(torch.optim.Optimizer):
         if not (lr >= 0 and 0 <= momentum < 1 and weight_decay >= 0 and times > 0):
             raise ValueError(f"{lr=}, {momentum=}, {weight_decay=}, {times=}: "
                              "0 or more, momentum below 1.")
-        super().__init__(params,
-                         {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "times": times})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "times": times}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(
-        self,
-        closure: Callable[[], Any] | None = None,  # computes the loss anew, if given
-    ) -> Any:  # that loss
-        """One step along the gradients."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step along the gradients; returns the loss that `closure` computes anew, if given."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
         for group in self.param_groups:
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    is_matrix = weights.ndim == 4 and weights.shape[1] > 3
-                    change = self._muon if is_matrix else self._adam
-                    change(weights, weights.grad, group, self.state[weights])
+            for weights in (weights for weights in group["params"] if weights.grad is not None):
+                is_matrix = weights.ndim == 4 and weights.shape[1] > 3
+                change = self._muon if is_matrix else self._adam
+                change(weights, weights.grad, group, self.state[weights])
         return loss
 
     def _muon(self, weights: Tensor, grad: Tensor, group: dict, state: dict) -> None:
@@ -169,11 +155,8 @@ class Muon(torch.optim.Optimizer):
 class UseMuon(Callback):
     """Give a fastai `Learner` Muon as its optimizer, with the same momentum throughout."""
 
-    def __init__(
-        self,
-        times: float = 12.0,  # its learning rate, as a multiple of the one given to `fit_one_cycle`
-    ):
-        self.times = times
+    def __init__(self, times: float = 12.0):
+        self.times = times  # its learning rate, as a multiple of the one given to `fit_one_cycle`
 
     def after_create(self):
         self.learn.opt_func = partial(OptimWrapper, opt=partial(Muon, times=self.times))

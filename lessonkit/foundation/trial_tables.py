@@ -38,8 +38,8 @@ def check_trials(trials: Any, metric: str, setting: Sequence[str]) -> pd.DataFra
             raise TypeError(f"Column {name!r} must hold numbers, not {trials[name].iloc[0]!r:.40}.")
     if (copies := trials.duplicated(key)).any():
         first = trials.loc[copies, key].iloc[0].to_dict()
-        told = f"{copies.sum()} trials occur more than once, first {first}."
-        raise ValueError(f"{told} Are two studies mixed?")
+        raise ValueError(f"{copies.sum()} trials occur more than once, first {first}. "
+                         "Are two studies mixed?")
     return trials
 
 
@@ -52,15 +52,13 @@ def photos_known(sides: Sequence[pd.DataFrame], correct: Mapping[str, Any] | Non
         return False
     known = [i in correct for side in sides for i in side["id"]]
     if not any(known):
-        told = f"correct knows none of these trials: its first is {next(iter(correct))!r:.80}"
-        raise ValueError(f"{told}, the table's first id {sides[0]['id'].iloc[0]!r:.80}.")
+        raise ValueError("correct knows none of these trials: its first is "
+                         f"{next(iter(correct))!r:.80}, the table's first id "
+                         f"{sides[0]['id'].iloc[0]!r:.80}.")
     return all(known)
 
 
-def photos_right(
-    trials: pd.DataFrame,  # a row for each seed
-    correct: Mapping[str, Any],  # trial id -> right or not, (n_photos,)
-) -> np.ndarray:  # (n_seeds, n_photos)
+def photos_right(trials: pd.DataFrame, correct: Mapping[str, Any]) -> np.ndarray:  # (seeds, photos)
     """Which photos each trial got right. Raises `ValueError` if that doesn't fit its accuracy."""
     rows = [checks.as_numpy(correct[i]).astype(float) for i in trials["id"]]
     for trial, row, accuracy in zip(trials["id"], rows, trials["accuracy"]):
@@ -74,11 +72,8 @@ def exact_number(differences: np.ndarray) -> np.ndarray:
     return np.where(np.abs(differences) < 1e-12, 0, differences)
 
 # %% ../../nbs/foundation/trial_tables.ipynb #7d21c5b2
-def by_setting(
-    trials: pd.DataFrame,  # from `check_trials`
-    setting: Sequence[str],  # columns that must be equal within a pair
-) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame]]]:
-    """Give the values of each setting, and the trials of each technique there, by seed."""
+def by_setting(trials: pd.DataFrame, setting: Sequence[str]) -> Iterator[tuple[dict, dict]]:
+    """Give the values of each setting (columns), and the trials of each technique there, by seed."""
     for values, group in trials.groupby(list(setting)) if setting else [((), trials)]:
         by_seed = {name: part.set_index("seed").sort_index()
                    for name, part in group.groupby("technique")}

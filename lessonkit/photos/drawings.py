@@ -36,14 +36,12 @@ CIRCLE = np.array([(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.p
 
 
 class Pen:
-    """Draws filled shapes and lines on a transparent tile, through a matrix."""
+    """Draws filled shapes and lines on a transparent square tile, in the units of a thing.
 
-    def __init__(
-        self,
-        tile: Image.Image,  # RGBA, square
-        matrix: np.ndarray,  # (2, 2), from the units of the thing to pixels
-        origin: np.ndarray,  # (2,), where (0, 0) lies, in pixels
-    ):
+    A matrix, (2, 2), leads from these to pixels; `origin`, (2,), is where (0, 0) lies, in pixels.
+    """
+
+    def __init__(self, tile: Image.Image, matrix: np.ndarray, origin: np.ndarray):
         self.tile, self.matrix, self.origin = tile, matrix, origin
         self.draw = ImageDraw.Draw(tile)
         self.pixels = math.sqrt(abs(np.linalg.det(matrix)))  # of one unit

@@ -316,10 +316,7 @@ def _describe_left_out(images: ImageSet, bad: pd.DataFrame) -> str:
 NEAR = 16  # bits of 272 by which two near copies may differ
 
 
-def near_copies(
-    images: ImageSet,
-    progress: bool = True,  # show a bar when it takes more than a moment
-) -> pd.DataFrame:  # columns row, other, bits: a validation photo, the training photo most like it
+def near_copies(images: ImageSet, progress: bool = True) -> pd.DataFrame:  # columns row, other, bits
     """Find validation photos that are near copies of training photos. Raises `DamagedPhoto`."""
     train, valid = images.indices("train"), images.indices("valid")
     hashes = _difference_hashes(images.paths, progress)

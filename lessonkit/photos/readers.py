@@ -167,8 +167,10 @@ def list_folder(
     if not is_folder(root):
         there = os.path.exists(root)
         raise ValueError(f"{root} is not a folder." if there else f"There is no folder {root}.")
-    if not isinstance(classes, int):
+    if isinstance(classes, str | None):
         checks.choice(classes, "classes", ("top", "leaf", None))
+    else:
+        checks.whole_number(classes, "classes")
     left_out: Counter[str] = Counter()
     parts, said = _parts_of(root) if split_folders else ({"": "train"}, [])
     found, without = [], []  # of each photo: name from its class folder on, part, and whole name
@@ -232,20 +234,19 @@ def _how_to_read(names: list[str], classes: str | int | None) -> tuple[dict[str,
     readings = {depth: _labels(names, depth) for depth in range(1, deepest + 1)}
     if readings[1] == readings[deepest]:
         return readings[1], []
-    depths = {"top": 1, "leaf": deepest, None: _deepest_of_classes(names, deepest)}
-    chosen = depths[classes] if classes in depths else min(int(str(classes)), deepest)
-
-    def told(depth: int) -> tuple[str, str, str]:
-        count = f"{len(set(readings[depth].values())):,}"
-        ends = {deepest: ("leaf", "innermost"), 1: ("top", "outermost")}
-        word, place = ends.get(depth, (depth, f"{depth}{ {2: 'nd', 3: 'rd'}.get(depth, 'th') }"))
-        return count, place, f"classes={word!r}, or --classes {word}"
-
-    count, word, _ = told(chosen)
-    note = f"Class folders hold folders: read as {count} classes, called after the {word} folders."
-    for depth in readings:
-        if depth != chosen:
-            note += " After the {1} ones there would be {0}: {2}.".format(*told(depth))
+    chosen = {"top": 1, "leaf": deepest, None: _deepest_of_classes(names, deepest)}.get(classes, classes)
+    chosen = min(chosen, deepest)
+    usual = {deepest: ("leaf", "innermost"), 1: ("top", "outermost")}
+    note = ""
+    for depth, labels in readings.items():
+        word, place = usual.get(depth, (depth, f"{depth}{ {2: 'nd', 3: 'rd'}.get(depth, 'th') }"))
+        count = f"{len(set(labels.values())):,}"
+        if depth == chosen:
+            note = (f"Class folders hold folders: read as {count} classes, called after the {place} "
+                    f"folders.{note}")
+        else:
+            note += (f" After the {place} ones there would be {count}: classes={word!r}, "
+                     f"or --classes {word}.")
     return readings[chosen], [note]
 
 

@@ -219,14 +219,12 @@ class LazyGreedy:
         starts = np.array(self.ends)[self.seen[rows]]
         anew = self.ends[-1] - starts > len(self.points) / 8
         if anew.any():
-            self.bound[rows[anew]] = self._recompute(rows[anew])
+            enough_work = anew.sum() * len(self.points) >= 2**22  # for several threads
+            blocks = np.array_split(rows[anew], 4 if enough_work else 1)
+            self.bound[rows[anew]] = np.concatenate(self._gains_of(blocks))
         if not anew.all():
             self.bound[rows[~anew]] -= self._gain_drop(rows[~anew], starts[~anew])
         self.seen[rows] = len(self.picks)
-
-    def _recompute(self, rows: np.ndarray) -> np.ndarray:
-        shared = len(rows) * len(self.points) >= 2**22  # enough work
-        return np.concatenate(self._gains_of(np.array_split(rows, 4) if shared else [rows]))
 
     def _gain_drop(self, candidates: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """How far gains have fallen since the given places in the log."""

@@ -12,7 +12,7 @@ import io
 import itertools
 import math
 import os
-import time
+import timeit
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from inspect import signature
@@ -283,7 +283,10 @@ def _embed_into(out: Path, task: _Task) -> np.ndarray:
                    for key, now in wanted.items() if before.get(key) != now]
         raise ValueError(f"{out} holds other features ({'; '.join(differs)}): name another file, "
                          "or delete it.")
-    done = found["done"] if found is not None and _holds_rows(out, len(task.images)) else 0
+    done = 0
+    with contextlib.suppress(OSError, ValueError, TypeError):  # no such file, or a damaged one
+        if found is not None and len(np.load(out, mmap_mode="r")) == len(task.images):
+            done = found["done"]
     if done < len(task.images):
         _train_or_load(task, weights)
         _write_rows(out, record, wanted, done, task)
@@ -291,25 +294,15 @@ def _embed_into(out: Path, task: _Task) -> np.ndarray:
     return np.load(out, mmap_mode="r")
 
 
-def _holds_rows(out: Path, n: int) -> bool:
-    try:
-        return len(np.load(out, mmap_mode="r")) == n
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def _train_or_load(task: _Task, weights: Path) -> None:
     """Train the small network, or take the one that an interrupted call has trained."""
-    if task.model is not None:
-        return
-    if weights.exists():
+    if task.model is None and weights.exists():
         task.model = _untrained(task.images)
         task.model.load_state_dict(torch.load(weights, weights_only=True))
-        return
-    model, _ = task.prepare()
-    content = io.BytesIO()
-    torch.save(model.state_dict(), content)
-    write_atomic(weights, content.getvalue())
+    elif task.model is None:
+        content = io.BytesIO()
+        torch.save(task.prepare()[0].state_dict(), content)
+        write_atomic(weights, content.getvalue())
 
 
 def _write_rows(out: Path, record: Path, wanted: dict, done: int, task: _Task) -> None:
@@ -385,11 +378,8 @@ def quick_features(
 def feature_seconds(images: ImageSet, model: nn.Module | None, size: int) -> float:
     """Guess from two batches how long `embed` will take; a model of None is the one that it trains."""
     network, n = model or _untrained(images), min(64, max(2, len(images)))
-    x, seconds = torch.zeros(n, 3, size, size, device=next(network.parameters()).device), []
-    for _ in range(2):  # the first is slower and doesn't count
-        start = time.perf_counter()
-        with evaluating(network):
-            network(x)
-        seconds.append(time.perf_counter() - start)
+    x = torch.zeros(n, 3, size, size, device=next(network.parameters()).device)
+    with evaluating(network):
+        _, seconds = timeit.repeat(lambda: network(x), number=1, repeat=2)  # the first one is slower
     batches = len(images) / n + (0 if model else 3 * _steps(images))  # a step: forward and back
-    return 1 + batches * seconds[1]
+    return 1 + batches * seconds

@@ -41,12 +41,11 @@ class Similarities:
         entries = slice(*self.matrix.indptr[item : item + 2])
         return self.matrix.indices[entries], self.matrix.data[entries]
 
-    def choose(
-        self,
-        n: int,  # picks in all
-        first: Sequence[int] | np.ndarray = (),  # the first picks, which are given
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # picks, weights and gains, (n,)
-        """Pick greedily. Of equally good picks the first stands for a row."""
+    def choose(self, n: int, first: Sequence[int] | np.ndarray = ()) -> tuple[np.ndarray, ...]:
+        """Pick n greedily, `first` before all others; return picks, weights and gains, (n,) each.
+
+        Of equally good picks the first stands for a row.
+        """
         best, owner = np.zeros(len(self)), np.zeros(len(self), np.int64)
         bound = np.asarray(self.matrix.sum(axis=0), dtype=float).ravel()
         seen, picks, gains = np.full(len(self), -1), np.empty(n, np.int64), np.empty(n)
