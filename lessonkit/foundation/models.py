@@ -153,16 +153,16 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Module]:  # its name in the ne
 
 def _replace_last_layer(model: nn.Module, n_classes: int) -> nn.Module:
     """Give a classifier a new, untrained last layer."""
-    name, old = last_layer(model)
-    new: nn.Module
-    if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, n_classes, old.bias is not None)
-    elif isinstance(old, nn.Conv2d):
-        new = nn.Conv2d(old.in_channels, n_classes, old.kernel_size, old.stride, old.padding,
-                        bias=old.bias is not None)
-    else:
+    name, found = last_layer(model)
+    if not isinstance(found, nn.Linear | nn.Conv2d):
         raise ValueError(f"{type(model).__name__} has no Linear or Conv2d that tells the classes: "
                          "name another network, or pass FILE.py:FUNCTION, which makes it for them.")
+    old: Any = found
+    bias = old.bias is not None
+    if isinstance(found, nn.Linear):
+        new: nn.Module = nn.Linear(old.in_features, n_classes, bias)
+    else:
+        new = nn.Conv2d(old.in_channels, n_classes, old.kernel_size, old.stride, old.padding, bias=bias)
     setattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], new)
     return model
 

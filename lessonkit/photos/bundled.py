@@ -125,14 +125,14 @@ def make_bundled(
 def _checked_options(n_train: int, n_valid: int, size: int, label_noise: float, near_duplicates: float,
                      seed: int) -> dict:
     """Return the options as plain numbers; raise `ValueError` where one makes no sense."""
+    hint = "a share of the training pictures"
     options = {"version": DRAWINGS_VERSION,
                "n_train": checks.whole_number(n_train, "n_train", len(CLASSES)),
                "n_valid": checks.whole_number(n_valid, "n_valid", len(CLASSES)),
                "size": checks.whole_number(size, "size", 16),
-               "seed": checks.whole_number(seed, "seed", 0)}
-    hint = "a share of the training pictures"
-    options["label_noise"] = checks.number(label_noise, "label_noise", 0, 1, hint=hint)
-    options["near_duplicates"] = checks.number(near_duplicates, "near_duplicates", 0, 0.5, hint=hint)
+               "seed": checks.whole_number(seed, "seed", 0),
+               "label_noise": checks.number(label_noise, "label_noise", 0, 1, hint=hint),
+               "near_duplicates": checks.number(near_duplicates, "near_duplicates", 0, 0.5, hint=hint)}
     if round(near_duplicates * n_train) > n_train - len(CLASSES):
         raise ValueError(f"near_duplicates={near_duplicates} of n_train={n_train} pictures leaves a "
                          "class without an original: use more pictures or fewer copies.")

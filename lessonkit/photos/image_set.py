@@ -265,7 +265,8 @@ def check_images(images: ImageSet, progress: bool = True) -> pd.DataFrame:
     """Do what `ImageSet.check` says."""
     bar = tqdm(map_in_order(_look_at, images.paths), "checking photos", len(images), unit="photo",
                leave=False, delay=2, disable=not progress)
-    found, first_with = [], {}
+    found: list[tuple] = []
+    first_with: dict[str, int] = {}
     for row, (digest, problem, detail) in enumerate(bar):
         if problem:
             found.append((row, images.paths[row], problem, detail))

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -234,8 +234,8 @@ def _how_to_read(names: list[str], classes: str | int | None) -> tuple[dict[str,
     readings = {depth: _labels(names, depth) for depth in range(1, deepest + 1)}
     if readings[1] == readings[deepest]:
         return readings[1], []
-    chosen = {"top": 1, "leaf": deepest, None: _deepest_of_classes(names, deepest)}.get(classes, classes)
-    chosen = min(chosen, deepest)
+    depths: Any = {"top": 1, "leaf": deepest, None: _deepest_of_classes(names, deepest)}
+    chosen = min(depths.get(classes, classes), deepest)
     usual = {deepest: ("leaf", "innermost"), 1: ("top", "outermost")}
     note = ""
     for depth, labels in readings.items():
@@ -455,7 +455,7 @@ def _read_parts(csv: str | Path, table: pd.DataFrame, asked: str | None) -> tupl
     usual = [small[name] for name in PART_COLUMNS if name in small]
     for column in usual if asked is None else [_column(csv, table, asked)]:
         words = table[column].str.strip().str.lower()
-        parts = [_YES_OR_NO.get(word) or part_of(word) for word in words]
+        parts: list = [_YES_OR_NO.get(word) or part_of(word) for word in words]
         if None not in parts:
             said = [f"The column {column!r} says which photos are for validation."]
             said = [] if column == "is_valid" else said

@@ -100,8 +100,9 @@ class _Task:
 
     def stated(self) -> Callable[[Tensor], Tensor] | None:
         """The normalization that was given, or that a timm network carries."""
-        config = getattr(self.model, "pretrained_cfg", None) or getattr(self.model, "default_cfg", None)
-        if self.normalize is None and {"mean", "std"} <= set(config or {}):
+        of_timm = (getattr(self.model, name, None) for name in ("pretrained_cfg", "default_cfg"))
+        config: dict = next(filter(None, of_timm), {})
+        if self.normalize is None and {"mean", "std"} <= set(config):
             return Normalize(config["mean"], config["std"])
         return self.normalize
 
@@ -109,7 +110,7 @@ class _Task:
         """Find the normalization, and train a network if none was given."""
         self.normalize = self.stated() or _own_statistics(self.images, self.size)
         if self.model is None:
-            self.model = _quickly_trained(self)
+            self.model = _quickly_trained(self, self.normalize)
         return self.model, self.normalize
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
@@ -167,7 +168,7 @@ def _untrained(images: ImageSet) -> nn.Module:
         return small_resnet(len(images.classes))
 
 
-def _quickly_trained(task: _Task) -> nn.Module:
+def _quickly_trained(task: _Task, normalize: Callable) -> nn.Module:
     """Train a small network for a few hundred steps on the training photos; a seed repeats it."""
     rows, steps = task.images.indices("train"), _steps(task.images)
     if not len(rows):
@@ -183,7 +184,7 @@ def _quickly_trained(task: _Task) -> nn.Module:
     for x, y in tqdm(batches, "training a small network", steps, leave=False, delay=2,
                      disable=not task.progress):
         if len(x) > 1:  # batch normalization needs two
-            out = model(task.normalize(x.as_subclass(Tensor)))
+            out = model(normalize(x.as_subclass(Tensor)))
             loss = nn.functional.cross_entropy(out, y.as_subclass(Tensor))
             optimizer.zero_grad()
             loss.backward()

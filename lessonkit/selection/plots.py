@@ -74,11 +74,12 @@ def _draw_map(axis: Axes, images: ImageSet, x: np.ndarray, train: np.ndarray, in
         across, up = flat[train[images.labels[train] == label]].T
         axis.scatter(across, up, s=7, color=colour, alpha=0.35, lw=0)
         own = images.labels[indices] == label
-        axis.scatter(*flat[indices[own]].T, s=12 + 2.5 * weights[own], color=colour, edgecolor="black",
-                     lw=0.9, label=shorten(images.classes[label], 16))
+        across, up = flat[indices[own]].T
+        axis.scatter(across, up, s=12 + 2.5 * weights[own], color=colour, edgecolor="black", lw=0.9,
+                     label=shorten(images.classes[label], 16))
     box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "black"}
-    for number, row in enumerate(indices[:numbered], 1):
-        axis.text(*flat[row], str(number), ha="center", va="center", fontsize=8, weight="bold", bbox=box)
+    for number, (across, up) in enumerate(flat[indices[:numbered]], 1):
+        axis.text(across, up, str(number), ha="center", va="center", fontsize=8, weight="bold", bbox=box)
     title = f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}"
     axis.set(xticks=[], yticks=[], title=title)
     if few:
