@@ -15,11 +15,7 @@ from fastcore.foundation import L
 
 from .foundation import checks
 from lessonkit.foundation.sized_loaders import (
-    check_stages,
-    one_a_stage,
-    PlannedSizes,
-    renew_optimizer,
-    settable_size,
+    check_stages, one_a_stage, PlannedSizes, renew_optimizer, settable_size,
 )
 
 if TYPE_CHECKING:
@@ -91,9 +87,8 @@ def plot_schedule(
     named = dict(schedules) if isinstance(schedules, Mapping) else {"": schedules}
     full = max((max(sizes, default=1) for sizes in named.values()), default=1) if full is None else full
     shares = [pixel_share(sizes, full) for sizes in named.values() or [[]]]
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9, 1.9 + 0.3 * len(named)), layout="constrained", width_ratios=[1.5, 1]
-    )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 1.9 + 0.3 * len(named)), layout="constrained",
+                                         width_ratios=[1.5, 1])
     for number, (sizes, share, color) in enumerate(zip(named.values(), shares, PALETTE * len(named))):
         steps = [step / len(sizes) for step in range(len(sizes) + 1)]
         left.step(steps, [*sizes, sizes[-1]], where="post", color=color, lw=2)
@@ -138,8 +133,8 @@ class ProgressiveResize(PlannedSizes):
         _check_growth(start or 1, end or start or 1, kind, finetune_fraction)
         super().__init__(end, refresh_bn)
         self.smallest = start
-        self.settings: dict[str, Any]
-        self.settings = dict(kind=kind, finetune_fraction=finetune_fraction, multiple_of=multiple_of)
+        self.settings: Any = {"kind": kind, "finetune_fraction": finetune_fraction,
+                              "multiple_of": multiple_of}
 
     def plan_sizes(self, steps: int, full: int) -> list[int]:
         """Plan the whole fit: one size for each batch."""
