@@ -249,8 +249,7 @@ class LazyGreedy:
 EXACT = 2**14  # up to this many rows each is a candidate; beyond it an eighth, picked within parts
 
 
-def facility_location(points: Points, n: int, parallel: Parallel,
-                      first: Sequence[int] = ()) -> list[int]:  # picks, which begin with the first
+def facility_location(points: Points, n: int, parallel: Any, first: Sequence[int] = ()) -> list[int]:
     """Pick greedily; from many rows in two rounds (Mirzasoleiman et al. 2013)."""
     everything = np.arange(len(points))
     if len(points) <= EXACT:
