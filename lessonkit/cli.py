@@ -30,19 +30,15 @@ MOST_CLASSES = 30  # of which each one is listed with its photos
 _RIVAL_SHARE, _TUNING_SHARE = 0.25, 0.4  # of a time budget, at most
 
 
-def _out_folder(
-    chosen: str | None,  # what was typed
-    photos: Path,  # where the photos are; need not exist, for a named set
-    name: str = "ablation-{}",  # of the new folder when none was typed; {} is the name of the photos
-) -> Path:
-    """Where results go: never among the photos. Raises `ValueError` for such a place, and for a file."""
-    photos = photos.expanduser().resolve()
-    if chosen is None:
+def _out_folder(args: argparse.Namespace, name: str) -> Path:
+    """Where results go, never among the photos: what was typed, else a new folder of this name here."""
+    photos = Path(args.folder).expanduser().resolve()  # need not exist, for a named set
+    if args.out is None:
         of_photos = photos.stem if photos.is_file() else photos.name
         here = Path.cwd()
         inside = photos.is_dir() and here.is_relative_to(photos)
         return (photos.parent if inside else here) / name.format(of_photos or "photos")
-    out = Path(chosen).expanduser()
+    out = Path(args.out).expanduser()
     if photos.is_dir() and out.resolve().is_relative_to(photos):
         raise ValueError(f"{out} lies among the photos and would become a class. Choose another --out.")
     if out.exists() and not out.is_dir():
@@ -96,17 +92,16 @@ def _techniques(args: argparse.Namespace) -> list:
     """The techniques that were asked for."""
     from lessonkit.study.techniques import choose_techniques, techniques_from
 
-    own = techniques_from(args.techniques_from) if args.techniques_from else ()
-    if args.techniques is None:
-        return choose_techniques(None, own)
-    names = [name.strip() for name in args.techniques.split(",") if name.strip()]
-    if not names:
+    names, own = args.techniques, techniques_from(args.techniques_from) if args.techniques_from else ()
+    if names is not None and not (names := [one.strip() for one in names.split(",") if one.strip()]):
         raise ValueError("--techniques names none.")
     return choose_techniques(names, own)
 
 
 def _check_ablate(args: argparse.Namespace) -> dict[str, Any]:
     """What can be checked before any photo is read; returns the settings of the study."""
+    from lessonkit.study.planner import usable_cores
+
     if not 0 <= args.margin <= 100:
         raise ValueError(f"--margin {args.margin} must lie between 0 and 100 points.")
     if args.time_budget and (args.planned or args.choose or args.cluster):
@@ -118,10 +113,7 @@ def _check_ablate(args: argparse.Namespace) -> dict[str, Any]:
     settings = {field.name: getattr(args, field.name) for field in fields(Settings)}
     settings["epochs"] = settings["epochs"] or Settings.epochs
     Settings(**settings)
-    folder = "ablation-{}" if args.subset is None else f"ablation-{{}}-subset-{args.subset}"
-    args.out = _out_folder(args.out, Path(args.folder), folder)
-    from lessonkit.study.planner import usable_cores
-
+    args.out = _out_folder(args, f"ablation-{{}}-subset-{args.subset}" if args.subset else "ablation-{}")
     jobs = args.jobs or (min(4, usable_cores()) if args.device == "cpu" else 1)
     return settings | {"seeds": args.seeds, "jobs": jobs, "cluster": args.cluster}
 
@@ -294,7 +286,7 @@ def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
     from lessonkit.study.planner import duration
     from lessonkit.subset_selection import coverage, select_subset
 
-    args.out = _out_folder(args.out, Path(args.folder), "subset-{}")
+    args.out = _out_folder(args, "subset-{}")
     if args.out.exists() and any(args.out.iterdir()) and not (args.out / "subset.json").exists():
         raise ValueError(f"{args.out} has other things in it. Choose a new or empty folder for --out.")
     images = _load(args)
@@ -427,6 +419,6 @@ def _kind(error: Exception) -> str:
     short = any(word in str(error).lower() for word in ("memory", "allocate"))
     return "MemoryError" if short else "unknown"
 
-# %% ../nbs/cli.ipynb #5bd5eae1
+
 if __name__ == "__main__" and __package__ == "lessonkit":  # python -m lessonkit.cli; not in a notebook
     sys.exit(main())

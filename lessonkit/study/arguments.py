@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import fields
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 from fastcore.docments import docments
@@ -66,30 +67,19 @@ with --how csv it gets the table photos.csv and subset.json, and the photos stay
 METHODS = ("facility_location", "k_center", "herding", "random")  # of `subset_selection`, slow to import
 
 # %% ../../nbs/study/arguments.ipynb #9a0c0008
-def _whole_number(text: str, least: int) -> int:
-    """A whole number, for argparse."""
+def _whole_number(text: str, least: int = 1) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least {least}")
     return int(text)
 
 
-def _positive(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
-    return _whole_number(text, 1)
-
-
-def _seed(text: str) -> int:
-    """A whole number of 0 or more, for argparse."""
-    return _whole_number(text, 0)
-
-
 def _depth(text: str) -> str | int:
-    """The outermost or innermost of nested folders, or how deep, for argparse."""
-    return text if text in ("top", "leaf") else _positive(text)
+    """The outermost or innermost of nested folders, or how deep."""
+    return text if text in ("top", "leaf") else _whole_number(text)
 
 
 def _amount(text: str) -> int | float:
-    """A whole number of 1 or more, or a share between 0 and 1, for argparse."""
+    """A whole number of 1 or more, or a share between 0 and 1."""
     if text.isdecimal() and int(text) >= 1:
         return int(text)
     try:
@@ -103,7 +93,7 @@ def _amount(text: str) -> int | float:
 
 
 def _seconds(text: str) -> float:
-    """A time such as 90s, 20m or 1.5h, for argparse."""
+    """The seconds of a time such as 90s, 20m or 1.5h."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|m|min|h)", text)
     if not found or not float(found[1]):
         raise argparse.ArgumentTypeError(f"{text!r} must be a time such as 90s, 20m or 1.5h")
@@ -143,16 +133,15 @@ def _add_command(commands: argparse._SubParsersAction, name: str, help: str, des
 def _add_settings(command: argparse.ArgumentParser) -> None:
     """An option for each field of `Settings`, with its type, its default, and the comment behind it."""
     kinds, comments = get_type_hints(Settings), docments(Settings)
-    typed = {int: (_positive, "N"), float: (float, "X"), str: (str, "NAME")}
+    typed = {int: (_whole_number, "N"), float: (float, "X"), str: (str, "NAME")}
     for field in fields(Settings):
         name, kind = "--" + field.name.replace("_", "-"), kinds[field.name]
         if kind is bool:
             command.add_argument(name, action="store_true", help=comments[field.name])
             continue
-        option: dict[str, Any] = {"default": field.default,
-                                  "help": f"{comments[field.name]} (default: {field.default})"}
-        if field.name == "epochs":  # free for a time budget to choose, unless they were typed
-            option["default"] = None
+        option: dict[str, Any] = {"help": f"{comments[field.name]} (default: {field.default})"}
+        if field.name != "epochs":  # these are free for a time budget to choose, unless they were typed
+            option["default"] = field.default
         if choices := get_args(kind):
             option["choices"] = choices
         else:
@@ -163,12 +152,9 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 def _add_ablate(commands: argparse._SubParsersAction) -> None:
     """What can be typed after `lessonkit ablate`."""
     one = _add_command(
-        commands,
-        "ablate",
-        "train with and without each technique, several times, and compare",
+        commands, "ablate", "train with and without each technique, several times, and compare",
         "Train a small network with and without each technique, all else equal, with several seeds, "
-        "and say which technique helps, what it costs, and how certain that is.",
-        EXAMPLES,
+        "and say which technique helps, what it costs, and how certain that is.", EXAMPLES,
     )
     add = one.add_argument
     add("--techniques", metavar="A,B",
@@ -179,13 +165,13 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
         help="choose the best technique on a part of the training photos, then evaluate that one")
     add("--tune", action="store_true",
         help="choose learning rate and crops for each technique first, on a part of the training photos")
-    add("--seeds", type=_positive, metavar="N", help=f"training runs of each (default: {SEEDS})")
+    add("--seeds", type=_whole_number, metavar="N", help=f"training runs of each (default: {SEEDS})")
     add("--time-budget", type=_seconds, metavar="TIME",
         help="90s, 20m, 1.5h: as many seeds and epochs as fit; drops what is settled or hopeless")
-    add("--planned", type=_positive, metavar="N",
+    add("--planned", type=_whole_number, metavar="N",
         help="look now, add seeds later: the most seeds there may ever be; widens the intervals")
     add("--out", metavar="DIR", help="where results go (default: ablation-FOLDER, here)")
-    add("--jobs", type=_positive, metavar="N",
+    add("--jobs", type=_whole_number, metavar="N",
         help="training runs side by side (default: one a core, at most 4; 1 on other devices)")
     add("--cluster", metavar="ADDRESS",
         help="a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers see the photos")
@@ -205,12 +191,9 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
 def _add_subset(commands: argparse._SubParsersAction) -> None:
     """What can be typed after `lessonkit subset`."""
     one = _add_command(
-        commands,
-        "subset",
-        "choose a few training photos that stand for all",
+        commands, "subset", "choose a few training photos that stand for all",
         "Choose training photos that stand for all of them, and write them with all validation photos "
-        "as a set of their own, on which experiments are quick.",
-        SUBSET_EXAMPLES,
+        "as a set of their own, on which experiments are quick.", SUBSET_EXAMPLES,
     )
     add = one.add_argument
     add("--n", type=_amount, required=True, metavar="N",
@@ -223,11 +206,11 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
         "(default: %(default)s)")
     add("--how", choices=("copy", "hardlink", "symlink", "csv"), default="copy",
         help="copies, links, or only a table of the files (default: %(default)s)")
-    add("--seed", type=_seed, default=0, metavar="N",
-        help="another seed, another choice where chance takes part (default: 0)")
-    add("--network-seed", type=_seed, default=0, metavar="N",
+    seed = {"type": partial(_whole_number, least=0), "default": 0, "metavar": "N"}
+    add("--seed", **seed, help="another seed, another choice where chance takes part (default: 0)")
+    add("--network-seed", **seed,
         help="of the network that describes photos where no pretrained one is at hand (default: 0)")
-    add("--size", type=_positive, default=Settings.size, metavar="N",
+    add("--size", type=_whole_number, default=Settings.size, metavar="N",
         help="side of the images that are compared, in pixels (default: %(default)s)")
     add("--features", metavar="FILE", help="an .npy file to keep what was computed for each photo")
     one.set_defaults(run="subset", smaller="--size")

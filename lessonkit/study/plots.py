@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .tables import fold_name, level_text, metric_of, scale_of, verdict_in_points
+from .tables import (fold_name, level_text, metric_of, row_names, scale_of,
+                                    verdict_in_points)
 
 # %% auto #0
 __all__ = ['COLORS', 'plot_ablation', 'png_bytes']
@@ -32,8 +33,7 @@ def plot_ablation(
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=(8, 1.6 + 0.5 * max(1, len(rows))))
-    several = len(rows) and len(rows[["size", "epochs"]].drop_duplicates()) > 1
-    names, reach = [], 100 * (margin or 0)
+    reach = 100 * (margin or 0)
     for place, row in enumerate(rows.itertuples()):
         middle, *ends = (100 * value for value in (row.difference, row.low, row.high))
         color = COLORS.get(row.verdict, "#555555")
@@ -41,8 +41,6 @@ def plot_ablation(
             ax.plot(ends, [place] * 2, color=color, linewidth=3, solid_capstyle="round", alpha=0.7)
         ax.plot(middle, place, "o", color=color, markersize=8)
         reach = max([reach, *(abs(value) for value in (middle, *ends) if np.isfinite(value))])
-        setting = f" ({row.size} px, {row.epochs} epochs)" if several else ""
-        names.append(fold_name(row.technique + setting))
         words, there = verdict_in_points(row.verdict, metric_of(summary)), ("axes fraction", "data")
         ax.annotate(words, (1.01, place), xycoords=there, va="center", color=color)
     if margin:
@@ -50,8 +48,8 @@ def plot_ablation(
         ax.axvspan(-near, near, color="black", alpha=0.12, linewidth=0, label="too small to matter")
         ax.legend(loc="lower right", fontsize=8, frameon=False)
     ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks(range(len(names)), names)
-    ax.set(ylim=(len(names) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
+    ax.set_yticks(range(len(rows)), map(fold_name, row_names(rows)))
+    ax.set(ylim=(len(rows) - 0.4, -0.6), xlim=(-1.15 * (reach or 1), 1.15 * (reach or 1)))
     covers = "seeds and photos" if (rows["covers"] == "seeds and photos").all() else "seeds"
     interval = f"{level_text(rows)} interval over {covers}"
     ax.set_xlabel(f"difference in {scale_of(summary)}\n({interval})")

@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..comparison import paired_interval, summarize
 from ..foundation.files import read_json, write_atomic
@@ -30,22 +34,20 @@ from .plots import plot_ablation, png_bytes
 from .ranking import interaction
 from .rival import FROZEN, with_rival
 from lessonkit.study.tables import (
-    class_table, explain_interval, format_table, interaction_table, level_text, measures, metric_of,
-    readable, scale_of, sentences, verdict_in_points,
+    change, class_table, explain_interval, format_table, interaction_table, level_text, mean_and_spread,
+    measures, metric_of, readable, row_names, scale_of, sentences, verdict_in_points,
 )
 from .techniques import BASELINE, choose_techniques, comparisons, Technique
 from .trained import usage_lines
 from .trials import read_answers, read_correct, read_trials
 
 # %% auto #0
-__all__ = ['versions', 'machine', 'answer_table', 'forest', 'cost_table', 'html_report', 'photo_section', 'markdown_report',
-           'write_report', 'ablation_report']
+__all__ = ['versions', 'machine', 'answer_table', 'forest', 'cost_table', 'html_report', 'markdown_report', 'write_report',
+           'ablation_report']
 
 # %% ../../nbs/study/report.ipynb #43c71b9a
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide the results."""
-    from importlib.metadata import PackageNotFoundError, version
-
     found = {"python": platform.python_version()}
     for name in ("lessonkit", "torch", "torchvision", "fastai", "numpy", "pandas", "scipy", "pillow"):
         try:
@@ -57,8 +59,6 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """The kind of machine, without names of the user or the computer."""
-    import torch
-
     found = {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -72,21 +72,13 @@ def machine() -> dict[str, str]:
 
 def _processor() -> str:
     """The processor's name, where the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if told := re.search(r"^model name\s*:(.*)", about, flags=re.MULTILINE):
+            return told[1].strip()
     return platform.processor() or "unknown"
 
 # %% ../../nbs/study/report.ipynb #7a86f7a2
-def _signed(points: float) -> str:
-    """Points with their sign; nothing has none."""
-    text = f"{points:+.1f}".replace("-", "−")
-    return "0.0" if text[1:] == "0.0" else text
-
-
 def _by_difference(summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of each setting, the largest difference first; the baseline's own last."""
     own = (summary["verdict"] == "reference") - 2 * (summary["technique"] == FROZEN)  # which comes first
@@ -110,46 +102,30 @@ def forest(
 ) -> dict[str, Any]:  # rows, ticks, zero and band, with places in percent of the width
     """Lay out the picture of all differences with their intervals."""
     rows = _by_difference(summary[(summary["verdict"] != "reference") & summary["difference"].notna()])
-    differences = 100 * rows["difference"].to_numpy(float)
-    ends = 100 * rows[["low", "high"]].to_numpy(float)
-    most = max([1.5 * 100 * margin, 1.0, *(2.5 * np.abs(differences))])
-    within = np.clip(ends[np.isfinite(ends)], -most, most)
-    low, high = (f([*within, *differences, 100 * margin, -100 * margin]) for f in (min, max))
-    step = _nice_step((high - low) / 5)
-    low, high = step * math.floor(low / step), step * math.ceil(high / step)
+    differences, ends = rows["difference"].to_numpy(float), rows[["low", "high"]].to_numpy(float)
+    most = max([1.5 * margin, 0.01, *(2.5 * np.abs(differences))])
+    within = [*np.clip(ends[np.isfinite(ends)], -most, most), *differences, margin, -margin]
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(min(within), max(within))
+    low, high = ticks[0], ticks[-1]
 
-    def place(points: float) -> float:
-        return round(float(np.clip(100 * (points - low) / (high - low), 0, 100)), 2)
+    def place(difference: float) -> float:
+        return round(float(np.clip(100 * (difference - low) / (high - low), 0, 100)), 2)
 
     drawn = []
-    for (_, row), middle, (left, right) in zip(rows.iterrows(), differences, ends):
-        known = bool(np.isfinite([left, right]).all())
-        words = verdict_in_points(row["verdict"], metric_of(summary))
-        told = f"{_signed(middle)} ({_signed(left)} to {_signed(right)})" if known else _signed(middle)
+    for name, row in zip(row_names(rows), rows.to_dict("records")):
+        known, told = bool(np.isfinite([row["low"], row["high"]]).all()), change(row["difference"])
         drawn.append({
-            "name": row["technique"] + _setting(row, rows), "verdict": words, "told": told,
+            "name": name, "verdict": verdict_in_points(row["verdict"], metric_of(summary)),
+            "told": f"{told} ({change(row['low'])} to {change(row['high'])})" if known else told,
             "kind": row["verdict"] if row["verdict"] in ("helps", "hurts") else "open",
             "settled": row["verdict"].startswith(("helps", "hurts", "no difference")),
-            "middle": place(middle),
-            "low": place(left) if known else None, "high": place(right) if known else None,
-            "beyond": [known and left < low, known and right > high],
+            "middle": place(row["difference"]),
+            "low": place(row["low"]) if known else None, "high": place(row["high"]) if known else None,
+            "beyond": [known and row["low"] < low, known and row["high"] > high],
         })
-    ticks = [(place(tick), f"{tick:+g}".replace("-", "−") if tick else "0")
-             for tick in np.arange(low, high + step / 2, step)]
-    band = place(-100 * margin), place(100 * margin)
-    return {"rows": drawn, "ticks": ticks, "zero": place(0), "band": band}
-
-
-def _setting(row: pd.Series, rows: pd.DataFrame) -> str:
-    """Size and length of a row, where the table has several."""
-    several = len(rows[["size", "epochs"]].drop_duplicates()) > 1
-    return f" ({row['size']} px, {row['epochs']} epochs)" if several else ""
-
-
-def _nice_step(about: float) -> float:
-    """The next larger of 1, 2 and 5 times a power of ten."""
-    power = 10 ** math.floor(math.log10(about))
-    return next(times * power for times in (1, 2, 5, 10) if times * power >= about)
+    words = [f"{100 * tick:+g}".replace("-", "−") if tick else "0" for tick in ticks]
+    return {"rows": drawn, "ticks": [*zip(map(place, ticks), words)], "zero": place(0),
+            "band": (place(-margin), place(margin))}
 
 # %% ../../nbs/study/report.ipynb #a93b1237
 def cost_table(
@@ -165,9 +141,10 @@ def cost_table(
         row = {"recipe": name, "size": f"{size}", "epochs": f"{epochs}"}
         for title, column in ((f"training ({unit})", cost), ("predicting (s)", "predict_seconds")):
             if column in trials:
-                row[title] = _mean_and_spread(group[column])
                 spent = group.set_index("seed")[column]
-                row[f"{title.split()[0]}, ratio"] = _ratio(spent, own.get(column))
+                digits = sum(spent.mean() < limit for limit in (1, 100))  # as many as the mean needs
+                row[title] = mean_and_spread(spent, digits)
+                row[f"{title.split()[0]}, ratio"] = _ratio(spent, own[column])
         rows.append(row | {"share": group[cost].mean()})
     table = pd.DataFrame(rows)
     table["share"] /= table["share"].max() or 1
@@ -175,20 +152,12 @@ def cost_table(
     return table.drop(columns=same)
 
 
-def _mean_and_spread(values: pd.Series) -> str:
-    """Mean ± standard deviation, with as many digits as the mean needs."""
-    digits = 0 if values.mean() >= 100 else 1 if values.mean() >= 1 else 2
-    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
-
-
-def _ratio(values: pd.Series, own: pd.Series | None) -> str:
-    """How many times as much, the geometric mean over the seeds; nothing within noise."""
-    if own is None or values.equals(own):
+def _ratio(values: pd.Series, own: pd.Series) -> str:
+    """How many times the baseline's own cost, the geometric mean over the seeds; none for itself."""
+    if values.equals(own):
         return ""
     seeds = values.index.intersection(own.index)
-    both = [side[seeds].clip(lower=1e-9).to_numpy(float) for side in (values, own)]
-    logs = np.log(both[0] / both[1])
+    logs = np.log(values[seeds].clip(lower=1e-9) / own[seeds].clip(lower=1e-9)).to_numpy(float)
     low, high = paired_interval(logs) if len(logs) > 1 else (-np.inf, np.inf)
     return f"×{np.exp(logs.mean()):.2f}" if low > 0 or high < 0 else "within noise"
 
@@ -204,7 +173,7 @@ def html_report(
     failed: pd.DataFrame | None = None,  # trials with `technique`, `seed`, `error`
     notes: Sequence[str] = (),  # what a reader must know: what cost the same, how things were chosen
     together: pd.DataFrame | None = None,  # from `interaction_table`
-    photos: Mapping[str, Any] | None = None,  # from `photo_section`
+    photos: Mapping[str, Any] | None = None,  # `techniques`, `confused`, `wrong`: as small pictures
     margin: float = 0.01,  # smallest difference in accuracy that matters
     usage: str = "",  # the lines of Python that predict with a trained network
     steps: Sequence[str] = (),  # what to do next, and what to be wary of
@@ -235,24 +204,6 @@ def html_report(
         steps=steps,
     )
 
-
-def photo_section(
-    images: ImageSet,
-    trials: pd.DataFrame,  # from `run_ablation`
-    out: str | Path,  # where they are stored
-    techniques: Sequence[str],  # names of those to show on a photo
-    size: int,  # side of the images, in pixels
-) -> dict[str, Any]:  # techniques, confused, wrong; empty where photos can't be read any more
-    """What a report shows of somebody's own photos, as small pictures in the page."""
-    answers = read_answers(out, trials)
-    with contextlib.suppress(DamagedPhoto):
-        return {
-            "techniques": technique_pictures(images, techniques, size),
-            "confused": confusions(images, answers),
-            "wrong": most_often_wrong(images, read_correct(out, trials), answers),
-        }
-    return {}
-
 # %% ../../nbs/study/report.ipynb #d42fddbb
 def _markdown_text(value: Any) -> str:
     """Text that Markdown shows as it is, in one line."""
@@ -262,59 +213,38 @@ def _markdown_text(value: Any) -> str:
 
 def _markdown_table(table: pd.DataFrame) -> str:
     """A table of text."""
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    cells = [[cell if cell == "---" else _markdown_text(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    head, *rows = [[_markdown_text(cell) for cell in row] for row in [table.columns, *table.to_numpy()]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
-def markdown_report(
-    title: str,  # what was studied
-    summary: pd.DataFrame,  # from `summarize`, for accuracy
-    trials: pd.DataFrame,  # one row a trial
-    picture: str = "",  # file name of a picture beside the page
-    settings: Mapping[str, Any] | None = None,  # of all trials
-    command: str = "",  # that does it again
-    notes: Sequence[str] = (),  # what a reader must know
-    together: pd.DataFrame | None = None,  # from `interaction_table`
-    steps: Sequence[str] = (),  # what to do next, and what to be wary of
-    **_: Any,  # what only the page has
-) -> str:  # a whole text
-    """Write the main parts of a study as Markdown."""
+def markdown_report(title: str, summary: pd.DataFrame, trials: pd.DataFrame, **about: Any) -> str:
+    """Write the main parts of a study as Markdown, from what `html_report` takes."""
     findings = "\n".join(f"- {_markdown_text(sentence)}" for sentence in sentences(summary))
-    parts = [f"# {_markdown_text(title)}", findings]
-    parts.append(_markdown_table(readable(summary)))
-    parts += map(_markdown_text, [explain_interval(summary), *steps, *notes])
-    if picture:
-        parts.append(f"![Differences with their intervals]({picture})")
-    if together is not None and len(together):
+    parts = [f"# {_markdown_text(title)}", findings, _markdown_table(readable(summary))]
+    told = [explain_interval(summary), *about.get("steps", ()), *about.get("notes", ())]
+    parts += [*map(_markdown_text, told), "![Differences with their intervals](ablation.png)"]
+    if (together := about.get("together")) is not None and len(together):
         parts += ["## Together", _markdown_table(together)]
     parts += ["## All measures", _markdown_table(measures(trials))]
-    about = {**(settings or {}), **versions(), **machine()}
-    made = pd.DataFrame(about.items(), columns=["setting", "value"]).astype(str)
+    made = {**about.get("settings", {}), **versions(), **machine()}
+    made = pd.DataFrame(made.items(), columns=["setting", "value"]).astype(str)
     parts += ["## How it was made", _markdown_table(made)]
-    if command:
+    if command := about.get("command"):
         fence = "`" * max(3, 1 + max((len(ticks) for ticks in re.findall("`+", command)), default=0))
         parts += ["## Do it again", f"{fence}sh\n{command}\n{fence}"]
     return "\n\n".join(parts) + "\n"
 
-# %% ../../nbs/study/report.ipynb #b12aa1f6
-def write_report(
-    folder: str | Path,  # where to
-    title: str,
-    summary: pd.DataFrame,  # from `summarize`, for accuracy
-    trials: pd.DataFrame,  # one row a trial
-    figure: Any = None,  # of matplotlib
-    **about: Any,  # more for `html_report`: cards, classes, settings, command, failed
-) -> Path:  # of the page
+
+def write_report(folder: str | Path, summary: pd.DataFrame, figure: Figure, **about: Any) -> None:
     """Write `summary.csv`, `ablation.png`, `report.html` and `report.md`, each whole or not at all."""
-    folder = Path(folder)
-    write_atomic(folder / "summary.csv", summary.to_csv(index=False, lineterminator="\n"))
-    if figure is not None:
-        write_atomic(folder / "ablation.png", png_bytes(figure))
-    write_atomic(folder / "report.html", html_report(title, summary, trials, **about))
-    name = "ablation.png" if figure is not None else ""
-    write_atomic(folder / "report.md", markdown_report(title, summary, trials, name, **about))
-    return folder / "report.html"
+    files = {
+        "summary.csv": summary.to_csv(index=False, lineterminator="\n"),
+        "ablation.png": png_bytes(figure),
+        "report.html": html_report(summary=summary, **about),
+        "report.md": markdown_report(summary=summary, **about),
+    }
+    for name, content in files.items():
+        write_atomic(Path(folder) / name, content)
 
 # %% ../../nbs/study/report.ipynb #3488f876
 def _format_value(value: Any) -> Any:
@@ -322,26 +252,35 @@ def _format_value(value: Any) -> Any:
     return ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, Mapping) else value
 
 
-def _interactions(trials: pd.DataFrame, chosen: Sequence[Technique], correct: Mapping[str, np.ndarray],
-                  margin: float) -> dict[str, pd.DataFrame]:
+def _interactions(trials: pd.DataFrame, chosen: Sequence[Technique], **how: Any) -> pd.DataFrame:
     """For each combination of two that were also run alone: what each adds with the other on."""
     parts = {t.name: (*t.variant.split("+"), t.variant) for t in chosen if t.variant.count("+") == 1}
     parts = {name: recipes for name, recipes in parts.items() if {*recipes} <= set(trials["technique"])}
-    found: dict[str, pd.DataFrame] = {}
-    for name, recipes in parts.items():
+    how["family"] = 5 * len(parts)  # the rows of all tables together
+    found = {}
+    for name, (a, b, both) in parts.items():
         with contextlib.suppress(ValueError):  # no seed has all four
-            family = 5 * len(parts)  # the rows of all tables together
-            a, b, both = recipes
-            about: Any = {"correct": correct, "margin": margin, "family": family}
-            found[name] = interaction(trials, a, b, both, BASELINE, **about)
-    return found
+            found[name] = interaction(trials, a, b, both, BASELINE, **how)
+    return interaction_table(found)
+
+
+def _photos(images: ImageSet, chosen: Sequence[Technique], size: int, answers: Mapping[str, np.ndarray],
+            correct: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What a page shows of somebody's own photos; nothing where one can't be read any more."""
+    parts = dict.fromkeys(part for t in chosen for part in t.name.split("+"))
+    with contextlib.suppress(DamagedPhoto):
+        return {"techniques": technique_pictures(images, [*parts], size),
+                "confused": confusions(images, answers),
+                "wrong": most_often_wrong(images, correct, answers)}
+    return {}
 
 
 def _split_notes(images: ImageSet) -> list[str]:
     """What a reader must know about the two sides of the split: near copies, groups."""
     notes = []
     with contextlib.suppress(DamagedPhoto):
-        notes = [told for told in [describe_copies(images, near_copies(images, progress=False))] if told]
+        if told := describe_copies(images, near_copies(images, progress=False)):
+            notes.append(told)
     if images.groups is not None:
         train, valid = (set(images.groups[images.indices(part)]) for part in ("train", "valid"))
         notes.append(f"Photos of a group count together: the validation photos are {len(valid):,} "
@@ -380,7 +319,7 @@ def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: 
         )
     return notes
 
-# %% ../../nbs/study/report.ipynb #3488f877
+
 def ablation_report(
     images: ImageSet,
     trials: pd.DataFrame,  # from `run_ablation`
@@ -401,31 +340,29 @@ def ablation_report(
     `look_confidence` asks, so that looking several times is no cheating. Raises `ValueError` if the plan
     differs from the first look's.
     """
-    from matplotlib.figure import Figure
-
     out, chosen, correct = Path(out), choose_techniques(techniques), read_correct(out, trials)
     confidence = note_look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
     about = (read_json(out / "study.json") or {})["identity"]
     notes = [*_notes(about, choice, out, confidence), *_split_notes(images), *notes]
     groups = None if images.groups is None else images.groups[images.indices("valid")]
-    among: Any = {"pairs": comparisons(chosen), "correct": correct, "groups": groups}
-    among["confidence"] = confidence
-    summary = summarize(trials, BASELINE, metric, margin, **among)
+    compare = partial(summarize, trials, BASELINE, metric, margin, comparisons(chosen), correct,
+                      groups=groups)
+    summary = compare(confidence=confidence)
     if later := next_confidence(out):  # that the next look will have
-        next_look = summarize(trials, BASELINE, metric, margin, **among | {"confidence": later})
-        summary["seeds_needed"] = next_look["seeds_needed"]
+        summary["seeds_needed"] = compare(confidence=later)["seeds_needed"]
     summary = with_rival(summary, out, metric)
     summary.attrs["metric"] = metric
     told = closing(summary)
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(summary)))
     plot_ablation(summary, margin, figure.subplots())
-    shown = list(dict.fromkeys(part for t in chosen for part in t.name.split("+")))
     failed = read_trials(out, failed=True)
     if len(failed):
         failed = failed[failed["technique"].isin([t.variant for t in chosen])]
-    both = _interactions(trials, chosen, correct, margin) if metric == "accuracy" else None
+    together = None
+    if metric == "accuracy":
+        together = _interactions(trials, chosen, correct=correct, margin=margin)
     write_report(
-        out, title, summary, trials, figure,
+        out, summary, figure, title=title, trials=trials,
         cards={t.name: t.card for t in chosen},
         classes=class_table(images, trials, correct),
         settings={name: _format_value(value) for name, value in about.items()},
@@ -433,8 +370,8 @@ def ablation_report(
         failed=failed,
         notes=notes,
         steps=told[1:],
-        together=interaction_table(both) if both is not None else None,
-        photos=photo_section(images, trials, out, shown, about["size"]),
+        together=together,
+        photos=_photos(images, chosen, about["size"], read_answers(out, trials), correct),
         margin=margin,
         usage="\n".join(usage_lines(out)),
     )

@@ -13,21 +13,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
 from ..comparison import FIRST_LOOK
 from ..photos.image_set import ImageSet
 
 # %% auto #0
-__all__ = ['MOST_SEEDS', 'METRICS', 'metric_of', 'unit_of', 'amount', 'level_text', 'change', 'scale_of', 'verdict_in_points',
-           'readable', 'fold_name', 'format_table', 'readable_so_far', 'format_so_far', 'explain_interval', 'sentences',
-           'interaction_table', 'smallest_passing', 'subset_sentences', 'format_subsets', 'format_choice', 'measures',
-           'class_table']
+__all__ = ['MOST_SEEDS', 'METRICS', 'metric_of', 'unit_of', 'amount', 'level_text', 'change', 'mean_and_spread', 'row_names',
+           'scale_of', 'verdict_in_points', 'readable', 'fold_name', 'format_table', 'readable_so_far', 'format_so_far',
+           'explain_interval', 'sentences', 'interaction_table', 'smallest_passing', 'subset_sentences',
+           'format_subsets', 'format_choice', 'measures', 'class_table']
 
 # %% ../../nbs/study/tables.ipynb #fa529ba3
 MOST_SEEDS = 30  # more than that nobody trains
-METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-METRICS |= {"nll": "negative log likelihood"}
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1",
+           "nll": "negative log likelihood"}
 
 
 def metric_of(summary: pd.DataFrame) -> str:
@@ -73,10 +72,6 @@ def _interval(low: float, high: float, metric: str = "accuracy") -> str:
     return " to ".join(ends) if np.isfinite([low, high]).all() else "–"
 
 
-def _factor(value: float) -> str:
-    return f"×{value:.2f}" if np.isfinite(value) else "–"
-
-
 def _more_seeds(row: pd.Series) -> str:
     """About how many more seeds would settle a row that isn't settled."""
     needed = row["seeds_needed"]
@@ -86,6 +81,20 @@ def _more_seeds(row: pd.Series) -> str:
         return "more photos" if np.isinf(needed) else f"over {MOST_SEEDS} seeds"
     more = max(1, int(needed) - row["seeds"])
     return f"{more} more seed{'s' * (more > 1)}"
+
+
+def mean_and_spread(values: pd.Series, digits: int) -> str:
+    """Mean ± standard deviation over the seeds; of a single seed the value alone."""
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def row_names(summary: pd.DataFrame) -> pd.Series:
+    """The technique of each row, with size and epochs where the rows have several."""
+    if len(summary[["size", "epochs"]].drop_duplicates()) <= 1:
+        return summary["technique"]
+    size, epochs = (summary[name].astype(str) for name in ("size", "epochs"))
+    return summary["technique"] + " (" + size + " px, " + epochs + " epochs)"
 
 
 def scale_of(summary: pd.DataFrame) -> str:
@@ -105,12 +114,10 @@ def verdict_in_points(text: str, metric: str = "accuracy") -> str:
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
     """Turn a summary into the table that people read, as text."""
     metric = metric_of(summary)
-    several = len(summary[["size", "epochs"]].drop_duplicates()) > 1
     interval = f"{level_text(summary)} interval".lstrip()
     rows = []
-    for _, row in summary.iterrows():
-        reference, name = row["verdict"] == "reference", row["technique"]
-        name += f" ({row['size']} px, {row['epochs']} epochs)" if several else ""
+    for name, (_, row) in zip(row_names(summary), summary.iterrows()):
+        reference = row["verdict"] == "reference"
         line = {
             "technique": name,
             "with": amount(row["mean"], metric),
@@ -126,9 +133,10 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
         for cost, title in titles.items():
             if cost in summary:
                 spent = f"{row[cost]:.1f} s" if cost != "pixels" else f"{row[cost] / 1e6:,.3g} M"
-                line[title] = spent if reference else _factor(row[f"{cost}_ratio"])
-        if reference:
-            own = np.isfinite([row["low"], row["high"]]).all()  # of a mean, over photos
+                ratio = row[f"{cost}_ratio"]
+                line[title] = spent if reference else f"×{ratio:.2f}" if np.isfinite(ratio) else "–"
+        if reference:  # its interval, where there is one, is that of a mean, over photos
+            own = np.isfinite([row["low"], row["high"]]).all()
             line[interval] = f"({amount(row['low'])} to {amount(row['high'])})" if own else ""
             line["verdict"] = "(reference)"
         rows.append(line)
@@ -246,7 +254,7 @@ def interaction_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     ]
     return pd.DataFrame(rows)
 
-# %% ../../nbs/study/tables.ipynb #4fd58dbe
+
 def _tau(value: float, low: float, high: float) -> str:
     """A rank correlation with its interval."""
     if not np.isfinite(value):
@@ -262,12 +270,9 @@ def _share(size: float) -> str:
 
 def smallest_passing(table: pd.DataFrame) -> int | None:
     """The number of photos from which on all subsets in `smallest_subset`'s table pass; None: none."""
-    enough = None
-    for _, row in table[table["size"] < 1].sort_values("photos", ascending=False).iterrows():
-        if not row["passes"]:
-            break
-        enough = int(row["photos"])
-    return enough
+    subsets = table[table["size"] < 1].sort_values("photos", ascending=False)
+    enough = subsets.loc[subsets["passes"].astype(bool).cummin(), "photos"]
+    return int(enough.iloc[-1]) if len(enough) else None
 
 
 def subset_sentences(table: pd.DataFrame) -> list[str]:
@@ -332,15 +337,14 @@ def format_subsets(table: pd.DataFrame) -> str:
 # %% ../../nbs/study/tables.ipynb #15fc899e
 def _measures_of(covered: pd.DataFrame) -> pd.DataFrame:  # text
     """Each measure of `coverage` for the chosen photos beside random choice; smaller is better."""
-    rows = []
-    measured = [name for name in covered if is_numeric_dtype(covered[name])]
-    for name in (name for name in measured if not name.endswith(("_low", "_high"))):
-        chosen, at_random = covered.loc["chosen", name], covered.loc["random", name]
-        ends = [f"{name}_low", f"{name}_high"]
-        spans = [covered.loc["random", end] for end in ends if end in covered]
-        span = f" ({spans[0]:.3g} to {spans[1]:.3g})" if len(spans) == 2 else ""
-        values = {"chosen": f"{chosen:.3g}", "random": f"{at_random:.3g}{span}"}
-        rows.append({"smaller is better": name.replace("_", " "), **values})
+    rows, numbers = [], covered.select_dtypes("number")
+    chosen, at_random = numbers.loc["chosen"], numbers.loc["random"]
+    for name in (name for name in numbers if not name.endswith(("_low", "_high"))):
+        told = f"{at_random[name]:.3g}"
+        if f"{name}_low" in numbers:
+            told += f" ({at_random[f'{name}_low']:.3g} to {at_random[f'{name}_high']:.3g})"
+        words = name.replace("_", " ")
+        rows.append({"smaller is better": words, "chosen": f"{chosen[name]:.3g}", "random": told})
     return pd.DataFrame(rows)
 
 
@@ -369,24 +373,20 @@ def measures(trials: pd.DataFrame) -> pd.DataFrame:
         for key in ("accuracy", "balanced_accuracy", "nll", "brier", "ece", "train_seconds"):
             if key in group:
                 digits = 1 if key == "train_seconds" else 3
-                spread = f" ± {group[key].std():.{digits}f}" if len(group) > 1 else ""
-                row[key.replace("_", " ")] = f"{group[key].mean():.{digits}f}{spread}"
+                row[key.replace("_", " ")] = mean_and_spread(group[key], digits)
         rows.append(row)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/study/tables.ipynb #1a28f7b3
+
 def class_table(
     images: ImageSet,
     trials: pd.DataFrame,  # from `run_ablation`
     correct: Mapping[str, np.ndarray],  # from `read_correct`
 ) -> pd.DataFrame:  # text, one row a class
-    """For each class the number of photos, and the share of right answers of each recipe, averaged over
-    the seeds.
-    """
-    labels = images.labels[images.indices("valid")]
-    table = pd.DataFrame({"class": images.classes})
-    for part, name in (("train", "training photos"), ("valid", "validation photos")):
-        table[name] = np.bincount(images.labels[images.indices(part)], minlength=len(images.classes))
+    """Photos of each class, and the share of right answers of each recipe, averaged over the seeds."""
+    labels, counts = images.labels[images.indices("valid")], images.counts()
+    table = pd.DataFrame({"class": images.classes, "training photos": counts["train"].to_numpy(),
+                          "validation photos": counts["valid"].to_numpy()})
     for recipe, ids in trials.groupby("technique", sort=False)["id"]:
         right = [correct[i] for i in ids if i in correct]
         if right:

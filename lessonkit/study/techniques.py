@@ -85,6 +85,9 @@ class Technique:
 BASELINE = "baseline"
 
 
+_FLIP_AND_MEAN = {"views": "flip", "merge": "mean"}
+
+
 def _make(*makers: Callable[[], Callback]) -> list[Callback]:
     """New callbacks for a training run; unlike a lambda, a `partial` of this can be pickled."""
     return [make() for make in makers]
@@ -99,55 +102,29 @@ def _predict_flipped(learn: Learner) -> Tensor:
 TECHNIQUES = {
     technique.name: technique
     for technique in [
-        Technique(
-            BASELINE,
-            card="Normalized photos, random flips and crops, cross-entropy, one cycle of AdamW.",
-        ),
-        Technique(
-            "normalization",
-            card="Every channel gets mean 0 and standard deviation 1, counted on the training photos. "
-            "The baseline has it; it is measured against the baseline without it.",
-            data={"normalize": False},
-            in_baseline=True,
-        ),
-        Technique(
-            "progressive_resizing",
-            card="Training starts with images of half the size and lets them grow; "
-            "evaluated at the full size.",
-            callbacks=partial(_make, ProgressiveResize),
-            settings={"start": "half", "kind": "linear", "finetune_fraction": 0.2},
-            train_cost=pixel_share(size_schedule(100, 32, 64)),
-        ),
-        Technique(
-            "smaller_pictures",
-            card="Trains and predicts at three quarters of the size, for as many more epochs as that "
-            "saves: the rival of progressive resizing.",
-            data={"size_share": 0.75},
-            train_cost=0.75**2,
-            predict_cost=0.75**2,
-        ),
-        Technique(
-            "mixup",
-            card="Photos and labels are mixed with those of another photo in training; "
-            "a share for each, alpha 0.4.",
-            callbacks=partial(_make, partial(MixUp, 0.4)),
-            settings={"alpha": 0.4},
-        ),
-        Technique(
-            "label_smoothing",
-            card="The right class gets 0.9 of the label, "
-            "and all classes together an equal share of 0.1.",
-            loss=partial(LabelSmoothingCrossEntropy, eps=0.1),
-            settings={"eps": 0.1},
-        ),
-        Technique(
-            "tta",
-            card="Each photo is predicted twice, as it is and flipped, "
-            "and the probabilities are averaged.",
-            predict=_predict_flipped,
-            settings={"views": "flip", "merge": "mean"},
-            predict_cost=2,
-        ),
+        Technique(BASELINE, "Normalized photos, random flips and crops, cross-entropy, "
+                  "one cycle of AdamW."),
+        Technique("normalization", "Every channel gets mean 0 and standard deviation 1, counted on "
+                  "the training photos. The baseline has it; it is measured against the baseline "
+                  "without it.",
+                  data={"normalize": False}, in_baseline=True),
+        Technique("progressive_resizing", "Training starts with images of half the size and lets them "
+                  "grow; evaluated at the full size.",
+                  callbacks=partial(_make, ProgressiveResize),
+                  settings={"start": "half", "kind": "linear", "finetune_fraction": 0.2},
+                  train_cost=pixel_share(size_schedule(100, 32, 64))),
+        Technique("smaller_pictures", "Trains and predicts at three quarters of the size, for as many "
+                  "more epochs as that saves: the rival of progressive resizing.",
+                  data={"size_share": 0.75}, train_cost=0.75**2, predict_cost=0.75**2),
+        Technique("mixup", "Photos and labels are mixed with those of another photo in training; "
+                  "a share for each, alpha 0.4.",
+                  callbacks=partial(_make, partial(MixUp, 0.4)), settings={"alpha": 0.4}),
+        Technique("label_smoothing", "The right class gets 0.9 of the label, "
+                  "and all classes together an equal share of 0.1.",
+                  loss=partial(LabelSmoothingCrossEntropy, eps=0.1), settings={"eps": 0.1}),
+        Technique("tta", "Each photo is predicted twice, as it is and flipped, "
+                  "and the probabilities are averaged.",
+                  predict=_predict_flipped, settings=_FLIP_AND_MEAN, predict_cost=2),
     ]
 }
 
@@ -193,46 +170,28 @@ def _callbacks_of(makers: Sequence[Callable[[], Sequence[Callback]]]) -> list[Ca
     """New callbacks of several techniques."""
     return [callback for make in makers for callback in make()]
 
-# %% ../../nbs/study/techniques.ipynb #f2ee4e45
-TECHNIQUES |= {
-    both.name: both
-    for both in [
-        combine(TECHNIQUES["mixup"], TECHNIQUES["label_smoothing"]),
-        combine(TECHNIQUES["progressive_resizing"], TECHNIQUES["tta"]),
-        combine(
-            *(TECHNIQUES[name] for name in "progressive_resizing mixup label_smoothing tta".split())
-        ),
-    ]
-}
+
+for _names in ("mixup label_smoothing", "progressive_resizing tta",
+               "progressive_resizing mixup label_smoothing tta"):
+    _combined = combine(*(TECHNIQUES[name] for name in _names.split()))
+    TECHNIQUES[_combined.name] = _combined
 
 # %% ../../nbs/study/techniques.ipynb #5d158a2f
 _MUON = {"learning rate, times": UseMuon().times, "momentum": 0.95}  # as a multiple of the study's rate
 EXTRAS = {
     technique.name: technique
     for technique in [
-        Technique(
-            "bfloat16",
-            card="The network is computed with numbers of 16 bits; weights and loss keep 32.",
-            callbacks=partial(_make, BFloat16),
-        ),
-        Technique(
-            "muon",
-            card="Muon in place of AdamW: steps that are equally long in all directions.",
-            callbacks=partial(_make, UseMuon),
-            settings=_MUON,
-        ),
-        Technique(
-            "best_recipe",
-            card="Muon and bfloat16; each photo is predicted as it is and flipped.",
-            callbacks=partial(_make, BFloat16, UseMuon),
-            predict=_predict_flipped,
-            settings=_MUON | {"views": "flip", "merge": "mean"},
-            predict_cost=2,
-        ),
+        Technique("bfloat16", "The network is computed with numbers of 16 bits; "
+                  "weights and loss keep 32.", callbacks=partial(_make, BFloat16)),
+        Technique("muon", "Muon in place of AdamW: steps that are equally long in all directions.",
+                  callbacks=partial(_make, UseMuon), settings=_MUON),
+        Technique("best_recipe", "Muon and bfloat16; each photo is predicted as it is and flipped.",
+                  callbacks=partial(_make, BFloat16, UseMuon), predict=_predict_flipped,
+                  settings=_MUON | _FLIP_AND_MEAN, predict_cost=2),
     ]
 }
 
-# %% ../../nbs/study/techniques.ipynb #9d1de2a0
+
 def choose_techniques(
     techniques: Sequence[str | Technique] | None = None,  # names, a+b, or your own; None: all
     own: Sequence[Technique] = (),  # more that have a name, as from `techniques_from`
@@ -259,13 +218,12 @@ def _by_name(name: str, known: Mapping[str, Technique]) -> Technique:
     variants = {technique.variant: technique for technique in known.values()}
     if name in known or name in variants:
         return known.get(name) or variants[name]
-    parts = name.split("+")
-    for part in parts:
+    for part in name.split("+"):
         _check_part(part, name, known, variants)
-    variant_of = {technique.name: technique.variant for technique in known.values()}
+    parts = [known[part].variant if part in known else part for part in name.split("+")]
     # in the order of the table, and what changes only the prediction last
     order = sorted(variants, key=lambda variant: variants[variant].weights_from == BASELINE)
-    parts = sorted((variant_of.get(part, part) for part in parts), key=order.index)
+    parts.sort(key=order.index)
     if twice := [part for part in parts if parts.count(part) > 1]:
         raise ValueError(f"{name!r} has {twice[0]} twice: name each technique of a combination once.")
     return variants.get("+".join(parts)) or combine(*(variants[part] for part in parts))

@@ -13,11 +13,13 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from ..foundation.files import write_array, write_atomic
 from ..photos.photo_cache import DamagedPhoto, digests
@@ -34,9 +36,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(row, dict) or not isinstance(row.get("technique"), str):
-        return None
-    return row if isinstance(row.get("seed"), int) and not isinstance(row["seed"], bool) else None
+    is_trial = isinstance(row, dict) and isinstance(row.get("technique"), str)
+    return row if is_trial and type(row.get("seed")) is int else None
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
@@ -46,8 +47,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     lines = path.read_bytes().split(b"\n")
     rows = []
     for number, line in enumerate(lines, 1):
-        row = _parse(line) if line.strip() else None
-        if row is not None:
+        if row := _parse(line):
             rows.append(row)
         elif line.strip() and number < len(lines):
             told = f"{path}, line {number} isn't a trial and is left out: {line[:60]!r}"
@@ -69,17 +69,17 @@ def read_trials(folder: str | Path, failed: bool = False) -> pd.DataFrame:  # on
 def read_correct(folder: str | Path, trials: pd.DataFrame | None = None) -> dict[str, np.ndarray]:
     """Read which validation photos each trial got right; trials without a whole file are left out."""
     trials = read_trials(folder) if trials is None else trials
-    found = {i: _read_right(Path(folder), i) for i in trials.get("id", [])}
-    return {i: right for i, right in found.items() if right is not None}
+    found = _read_each(Path(folder) / "correct", trials)
+    return {name: right.astype(bool) for name, right in found.items()}
 
 
-def _read_right(folder: Path, name: str) -> np.ndarray | None:
-    """Right or not for each photo, (n_photos,); None where the file is gone or damaged."""
-    right = _read_row(folder / "correct" / f"{name}.npy")
-    return None if right is None else right.astype(bool)
+def _read_each(folder: Path, trials: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The array of each trial that has a whole one."""
+    found = {name: _read_array(folder / f"{name}.npy") for name in trials.get("id", [])}
+    return {name: values for name, values in found.items() if values is not None}
 
 
-def _read_row(path: Path) -> np.ndarray | None:
+def _read_array(path: Path) -> np.ndarray | None:
     """An array of one dimension; None where the file is gone or damaged."""
     try:
         values = np.load(path, allow_pickle=False)
@@ -95,8 +95,7 @@ def answers_file(folder: Path, name: str) -> Path:
 
 def read_answers(folder: str | Path, trials: pd.DataFrame) -> dict[str, np.ndarray]:
     """Read which class each trial gave each validation photo; leave out those without a whole file."""
-    found = {i: _read_row(answers_file(Path(folder), i)) for i in trials.get("id", [])}
-    return {i: answers for i, answers in found.items() if answers is not None}
+    return _read_each(Path(folder) / "answers", trials)
 
 # %% ../../nbs/study/trials.ipynb #1a81682c
 def _repair(path: Path) -> None:
@@ -195,7 +194,7 @@ def check_name(name: str) -> str:  # the same name
         raise ValueError(f"{name!r} can't be a technique's name: {wanted}.")
     return name
 
-# %% ../../nbs/study/trials.ipynb #0fef7928
+
 class StudyMismatch(ValueError):
     """The folder holds trials of other photos or settings."""
 
@@ -208,16 +207,12 @@ class TrialsFailed(RuntimeError):
     """Every trial that was asked for failed."""
 
 
+@dataclass(frozen=True)
 class StudyFolder:
     """An open study; made by `open_study`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        mark: str,  # fingerprint of photos and settings, written into each row
-    ):
-        self.folder, self.mark = folder, mark
-        (folder / "correct").mkdir(exist_ok=True)
+    folder: Path
+    mark: str  # fingerprint of photos and settings, written into each row
 
     def finished(self) -> dict[tuple[str, int], dict[str, Any]]:
         """The row of each finished trial of this study, by technique and seed.
@@ -231,7 +226,7 @@ class StudyFolder:
     def _is_whole(self, row: Mapping[str, Any]) -> bool:
         if not row.get("photos"):  # stored without them
             return True
-        right = _read_right(self.folder, row["id"])
+        right = _read_array(self.folder / "correct" / f"{row['id']}.npy")
         return right is not None and len(right) == row["photos"]
 
     def store(
@@ -261,17 +256,14 @@ def open_study(
     Raises `StudyBusy` if another study has it open, and `StudyMismatch` if it holds trials of other
     photos or settings.
     """
-    from filelock import FileLock, Timeout
-
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "study.lock")
+    (folder / "correct").mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(folder / "study.lock").acquire(timeout=0)
     except Timeout:
         raise StudyBusy(f"Another study is writing to {folder} right now. "
                         "Wait for it, or choose another folder.") from None
-    try:
+    with lock:
         identity = json.loads(json.dumps(identity))
         asked = json.loads(json.dumps(techniques or {}))
         about = folder / "study.json"
@@ -291,8 +283,6 @@ def open_study(
             write_atomic(about, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         _repair(folder / "trials.jsonl")
         yield StudyFolder(folder, mark)
-    finally:
-        lock.release()
 
 
 def stored_settings(folder: str | Path) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import delayed, Parallel
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
 
 from ..foundation import checks
 from .trials import check_name, error_line, open_study, StudyFolder, TrialsFailed
@@ -110,15 +113,8 @@ def group_trials(todo: Sequence[Trial], trains: Mapping[str, str]) -> list[Group
     return [tuple(sorted(group, key=lambda trial: trial[0] in trains)) for group in groups.values()]
 
 
-def _outcomes(
-    groups: Sequence[Group],
-    run: Callable,
-    bar: Any,  # tqdm's
-    jobs: int,
-    cluster: str | None,
-    enough: Callable[[Group], bool],
-    epochs: Path | None,  # a file in which other processes on this machine note theirs
-) -> Generator[Outcome]:
+def _outcomes(groups: Sequence[Group], run: Callable, bar: tqdm, jobs: int, cluster: str | None,
+              enough: Callable[[Group], bool], epochs: Path | None) -> Generator[Outcome]:
     """Run trials, and yield each outcome as soon as it is there."""
     if cluster:
         yield from _on_cluster(groups, run, cluster)
@@ -134,9 +130,6 @@ def _outcomes(
 def _side_by_side(groups: Sequence[Group], run: Callable, jobs: int, enough: Callable[[Group], bool],
                   epochs: Path | None) -> Iterator[Outcome]:
     """Run trials in several processes on this machine."""
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
     waiting, deaths = list(groups), Counter[Group]()
     suspects: list[Group] = []
 
@@ -242,12 +235,11 @@ def _received(client: Any, run: Callable,
     """Send trials to a cluster; yield their outcomes as soon as they are there, or what went wrong."""
     from distributed import as_completed
 
-    def send(group: Group) -> Any:
+    futures = {}
+    for group in groups:
+        key = "{}-{}-{}".format(*group[0], uuid.uuid4().hex)
         # `run` goes with every trial: scattered once, it would die with the worker that holds it
-        name, seed = group[0]
-        return client.submit(_in_process, run, group, key=f"{name}-{seed}-{uuid.uuid4().hex}")
-
-    futures = {send(group): group for group in groups}
+        futures[client.submit(_in_process, run, group, key=key)] = group
     for future in as_completed(futures, loop=client.loop):
         if future.status == "error":
             yield futures[future], future.exception()
@@ -313,25 +305,17 @@ def run_trials(
     return table
 
 
-def _progress_bar(total: int, progress: bool) -> Any:
+def _progress_bar(total: int, progress: bool) -> tqdm:
     """tqdm's bar, silent where nobody looks or nothing is to do."""
-    from tqdm import tqdm
-
     shown = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
     return tqdm(total=total, unit="epoch", bar_format=shown, disable=not (progress and total))
 
 
-def _store_all(
-    study: StudyFolder,
-    outcomes: Iterable[Outcome],
-    finished: dict[tuple[str, int], dict],  # grows; reading all of them each time would take ever longer
-    wanted: Sequence[tuple[str, int]],
-    bar: Any,  # tqdm's
-    steps: int,  # of the bar, in one trial
-    each: Callable[[pd.DataFrame], Any] | None,
-    left: Callable[[Trial, Mapping], str] | None,
-) -> dict[tuple[str, int], tuple[str, Exception]]:  # the trials that failed, why in words, and the error
-    """Store each outcome as it comes, and show what there is so far."""
+def _store_all(study: StudyFolder, outcomes: Iterable[Outcome], finished: dict[Trial, dict],
+               wanted: Sequence[Trial], bar: tqdm, steps: int,
+               each: Callable[[pd.DataFrame], Any] | None,
+               left: Callable[[Trial, Mapping], str] | None) -> dict[Trial, tuple[str, Exception]]:
+    """Store outcomes as they come, add them to the finished, show them; return why others failed."""
     failed = {}
     for number, (technique, seed, row, correct, error) in enumerate(outcomes, 1):
         full = _disk_full(row)  # to go on training would throw every further result away
@@ -373,22 +357,19 @@ def _shown(each: Callable, table: pd.DataFrame) -> Callable | None:
     return each
 
 
-def _tell_failures(
-    failed: Mapping[tuple[str, int], tuple[str, Exception]],
-    wanted: Sequence[tuple[str, int]],
-    table: pd.DataFrame,  # the trials that finished
-) -> None:
-    """Warn of the failed trials; raise `TrialsFailed` where no other one finished."""
+def _tell_failures(failed: Mapping[Trial, tuple[str, Exception]], wanted: Sequence[Trial],
+                   table: pd.DataFrame) -> None:
+    """Warn of the failed trials; raise `TrialsFailed` where the table has no other one."""
     technique, seed = min(failed, key=wanted.index)
     words, error = failed[technique, seed]
     told = f"{len(failed)} of {len(wanted)} trials failed, first {technique} with seed {seed}: {words}"
-    told = told if told[-1] in "?!" else told.rstrip(".")
+    told = told.rstrip(".")
     if table.empty:
         raise TrialsFailed(told) from error
     told += "" if told[-1] in "?!" else "."
     warnings.warn(f"{told} The others are stored; start again to repeat only these.", stacklevel=3)
 
 
-def _table(finished: Mapping[tuple[str, int], dict], wanted: Sequence[tuple[str, int]]) -> pd.DataFrame:
+def _table(finished: Mapping[Trial, dict], wanted: Sequence[Trial]) -> pd.DataFrame:
     """The finished trials among the wanted ones."""
     return pd.DataFrame([finished[trial] for trial in wanted if trial in finished])
