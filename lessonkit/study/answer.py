@@ -14,7 +14,7 @@ import pandas as pd
 from ..comparison import FIRST_LOOK
 from ..foundation.files import read_json
 from ..photos.image_set import ImageSet
-from .planner import duration, minutes_of
+from .planner import counted, duration, minutes_of
 from .rival import FROZEN
 from .tables import amount, change, metric_of, MOST_SEEDS, unit_of
 from .techniques import BASELINE, Technique
@@ -32,23 +32,21 @@ def bottom_line(summary: pd.DataFrame) -> str:
         return "Nothing could be compared."
     if (rows["verdict"] == "first look").any():
         row = rows.loc[rows["difference"].abs().idxmax()]
-        seeds = f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}"
-        told = (f"The largest difference is that of {row['technique']}, "
-                f"{change(row['difference'], metric)} {unit}, ")
-        return _rival_first(summary,
-                            f"A first look with {seeds}, and no verdict yet. {told}and it may be luck.")
+        told = (f"A first look with {counted(row['seeds'], 'seed')}, and no verdict yet. "
+                f"The largest difference is that of {row['technique']}, "
+                f"{change(row['difference'], metric)} {unit}, and it may be luck.")
+        return _rival_first(summary, told)
     rows = rows.sort_values("difference", ascending=metric == "nll", kind="stable")
     named = rows["technique"] + " (" + rows["difference"].map(lambda d: change(d, metric)) + ")"
     said = []
     for verdict, one, many in (("helps", "helps", "help"), ("hurts", "hurts", "hurt")):
         if found := named[rows["verdict"] == verdict].tolist():
             said.append(f"{', '.join(found)} {one if len(found) == 1 else many}")
-    small = int(rows["verdict"].str.startswith("no difference").sum())
-    open_ones = int((rows["verdict"] == "can't tell").sum())
-    makes = "make no difference that matters" if small > 1 else "makes no difference that matters"
     said = said or ["no technique is known to help or to hurt"]
-    said += [f"{count} {what}"
-             for count, what in ((small, makes), (open_ones, "can't be told from luck")) if count]
+    if small := rows["verdict"].str.startswith("no difference").sum():
+        said.append(f"{small} {'make' if small > 1 else 'makes'} no difference that matters")
+    if unsettled := (rows["verdict"] == "can't tell").sum():
+        said.append(f"{unsettled} can't be told from luck")
     return _rival_first(summary, f"On these photos: {'; '.join(said)}.")
 
 
@@ -87,9 +85,8 @@ def next_step(
                     "the difference is too small for these validation photos. "
                     "Longer training, or more photos to validate on, may tell.")
         wanted = int(row["seeds"] + more)
-    seeds = f"{int(more)} more seed{'s' if more > 1 else ''} {what}"
+    seeds = f"{counted(int(more), 'more seed')} {what}"
     return f"{seeds}, about {duration(more * seconds)}: {command.format(seeds=wanted)}"
-
 
 # %% ../../nbs/study/answer.ipynb #9a050009
 FALLING, FEW = 0.1, 10  # share by which a settled loss doesn't fall in an epoch; photos of a class
@@ -125,8 +122,7 @@ def closing_lines(
     jobs: int = 1,  # training runs side by side
 ) -> list[str]:  # the bottom line, what to do next, the network to use, and what to be wary of
     """Say what a study found, what comes next, and what to be wary of."""
-    predicting = [t.variant for t in techniques if t.weights_from != t.variant]
-    seconds = 60 * minutes_of(trials, predicting) / max(1, trials["seed"].nunique()) / jobs
+    seconds = 60 * minutes_of(trials, techniques) / max(1, trials["seed"].nunique()) / jobs
     found = [bottom_line(summary)]
     if step := next_step(summary, seconds, command):
         found.append(f"Next: {step}")

@@ -206,7 +206,7 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
         "(default: %(default)s)")
     add("--how", choices=("copy", "hardlink", "symlink", "csv"), default="copy",
         help="copies, links, or only a table of the files (default: %(default)s)")
-    seed = {"type": partial(_whole_number, least=0), "default": 0, "metavar": "N"}
+    seed: Any = {"type": partial(_whole_number, least=0), "default": 0, "metavar": "N"}
     add("--seed", **seed, help="another seed, another choice where chance takes part (default: 0)")
     add("--network-seed", **seed,
         help="of the network that describes photos where no pretrained one is at hand (default: 0)")

@@ -39,7 +39,6 @@ def plan_for(
     Raises `ValueError` where the time is too short.
     """
     path = study.folder / "plan.json"
-
     if stored := read_json(path):
         plan = Plan(stored["epochs"], stored["seeds"], tuple(stored["looks"]))
     else:
@@ -72,14 +71,12 @@ def run_in_time(
             break  # the last look is the report's
         if str(seeds) not in stored["dropped"]:
             known = {name: pair for name, pair in pairs.items() if {*pair} <= {*going}}
-            among: Any = {"pairs": known, "correct": read_correct(study.folder, trials),
-                          "metric": metric}
             groups = study.images.groups
             groups = None if groups is None else groups[study.images.indices("valid")]
-            among |= {"margin": margin, "family": len(pairs), "groups": groups}
-            now = summarize(trials, BASELINE, confidence=note_look(study.folder, seeds, plan.seeds),
-                            **among)
-            goes_on = undecided(now, summarize(trials, BASELINE, **among), plan.seeds)
+            compare = partial(summarize, trials, BASELINE, metric, margin, known,
+                              read_correct(study.folder, trials), family=len(pairs), groups=groups)
+            now = compare(confidence=note_look(study.folder, seeds, plan.seeds))
+            goes_on = undecided(now, compare(), plan.seeds)
             stored["dropped"][str(seeds)] = [name for name in known if name not in goes_on]
             write_json(path, stored)
         dropped = {name for names in stored["dropped"].values() for name in names}

@@ -41,12 +41,11 @@ def technique_pictures(
 
     Raises `DamagedPhoto` if they can't be read any more.
     """
-    one, two = (_first(images, label) for label in (0, 1))
-    name, other = images.classes[:2]
-    pixels = torch.from_numpy(np.stack([fit_photo(read_photo(images.paths[row], SIDE), SIDE)
-                                        for row in (one, two)]))
-    x = pixels.movedim(-1, 1) / 255
-    n = len(images.classes)
+    train = images.indices("train")
+    rows = [train[images.labels[train] == label][0] for label in (0, 1)]
+    photos = [fit_photo(read_photo(images.paths[row], SIDE), SIDE) for row in rows]
+    x = torch.from_numpy(np.stack(photos)).movedim(-1, 1) / 255
+    n, (name, other) = len(images.classes), images.classes[:2]
 
     def smaller(share: float) -> tuple[torch.Tensor, str]:
         return _reduced(x[0], round(size * share), size), f"{round(size * share)} px"
@@ -73,12 +72,6 @@ def technique_pictures(
                 for picture, told in ways[technique]()]
 
     return {technique: shown(technique) for technique in techniques if technique in ways}
-
-
-def _first(images: ImageSet, label: int) -> int:
-    """The first training photo of a class."""
-    train = images.indices("train")
-    return int(train[images.labels[train] == label][0])
 
 
 def _as_pixels(picture: torch.Tensor) -> np.ndarray:
@@ -134,14 +127,13 @@ def confusions(
         if not table[true, other]:
             break
         often = np.where(labels == true, counts[:, other], 0)
-        photos = [photo for photo in np.argsort(-often, kind="stable")[:examples] if often[photo]]
-        shown = [
-            thumbnail(images, rows[photo], f"{often[photo]} of {len(runs)} runs",
-                      f"taken for {images.classes[other]} in {often[photo]} of {len(runs)} runs")
-            for photo in photos
-        ]
-        share = table[true, other] / ((labels == true).sum() * len(runs))
-        found.append(Confusion(images.classes[true], images.classes[other], float(share), shown))
+        name, share = images.classes[other], table[true, other] / ((labels == true).sum() * len(runs))
+        shown = []
+        for photo in np.argsort(-often, kind="stable")[:examples]:
+            if often[photo]:
+                times = f"{often[photo]} of {len(runs)} runs"
+                shown.append(thumbnail(images, rows[photo], times, f"taken for {name} in {times}"))
+        found.append(Confusion(images.classes[true], name, float(share), shown))
     return found
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
 import pandas as pd
 
 from ..comparison import FIRST_LOOK, look_confidence
@@ -27,32 +29,25 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def counted(
-    number: int,  # 0 or more
-    what: str,  # one of them
-) -> str:
+def counted(number: int, what: str) -> str:
     """Say how many: "1 epoch", "2 epochs"."""
     return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def usable_cores() -> int:
     """The cores that this process may use: those of its affinity and its container."""
-    from joblib import cpu_count
-
-    return cpu_count()
+    return joblib.cpu_count()
 
 
+@dataclass
 class Forecast:
     """How long trials will take that are still to be run: as guessed, times what finished ones took."""
 
-    def __init__(
-        self,
-        jobs: int = 1,  # trials side by side
-        clock: Callable[[], float] = time.monotonic,  # seconds
-    ):
-        self.jobs, self.clock = jobs, clock
-        self.waiting: dict[Any, float] = {}
-        self.guessed = self.measured = 0.0  # of what finished
+    jobs: int = 1  # trials side by side
+    clock: Callable[[], float] = time.monotonic  # seconds
+    waiting: dict[Any, float] = field(default_factory=dict)  # guessed seconds of each trial
+    guessed: float = 0.0  # seconds of those that finished,
+    measured: float = 0.0  # and what they took
 
     def expect(self, guesses: Mapping[Any, float]) -> None:
         """Take over what is to be run, with its guessed seconds."""
@@ -79,9 +74,8 @@ class Forecast:
 
     def fits(self, group: Sequence[Any], deadline: float) -> bool:
         """Whether trials, one after the other, would end before a deadline if they began now."""
-        return (
-            self.clock() + self.scale * sum(self.waiting.get(trial, 0.0) for trial in group) <= deadline
-        )
+        seconds = self.scale * sum(self.waiting.get(trial, 0.0) for trial in group)
+        return self.clock() + seconds <= deadline
 
 # %% ../../nbs/study/planner.ipynb #9a040009
 LENGTHS = (20, 15, 10, 7, 5, 4, 3, 2)  # epochs to choose from
@@ -109,13 +103,12 @@ def plan_study(
     length = next((length for length in enough if length >= SHORT or epochs), None)
     if length is None:
         length = next((length for length in lengths if fits[length] >= FIRST_LOOK), lengths[-1])
-    if fits[length] < min(seeds or 2, 2):
+    if (planned := fits[length]) < min(seeds or 2, 2):
         needed = duration(2 * seconds_of(lengths[-1]))
         short = f"{duration(budget)} of training are too short"
         told = short if budget >= 1 else "No time is left to train"
         raise ValueError(f"{told}: two seeds of {counted(lengths[-1], 'epoch')} take about {needed}. "
                          "Name fewer techniques, a smaller size, or more time.")
-    planned = fits[length]
     return Plan(length, planned, tuple(n for n in (5, 10, 15) if n <= planned - 3))
 
 # %% ../../nbs/study/planner.ipynb #9a04000c
@@ -132,9 +125,8 @@ def note_look(
     path = out / "looks.json"
     noted: Any = read_json(path) or {"planned": planned or seeds, "looks": []}
     if planned not in (None, noted["planned"]):
-        told = (f"{path} says that {noted['planned']} seeds were planned before the first look, "
-                f"now {planned}.")
-        raise ValueError(f"{told} A plan that is changed after looking promises nothing.")
+        raise ValueError(f"{path} says that {noted['planned']} seeds were planned before the first "
+                         f"look, now {planned}. A plan that is changed after looking promises nothing.")
     if planned is None and seeds < FIRST_LOOK and not noted["looks"]:
         return 0.95  # no verdict
     looks = sorted({*noted["looks"], seeds})
@@ -156,17 +148,17 @@ def next_confidence(out: Path) -> float | None:
     return _confidence([*noted["looks"], noted["looks"][-1] + 1], noted["planned"])
 
 
-def undecided(
-    now: pd.DataFrame,  # from `summarize`, with the confidence of this look
-    at_end: pd.DataFrame,  # the same trials with 95%
-    planned: int,  # seeds
-) -> list[str]:  # the techniques that go on
-    """Leave out the techniques that are settled or hopeless."""
+def undecided(now: pd.DataFrame, at_end: pd.DataFrame, planned: int) -> list[str]:
+    """List the techniques that aren't settled at this look's confidence, nor hopeless at 95%.
+
+    Takes the summaries of the same trials at both, and the planned seeds.
+    """
     unsettled = now["verdict"].isin(["can't tell", "first look"])
     return now["technique"][unsettled & ~(at_end["seeds_needed"] > 2 * planned)].tolist()
 
 
-def minutes_of(trials: pd.DataFrame, predicting: Sequence[str]) -> float:
-    """What trials took; those that only predict with another one's network count that alone."""
+def minutes_of(trials: pd.DataFrame, techniques: Sequence[Any]) -> float:
+    """What trials of techniques took; of one that uses another's network, predicting alone counts."""
+    predicting = [t.variant for t in techniques if t.weights_from != t.variant]
     trained = trials.loc[~trials["technique"].isin(predicting), "train_seconds"].sum()
     return float(trained + trials["predict_seconds"].sum()) / 60

@@ -32,8 +32,7 @@ def interaction(
     setting: Sequence[str] = ("size", "epochs"),  # columns that must be equal within a comparison
     family: int | None = None,  # how many rows share the confidence; None: those of this table
 ) -> pd.DataFrame:  # five rows for each setting that has all four recipes
-    """
-    What two techniques add alone, with the other one on, and together compared with the sum of both.
+    """What two techniques add alone, with the other one on, and together compared with the sum of both.
 
     Columns: `effect`, the setting, `seeds` (that all four recipes have), `difference`, `low`, `high`,
     `level`, `covers`, `verdict` and `seeds_needed`, as in `summarize`. The rows of `effect`, with a and
@@ -123,12 +122,11 @@ def cost_ratio(
         needed, at_most = _cost_to_reach(costs, results, _weighted(target[1], weights)[0])
         return needed / _weighted(target[0], weights)[0], at_most
 
-    ratio, at_most = read(np.ones(len(seeds)))
-    rng = np.random.default_rng(seed)
-    n = len(seeds)
-    resampled = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(draws)]
+    n, rng = len(seeds), np.random.default_rng(seed)
+    ratio, at_most = read(np.ones(n))
     low = high = np.nan
-    if len(seeds) > 1:
+    if n > 1:
+        resampled = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(draws))
         ends = (1 - confidence) / 2, (1 + confidence) / 2
         low, high = np.quantile([read(weights)[0] for weights in resampled], ends, method="nearest")
     return CostRatio(float(ratio), float(low), float(high), at_most)
@@ -190,13 +188,10 @@ def _seeds_by_techniques(trials: pd.DataFrame, metric: str, name: str) -> pd.Dat
     return table.sort_index(axis=1)
 
 
-def _interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """The middle part of some draws; those that are NaN are left out."""
-    draws = draws[~np.isnan(draws)]
-    if not len(draws):
-        return np.nan, np.nan
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+def _middle(draws: np.ndarray) -> list[float]:
+    """Both ends of the middle 95% of some draws; those that are NaN are left out."""
+    known = draws[~np.isnan(draws)]
+    return np.quantile(known, [0.025, 0.975]).tolist() if len(known) else [np.nan, np.nan]
 
 
 def rank_agreement(
@@ -228,21 +223,20 @@ def rank_agreement(
             raise ValueError(f"{told}: compare the same techniques.")
     if tables[0].shape[1] < 2:
         raise ValueError(f"An order needs two techniques at least; there are {list(tables[0])}.")
-    all_seeds, some_seeds = (table.to_numpy() for table in tables)
+    both = all_seeds, some_seeds = [table.to_numpy() for table in tables]
     rng = np.random.default_rng(seed)
     tau = float(_tau_b(all_seeds.mean(0), some_seeds.mean(0)))
     low = high = np.nan
-    if not np.isnan(tau) and min(len(all_seeds), len(some_seeds)) >= 2:
-        both = (all_seeds, some_seeds)
+    if not np.isnan(tau) and min(map(len, both)) >= 2:
         drawn = [side[rng.integers(len(side), size=(draws, len(side)))].mean(1) for side in both]
-        low, high = _interval(_tau_b(*drawn))
+        low, high = _middle(_tau_b(*drawn))
     if len(all_seeds) < 2:
         return RankAgreement(tau, low, high, np.nan, np.nan, np.nan)
     shuffled = all_seeds[rng.permuted(np.tile(np.arange(len(all_seeds)), (draws, 1)), axis=1)]
     half = len(all_seeds) // 2
     halves = _tau_b(shuffled[:, :half].mean(1), shuffled[:, half:].mean(1))
     ceiling = float(np.nanmean(halves)) if not np.isnan(halves).all() else np.nan
-    return RankAgreement(tau, low, high, ceiling, *_interval(halves))
+    return RankAgreement(tau, low, high, ceiling, *_middle(halves))
 
 # %% ../../nbs/study/ranking.ipynb #8f2c6ec8
 class Discrimination(NamedTuple):

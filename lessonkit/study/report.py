@@ -96,11 +96,11 @@ def answer_table(summary: pd.DataFrame) -> pd.DataFrame:  # text
     return table[[*first, *(name for name in table if name not in costs and name not in first)]]
 
 # %% ../../nbs/study/report.ipynb #d5fea4c0
-def forest(
-    summary: pd.DataFrame,  # from `summarize`, for accuracy
-    margin: float = 0.01,  # band of differences too small to matter
-) -> dict[str, Any]:  # rows, ticks, zero and band, with places in percent of the width
-    """Lay out the picture of all differences with their intervals."""
+def forest(summary: pd.DataFrame, margin: float = 0.01) -> dict[str, Any]:
+    """Lay out the picture of all differences with their intervals, places in percent of the width.
+
+    Gives `rows`, `ticks`, `zero`, and `band`, of differences too small to matter.
+    """
     rows = _by_difference(summary[(summary["verdict"] != "reference") & summary["difference"].notna()])
     differences, ends = rows["difference"].to_numpy(float), rows[["low", "high"]].to_numpy(float)
     most = max([1.5 * margin, 0.01, *(2.5 * np.abs(differences))])
@@ -128,9 +128,7 @@ def forest(
             "band": (place(-margin), place(margin))}
 
 # %% ../../nbs/study/report.ipynb #a93b1237
-def cost_table(
-    trials: pd.DataFrame,  # one row a trial
-) -> pd.DataFrame:  # text; `share`: length of a bar, 0 to 1
+def cost_table(trials: pd.DataFrame) -> pd.DataFrame:  # text; `share`: length of a bar, 0 to 1
     """For each recipe the seconds of training and predicting, mean ± standard deviation over seeds."""
     cored = "core_seconds" in trials and trials["core_seconds"].notna().all()
     cost, unit = ("core_seconds", "core s") if cored else ("train_seconds", "s")

@@ -122,10 +122,9 @@ def score_frozen(
     # a class may have no training photo
     probs[:, fitted.classes_] = fitted.predict_proba(features[valid])
     right = probs.argmax(1) == labels[valid]
-    row = {"C": float(f"{fitted[-1].C:.3g}")} | score(probs, labels[valid])
-    row |= _resampled(probs, labels[valid])
-    row |= accuracy_interval(right)
-    return row | {"train_seconds": seconds, "core_seconds": core}, right
+    scores = score(probs, labels[valid]) | _resampled(probs, labels[valid]) | accuracy_interval(right)
+    row = {"C": float(f"{fitted[-1].C:.3g}"), **scores, "train_seconds": seconds, "core_seconds": core}
+    return row, right
 
 # %% ../../nbs/study/rival.ipynb #9a010008
 FROZEN, LEAST_PIXELS, MOST_PHOTOS = "frozen", 128, 10_000
@@ -148,8 +147,7 @@ def run_rival(
         return None
     (name, network), path, size = found, Path(out) / "frozen.json", max(size, LEAST_PIXELS)
     made_of = fingerprint({"photos": photos_identity(images), "size": size, "network": name})
-    stored = read_json(path) or {}
-    if stored.get("made_of") == made_of:
+    if (stored := read_json(path)) and stored.get("made_of") == made_of:
         return stored
     path.parent.mkdir(parents=True, exist_ok=True)
     train, valid = images.indices("train"), images.indices("valid")
@@ -166,20 +164,21 @@ def run_rival(
     images, features = images.take(rows[order]), features[order]
     train = images.indices("train")
     row, _ = score_frozen(images, features, train, begun + most_seconds, clock)
-    row["train_seconds"] = round(row["train_seconds"] + wall * len(train), 3)
-    row["core_seconds"] = round(row["core_seconds"] + core * len(train), 3)
-    row["predict_seconds"] = round(wall * (len(images) - len(train)), 3)
-    row["pixels"] = len(train) * size**2
-    row |= {"technique": FROZEN, "network": name, "size": size, "made_of": made_of}
-    row |= {"train_photos": len(train), "of": int(of)}
+    row |= {
+        "train_seconds": round(row["train_seconds"] + wall * len(train), 3),
+        "core_seconds": round(row["core_seconds"] + core * len(train), 3),
+        "predict_seconds": round(wall * (len(images) - len(train)), 3),
+        "pixels": len(train) * size**2,
+        "technique": FROZEN, "network": name, "size": size, "made_of": made_of,
+        "train_photos": len(train), "of": int(of),
+    }
     write_json(path, row)
     return row
 
 
-def _looked_at(
-    images: ImageSet, rows: np.ndarray, least: int, network: nn.Module, size: int, progress: bool,
-    deadline: float, clock: Callable[[], float],
-) -> tuple[np.ndarray, float, float]:
+def _looked_at(images: ImageSet, rows: np.ndarray, least: int, network: nn.Module, size: int,
+               progress: bool, deadline: float,
+               clock: Callable[[], float]) -> tuple[np.ndarray, float, float]:
     """Features of the first rows, as many as there is time for; seconds and core seconds that one took.
 
     It ends early where `least` of them can't be had.
@@ -203,27 +202,23 @@ def _looked_at(
     return np.concatenate(found), wall, core
 
 
-def with_rival(
-    summary: pd.DataFrame,  # from `summarize`
-    out: str | Path,  # the folder of the study
-    metric: str = "accuracy",  # that the summary compares
-) -> pd.DataFrame:  # with the row `frozen` first, where there is one: a reference, not compared
-    """Put the rival's row on top; `low` and `high` are its own 95% interval over photos."""
+def with_rival(summary: pd.DataFrame, out: str | Path, metric: str = "accuracy") -> pd.DataFrame:
+    """Put the rival's row, `frozen`, on top of a summary of this metric, where a study's folder has one.
+
+    It is a reference, not compared; `low` and `high` are its own 95% interval over photos.
+    """
     stored = read_json(Path(out) / "frozen.json")
     if stored is None or metric not in stored:
         return summary
     row = {"technique": FROZEN, "recipe": FROZEN, "verdict": "reference", "seeds": 1, "unpaired": 0}
     row |= {name: summary[name].iloc[0] for name in ("size", "epochs") if len(summary)}
-    costs = ("train_seconds", "predict_seconds", "pixels")
-    row |= {name: stored[name] for name in costs if name in summary}
-    ends = {end: stored.get(f"{metric}_{end}", np.nan) for end in ("low", "high")}
-    rows = [row | {"mean": stored[metric]} | ends, *summary.to_dict("records")]
+    row |= {name: stored[name] for name in ("train_seconds", "predict_seconds", "pixels")}
+    row |= {end: stored.get(f"{metric}_{end}", np.nan) for end in ("low", "high")}
+    rows = [row | {"mean": stored[metric]}, *summary.to_dict("records")]
     return pd.DataFrame(rows, columns=summary.columns)
 
 
-def trained_on(
-    row: dict[str, Any],  # of the rival
-) -> str:
+def trained_on(row: dict[str, Any]) -> str:
     """From how many photos the rival learned; and from how many it would have, had there been time."""
     of = f" of {row['of']:,}, for which there was time" if row.get("of", 0) > row["train_photos"] else ""
     return f"{row['train_photos']:,}{of} photos"

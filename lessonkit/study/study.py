@@ -27,7 +27,7 @@ from ..foundation import checks
 from ..foundation.files import code_of
 from ..foundation.models import own_function
 from ..photos.image_set import ImageSet
-from .planner import duration, Forecast, usable_cores
+from .planner import counted, duration, Forecast, usable_cores
 from .settings import SEEDS, Settings
 from .tables import format_so_far, readable_so_far
 from .techniques import (BASELINE, choose_techniques, comparisons, Technique, TECHNIQUES)
@@ -35,7 +35,7 @@ from lessonkit.study.trainer import (
     epochs_at_cost, make_loaders, make_network, measure_pace, Pace, relative_epoch_seconds,
     statistics_for, train_trial,
 )
-from .trials import answers_file, fingerprint, photos_identity, stored_settings
+from .trials import fingerprint, photos_identity, stored_settings
 from .workers import Group, moving, run_trials, seed_numbers, Trial
 
 # %% auto #0
@@ -159,20 +159,18 @@ class Study:
         technique, kept = self.variants[variant], self.weights_file(variant, seed)
         stored = seed == self.seeds[0] and variant not in self.trains
         network = self.folder / "networks" / technique.weights_from if stored else None
+        answers = self.folder / "answers" / f"{variant}-seed{seed}.npy"
         with _threads(self.threads):
-            return train_trial(
-                self.images, technique, seed, self.settings, self.stats, tick, kept,
-                self.epochs[variant], answers_file(self.folder, f"{variant}-seed{seed}"), network,
-            )
+            return train_trial(self.images, technique, seed, self.settings, self.stats, tick, kept,
+                               self.epochs[variant], answers, network)
 
     def prepare(self, todo: Sequence[Trial], progress: bool = True) -> None:
         """Check the network, do once what each trial would do again, and say how long it will take."""
-        self.network  # raises an error if it doesn't fit
-        stats = self.stats
+        self.network, self.stats  # what can't be had or read is refused first
         if self.jobs > 1 and not self.cluster:
             for share in {self.variants[name].data.get("size_share", 1) for name, _ in todo}:
                 decoded = Technique("any", data={"size_share": share})
-                for loader in make_loaders(self.images, decoded, 0, self.settings, stats).loaders:
+                for loader in make_loaders(self.images, decoded, 0, self.settings, self.stats).loaders:
                     loader.prepare()
         self.start_workers(progress)
         self.forecast.expect(self.guess(todo))
@@ -180,9 +178,8 @@ class Study:
             only = sum(self._only_predicts(trial, todo) for trial in todo)
             others = f" ({only} only to predict)" if only else ""
             together = f", {self.jobs} side by side" if self.jobs > 1 else ""
-            told = (f"{len(todo)} trials to train{others}{together}: "
-                    f"about {duration(self.forecast.left)}.")
-            print(told, flush=True)
+            needed = duration(self.forecast.left)
+            print(f"{len(todo)} trials to train{others}{together}: about {needed}.", flush=True)
         vars(self).pop("network", None)  # has served
 
     @cached_property
@@ -218,11 +215,8 @@ class Study:
         with _threads(self.threads):
             return measure_pace(self.images, self.settings, self.stats, network)
 
-    def seconds(
-        self,
-        epochs: int,  # of the baseline
-    ) -> float:
-        """How long one seed of all techniques takes, trained so long."""
+    def seconds(self, epochs: int) -> float:
+        """How long one seed of all techniques takes, where the baseline is trained so many epochs."""
         settings, total = dataclasses.replace(self.settings, epochs=epochs), 0.0
         for name, technique in self.variants.items():
             longer = epochs_at_cost(technique, settings) * technique.train_cost
@@ -232,11 +226,10 @@ class Study:
     def guess(self, todo: Sequence[Trial]) -> dict[Trial, float]:
         """Guess the seconds of trials; what predicts with another's training run only predicts."""
         found = {}
-        for name, seed in todo:
-            technique = self.variants[name]
-            trained = self._only_predicts((name, seed), todo)
-            epochs = 0 if trained else technique.train_cost * self.epochs[name]
-            found[name, seed] = self.pace.trial(epochs, technique.predict_cost)
+        for trial in todo:
+            technique, epochs = self.variants[trial[0]], self.epochs[trial[0]]
+            longer = 0 if self._only_predicts(trial, todo) else epochs * technique.train_cost
+            found[trial] = self.pace.trial(longer, technique.predict_cost)
         return found
 
     def _only_predicts(self, trial: Trial, todo: Sequence[Trial]) -> bool:
@@ -305,9 +298,9 @@ class _Display:
         if shell is not None and shell.get_ipython() is not None:  # a notebook
             self.in_place(trials)
         elif self.seeds < complete < self.wanted:  # not those that were stored before
-            of = "1 seed" if complete == 1 else f"{complete} seeds"
             table = format_so_far(summarize(trials, BASELINE, pairs=self.pairs))
-            tqdm.write(f"\nAfter {of} of {self.wanted}, accuracy:\n{table}\n")
+            done = counted(complete, "seed")
+            tqdm.write(f"\nAfter {done} of {self.wanted}, accuracy:\n{table}\n")
         self.seeds = complete
 
     def in_place(self, trials: pd.DataFrame) -> None:
@@ -325,8 +318,5 @@ class _Display:
 @contextlib.contextmanager
 def folder_for(out: str | Path | None) -> Iterator[Path]:
     """Give a study the user's folder; for None one that is gone afterwards."""
-    if out is not None:
-        yield Path(out)
-        return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if out is None else contextlib.nullcontext(out) as folder:
         yield Path(folder)

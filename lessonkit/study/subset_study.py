@@ -161,7 +161,6 @@ def smallest_subset(
     counts = sorted({photo_count(images, size) for size in sizes} - {total})
     if not counts:
         raise ValueError(f"sizes={sizes!r} names no part of the photos: give shares such as 0.1.")
-    predicting = [t.variant for t in chosen if t.weights_from != t.variant]
     rows, tables = [], []
     with folder_for(out) as folder:
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,17 +176,19 @@ def smallest_subset(
             if photos < total:
                 rows_chosen, name = picks[:photos], f"{method}-{photos}-same-{same}"
                 subset, record = keep_rows(images, rows_chosen, method, balance, selection_seed)
-            epochs = _epochs(photos, total, settings) if same == "steps" else settings.epochs
+            steps, of_whole = (steps_per_epoch(n, settings.batch_size) for n in (photos, total))
+            epochs = settings.epochs
+            if same == "steps":  # whole epochs with at least as many steps as on the whole
+                epochs = math.ceil(epochs * of_whole / steps)
             if progress:
                 print(f"{photos:,} of {total:,} training photos, {epochs} epochs.", flush=True)
             now = replace(settings, epochs=epochs)
             study = Study(subset, chosen, folder / name, now, seeds, record, jobs, threads, cluster)
             tables.append(study.run(progress))
             row: dict[str, Any] = {"size": photos / total, "photos": photos, "techniques": len(chosen)}
-            row |= {"same": same, "method": method, "epochs": epochs}
-            row |= {"steps": epochs * steps_per_epoch(photos, settings.batch_size)}
+            row |= {"same": same, "method": method, "epochs": epochs, "steps": epochs * steps}
             row |= _covered(images, features, rows_chosen, selection_seed)
-            rows.append(row | {"minutes": minutes_of(tables[-1], predicting)})
+            rows.append(row | {"minutes": minutes_of(tables[-1], chosen)})
         for row, trials in zip(rows, tables):
             chosen_in = choosing if row["photos"] < total else 0
             row |= {"saved": 1 - (row["minutes"] + chosen_in) / rows[-1]["minutes"]}
@@ -201,12 +202,6 @@ _COLUMNS = """size photos epochs steps tau low high ceiling ceiling_low ceiling_
 accuracy coverage coverage_random minutes saved same method techniques passes why"""
 
 
-def _epochs(photos: int, total: int, settings: Settings) -> int:
-    """Whole epochs on some photos with at least as many steps as the epochs on all of them."""
-    steps = settings.epochs * steps_per_epoch(total, settings.batch_size)
-    return math.ceil(steps / steps_per_epoch(photos, settings.batch_size))
-
-
 def _covered(images: ImageSet, features: np.ndarray, picks: np.ndarray, seed: int) -> dict[str, float]:
     """How far training photos are from the chosen ones, beside the same for random choice."""
     train = images.indices("train")
@@ -216,24 +211,15 @@ def _covered(images: ImageSet, features: np.ndarray, picks: np.ndarray, seed: in
     return {"coverage": distance["chosen"], "coverage_random": distance["random"]}
 
 
-def _compare_with_whole(
-    whole: pd.DataFrame,  # trials on all photos
-    trials: pd.DataFrame,  # on a subset, or the same ones
-    min_agreement: float,
-    min_told_apart: float,
-) -> dict[str, Any]:
-    """Agreement, discrimination, and whether they are enough.
-
-    Where techniques are missing (they failed) nothing is known.
-    """
+def _compare_with_whole(whole: pd.DataFrame, trials: pd.DataFrame, min_agreement: float,
+                        min_told_apart: float) -> dict[str, Any]:
+    """Agreement of trials on a subset, or on the whole itself, discrimination, and are they enough?"""
     names = "tau low high ceiling ceiling_low ceiling_high f p told_apart"
     row: dict[str, Any] = dict.fromkeys(names.split(), np.nan)
     row["accuracy"] = trials.loc[trials["technique"] == BASELINE, "accuracy"].mean()
-    if missing := sorted(set(whole["technique"]) ^ set(trials["technique"])):
+    if missing := sorted(set(whole["technique"]) ^ set(trials["technique"])):  # they failed
         return row | {"passes": False, "why": f"only one side has trials of {', '.join(missing)}"}
-    row |= rank_agreement(whole, trials)._asdict()
-    found = discrimination(trials)
-    row |= {"f": found.f, "p": found.p, "told_apart": found.told_apart}
+    row |= rank_agreement(whole, trials)._asdict() | discrimination(trials)._asdict()
     agreement, name = row["tau"], "agreement"
     if trials is whole:
         row |= {"tau": np.nan, "low": np.nan, "high": np.nan}
@@ -242,14 +228,9 @@ def _compare_with_whole(
     return row | {"passes": not why, "why": why}
 
 
-def _failed_criteria(
-    told_apart: float,
-    agreement: float,
-    min_agreement: float,
-    min_told_apart: float,
-    name: str = "agreement",  # of what is compared with min_agreement
-) -> str:  # nothing when both pass
-    """Say which thresholds a subset misses; an unknown value misses them."""
+def _failed_criteria(told_apart: float, agreement: float, min_agreement: float, min_told_apart: float,
+                     name: str = "agreement") -> str:
+    """Say which thresholds a subset misses, nothing for none; an unknown value misses them."""
     missed = []
     if not agreement >= min_agreement:
         known = np.isfinite(agreement)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..comparison import FIRST_LOOK
 from ..photos.image_set import ImageSet
+from .planner import counted
 
 # %% auto #0
 __all__ = ['MOST_SEEDS', 'METRICS', 'metric_of', 'unit_of', 'amount', 'level_text', 'change', 'mean_and_spread', 'row_names',
@@ -79,8 +80,7 @@ def _more_seeds(row: pd.Series) -> str:
         return ""
     if np.isinf(needed) or needed > MOST_SEEDS:
         return "more photos" if np.isinf(needed) else f"over {MOST_SEEDS} seeds"
-    more = max(1, int(needed) - row["seeds"])
-    return f"{more} more seed{'s' * (more > 1)}"
+    return counted(max(1, int(needed) - row["seeds"]), "more seed")
 
 
 def mean_and_spread(values: pd.Series, digits: int) -> str:
@@ -222,13 +222,12 @@ def sentences(summary: pd.DataFrame) -> list[str]:
         if row["seeds"] == 0:
             found.append(f"{row['technique']}: can't tell, because no pair of trials finished.")
             continue
-        pairs = f"{row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
         interval = _interval(row["low"], row["high"], metric)
         chance = f"{_level(row['level'])} interval {interval}"
         chance = chance if interval != "–" else "no interval with a single seed"
         adds = f"{change(row['difference'], metric)} {unit_of(metric)}"
         found.append(f"{row['technique']}: {verdict_in_points(row['verdict'], metric)}. "
-                     f"It adds {adds} ({chance}; {pairs}).")
+                     f"It adds {adds} ({chance}; {counted(row['seeds'], 'seed')}).")
     return found
 
 # %% ../../nbs/study/tables.ipynb #7bdc968b

@@ -28,13 +28,11 @@ from .settings import Settings
 __all__ = ['save_network', 'choose_network', 'TrainedNetwork', 'load_best', 'usage_lines']
 
 # %% ../../nbs/study/trained.ipynb #9a030004
-def save_network(
-    place: Path,  # file without its ending; its folder is made
-    learn: Learner,  # trained
-    settings: Settings,
-    classes: Sequence[str],  # by number
-) -> None:
-    """Store a trained network's weights, and beside them what a prediction needs."""
+def save_network(place: Path, learn: Learner, settings: Settings, classes: Sequence[str]) -> None:
+    """Store a trained network's weights, and beside them what a prediction needs.
+
+    `place` is the file without its ending; its folder is made.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous()
                for name, value in learn.model.state_dict().items()}
@@ -47,10 +45,10 @@ def save_network(
         write_atomic(place.with_name(f"{place.name}.pt"), content.getvalue())
     valid = learn.dls.valid
     about = {"model": settings.model, "width": settings.width, "classes": list(classes),
-             "size": valid.size}
-    normalize = [step for step in valid.after_batch.fs if isinstance(step, Normalize)]
-    for name in ("mean", "std"):
-        about[name] = getattr(normalize[0], name).flatten().tolist() if normalize else None
+             "size": valid.size, "mean": None, "std": None}
+    for step in valid.after_batch.fs:
+        if isinstance(step, Normalize):
+            about |= {"mean": step.mean.flatten().tolist(), "std": step.std.flatten().tolist()}
     losses = [float(loss) for loss in getattr(learn.recorder, "losses", [])]  # none: weights were loaded
     parts = np.array_split(losses, learn.n_epoch) if losses else []
     about["losses"] = [round(float(part.mean()), 4) for part in parts]  # of each epoch
@@ -80,15 +78,14 @@ def choose_network(
     metric: str = "accuracy",  # by which the best is the best
 ) -> str | None:  # the best variant that has a network; None where there is none
     """Note which arm's network is to be used."""
-    out, sign = Path(out), -1 if metric == "nll" else 1
+    out = Path(out)
     there = {v: name for v, name in networks.items() if (out / "networks" / f"{name}.json").exists()}
-    means = sign * trials[trials["technique"].isin(list(there))].groupby("technique")[metric].mean()
+    means = trials[trials["technique"].isin(list(there))].groupby("technique")[metric].mean()
     if means.empty:
         return None
-    best = str(means.idxmax())
-    about = {"technique": best, "network": there[best], "flip": best in flips,
-             metric: sign * means[best]}
-    write_json(out / "best.json", about)
+    best = str(means.idxmin() if metric == "nll" else means.idxmax())
+    write_json(out / "best.json", {"technique": best, "network": there[best], "flip": best in flips,
+                                   metric: means[best]})
     return best
 
 
@@ -103,12 +100,11 @@ class TrainedNetwork:
     normalize: Normalize | None  # with the arm's own statistics; None: images from 0 to 1
     flip: bool = False  # predict each photo mirrored as well, and average
 
-    def predict(
-        self,
-        photos: Sequence[str | Path],  # files
-        batch_size: int = 64,
-    ) -> pd.DataFrame:  # a row for each photo, a column for each class: probabilities
-        """Predict photos as the study predicted its validation photos. Raises what `decode` raises."""
+    def predict(self, photos: Sequence[str | Path], batch_size: int = 64) -> pd.DataFrame:
+        """Predict files as the study predicted its validation photos: a row for each, by class.
+
+        Raises what `decode` raises.
+        """
         paths = [Path(photo) for photo in photos]
         images = ImageSet(paths, np.zeros(len(paths), dtype=int), list(self.classes),
                           np.array(["valid"] * len(paths)))
@@ -139,8 +135,8 @@ def load_best(
     network = make_model(about["model"], len(about["classes"]), about["width"])
     network.load_state_dict(_read_weights(out / "networks" / best["network"]))
     normalize = Normalize(about["mean"], about["std"]) if about["mean"] else None
-    classes = tuple(about["classes"])
-    return TrainedNetwork(best["technique"], network, classes, about["size"], normalize, best["flip"])
+    return TrainedNetwork(best["technique"], network, tuple(about["classes"]), about["size"], normalize,
+                          best["flip"])
 
 
 def usage_lines(out: str | Path) -> list[str]:

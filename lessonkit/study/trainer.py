@@ -25,6 +25,7 @@ from fastai.callback.core import Callback, CancelValidException
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
+from fastai.torch_core import trainable_params
 from torch import nn, Tensor
 
 from ..foundation.batch_transforms import Augment
@@ -78,10 +79,8 @@ class _PixelCounter(Callback):
         self.tick()
 
 # %% ../../nbs/study/trainer.ipynb #9a020002
-def head_and_body(
-    model: nn.Module,
-) -> list[list[nn.Parameter]]:  # weights of the body, and of the layer that tells the classes
-    """Split a network's weights in two."""
+def head_and_body(model: nn.Module) -> list[list[nn.Parameter]]:
+    """Split a network's weights in two: the body's, and those of the layer that tells the classes."""
     head = list(last_layer(model)[1].parameters())
     return [[w for w in model.parameters() if all(w is not h for h in head)], head]
 
@@ -160,24 +159,21 @@ def make_learner(
     """
     loaders = make_loaders(images, technique, seed, settings, stats)
     model = make_model(settings.model, len(images.classes), settings.width, settings.pretrained)
-    settings_of_pretrained = {"splitter": head_and_body} if settings.pretrained else {}
-    first = [_HeadFirst()] if settings.pretrained else []
+    head_first = [_HeadFirst()] if settings.pretrained else []
     learn = Learner(
         loaders,
         model.to(settings.device).to(memory_format=torch.channels_last),
         loss_func=technique.loss() if technique.loss else nn.CrossEntropyLoss(),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
-        cbs=[_PixelCounter(tick), *first, *(technique.callbacks() if technique.callbacks else [])],
-        **settings_of_pretrained,
+        cbs=[_PixelCounter(tick), *head_first, *(technique.callbacks() if technique.callbacks else [])],
+        splitter=head_and_body if settings.pretrained else trainable_params,
     )
     learn.logger = lambda *args: None
     return learn
 
 
-def predict_plain(
-    learn: Learner,
-) -> Tensor:  # probabilities of the validation photos, in their order, (N, C)
-    """Predict each validation photo once, as it is."""
+def predict_plain(learn: Learner) -> Tensor:
+    """Predict each validation photo once, as it is: probabilities in their order, (N, C)."""
     learn.model.eval()
     with torch.inference_mode():
         parts = [learn.model(batch[0].as_subclass(Tensor)).softmax(1).cpu() for batch in learn.dls.valid]
@@ -261,12 +257,8 @@ class Pace(NamedTuple):
     epoch: float  # of the baseline's training
     valid: float  # a pass over the validation photos
 
-    def trial(
-        self,
-        epochs: float,  # trained, each as long as the baseline's; 0: only predicts
-        passes: float = 1,  # over the validation photos
-    ) -> float:
-        """Seconds of one trial."""
+    def trial(self, epochs: float, passes: float = 1) -> float:
+        """Seconds of a trial of so many of the baseline's epochs, and passes over validation photos."""
         return self.start + epochs * self.epoch + passes * self.valid
 
 
@@ -275,7 +267,6 @@ def measure_pace(
     settings: Settings,
     stats: Any = None,  # mean and std for normalization; counted on the training photos when None
     network: nn.Module | None = None,  # to time, from `make_network`; made here when None
-    steps: int = 4,  # training steps to time
 ) -> Pace:  # start, epoch, valid
     """Time a few steps of the baseline. Decodes the photos first, if need be."""
     make_loaders(images, TECHNIQUES[BASELINE], 0, settings, stats)
@@ -286,8 +277,8 @@ def measure_pace(
         loaders = make_loaders(images, TECHNIQUES[BASELINE], 0, settings, stats)
         start = time.perf_counter() - begun
         optimizer = torch.optim.AdamW(network.parameters())
-        step = _median_seconds(loaders.train, steps, partial(_train_step, network, optimizer))
-        valid = _median_seconds(loaders.valid, steps, partial(_predict_batch, network))
+        step = _median_seconds(loaders.train, partial(_train_step, network, optimizer))
+        valid = _median_seconds(loaders.valid, partial(_predict_batch, network))
     return Pace(start, len(loaders.train) * step, len(loaders.valid) * valid)
 
 
@@ -306,10 +297,10 @@ def _predict_batch(network: nn.Module, x: Tensor, y: Tensor) -> None:
     network.eval()(x).cpu()
 
 
-def _median_seconds(loader: Iterable, steps: int, act: Callable[[Tensor, Tensor], None]) -> float:
-    """Time a few batches, loading included; the first is slower and doesn't count."""
+def _median_seconds(loader: Iterable, act: Callable[[Tensor, Tensor], None]) -> float:
+    """Time four batches, loading included; the one before them is slower and doesn't count."""
     seconds, start = [], time.perf_counter()
-    for x, y in itertools.islice(loader, steps + 1):
+    for x, y in itertools.islice(loader, 5):
         act(x.as_subclass(Tensor), y.as_subclass(Tensor))
         seconds.append(time.perf_counter() - start)
         start = time.perf_counter()

@@ -25,9 +25,8 @@ from ..foundation.files import write_array, write_atomic
 from ..photos.photo_cache import DamagedPhoto, digests
 
 # %% auto #0
-__all__ = ['read_trials', 'read_correct', 'answers_file', 'read_answers', 'photos_identity', 'fingerprint', 'changes',
-           'check_name', 'StudyMismatch', 'StudyBusy', 'TrialsFailed', 'StudyFolder', 'open_study', 'stored_settings',
-           'error_line']
+__all__ = ['read_trials', 'read_correct', 'read_answers', 'photos_identity', 'fingerprint', 'changes', 'error_line', 'check_name',
+           'StudyMismatch', 'StudyBusy', 'TrialsFailed', 'StudyFolder', 'open_study', 'stored_settings']
 
 # %% ../../nbs/study/trials.ipynb #64e50cad
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -86,11 +85,6 @@ def _read_array(path: Path) -> np.ndarray | None:
     except Exception:  # a damaged header makes NumPy raise all kinds
         return None
     return values if isinstance(values, np.ndarray) and values.ndim == 1 else None
-
-
-def answers_file(folder: Path, name: str) -> Path:
-    """Where a trial's answers are stored: the number of a class for each validation photo."""
-    return folder / "answers" / f"{name}.npy"
 
 
 def read_answers(folder: str | Path, trials: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -187,6 +181,11 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "")
     return found
 
 # %% ../../nbs/study/trials.ipynb #66836886
+def error_line(error: Exception) -> str:
+    """Write an error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def check_name(name: str) -> str:  # the same name
     """Names of techniques become file names: raise `ValueError` unless made of a-z, 0-9, _ + . and -."""
     if not re.fullmatch(r"[a-z0-9_][a-z0-9_+.-]*", name):
@@ -229,14 +228,9 @@ class StudyFolder:
         right = _read_array(self.folder / "correct" / f"{row['id']}.npy")
         return right is not None and len(right) == row["photos"]
 
-    def store(
-        self,
-        technique: str,
-        seed: int,
-        row: Mapping[str, Any],  # what came out: plain values
-        correct: Any = None,  # right or not for each validation photo, (n_photos,)
-    ) -> dict[str, Any]:  # the line as it will be read
-        """Put a finished trial on the disk: first the photos it got right, then its line."""
+    def store(self, technique: str, seed: int, row: Mapping[str, Any],
+              correct: Any = None) -> dict[str, Any]:
+        """Put a trial on the disk: first the photos it got right, then its line, as it will be read."""
         name = f"{technique}-seed{seed}"
         if correct is not None:
             write_array(self.folder / "correct" / f"{name}.npy", np.asarray(correct, dtype=bool))
@@ -304,8 +298,3 @@ def _read_about(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyMismatch(f"{path} can't be read ({error!r}). Choose another folder, or delete that "
                             "one.") from None
-
-# %% ../../nbs/study/trials.ipynb #30cbc97d
-def error_line(error: Exception) -> str:
-    """Write an error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -59,13 +59,11 @@ def choose_on_grid(
     return best, rates, areas
 
 
-def widen(
-    grid: list[float],  # ascending
-    chosen: pd.Series,  # what each arm chose
-    most: int,  # values in the grid
-    largest: float = math.inf,  # that makes sense
-) -> list[float]:
-    """Add a value where more than three quarters chose the same end."""
+def widen(grid: list[float], chosen: pd.Series, most: int, largest: float = math.inf) -> list[float]:
+    """Add a value to an ascending grid where more than three quarters chose the same end.
+
+    Up to `most` values, none beyond the `largest` that makes sense.
+    """
     if len(grid) < 2 or len(grid) >= most:
         return grid
     if (chosen == grid[0]).mean() > 0.75:
@@ -89,21 +87,20 @@ def tune_techniques(
     most_seconds: float = math.inf,  # that it may take: it trains shorter then, on this grid alone
     **how: Any,  # more for `Study`: jobs, threads, cluster
 ) -> tuple[list[Technique], str]:  # each with its own learning rate and crops; the choice in words
-    """
-    Give every arm the same few learning rates and crops to choose from, on an inner split.
+    """Give every arm the same few learning rates and crops to choose from, on an inner split.
 
     Raises `ValueError` where the time is too short.
     """
     chosen, inner = choose_techniques(techniques), inner_split(images)
     runs = {t.weights_from: t for t in sorted(chosen, key=lambda t: t.weights_from == t.variant)}
-    arms = {name: replace(t, predict=None, trains_like="") for name, t in runs.items()}
-    arms = {name: replace(t, name=name, in_baseline=False) for name, t in arms.items()}
+    arms = [replace(t, name=name, in_baseline=False, predict=None, trains_like="")
+            for name, t in runs.items()]
     epochs = settings.epochs if settings.epochs <= 5 else settings.epochs // 2
 
     def study_with(lr: float, area: float) -> Study:
         folder = Path(out) / "tuning" / f"lr-{lr:g}-crops-{area:g}"
         now = replace(settings, lr=lr, crops=area, epochs=epochs)
-        return Study(inner, list(arms.values()), folder, now, seeds=1, **how)
+        return Study(inner, arms, folder, now, seeds=1, **how)
 
     rates = [float(f"{settings.lr * factor:.2g}") for factor in FACTORS]
     grid = [study_with(lr, area) for lr in rates for area in CROPS]
@@ -113,15 +110,14 @@ def tune_techniques(
         tables = []
         for number, (lr, area) in enumerate((lr, area) for lr in rates for area in areas):
             if progress:
-                told = (f"Tuning, setting {number + 1} of {len(rates) * len(areas)}: "
-                        f"learning rate {lr:g}, crops {area:g}.")
-                print(told, flush=True)
+                print(f"Tuning, setting {number + 1} of {len(rates) * len(areas)}: "
+                      f"learning rate {lr:g}, crops {area:g}.", flush=True)
             study = study_with(lr, area)
             vars(study).update(pace)
             tables.append(study.run(progress).assign(lr=lr, min_area=area))
         return pd.concat(tables)
 
-    best, rates, areas = choose_on_grid(measure, list(arms), rates, CROPS, most_seconds == math.inf)
+    best, rates, areas = choose_on_grid(measure, [*runs], rates, CROPS, most_seconds == math.inf)
     own = {name: {"lr": float(row["lr"]), "crops": float(row["min_area"])}
            for name, row in best.iterrows()}
     told = ", ".join(f"{name} {one['lr']:g} and {one['crops']:g}" for name, one in own.items())
@@ -131,10 +127,9 @@ def tune_techniques(
     return [replace(t, own=own.get(t.weights_from, {})) for t in chosen], told
 
 
-def _announce(
-    grid: Sequence[Study], most_seconds: float, progress: bool, seeds: int, epochs: int
-) -> tuple[int, dict[str, Any]]:  # epochs of tuning; the pace, where it was measured
-    """Say how long tuning will take, and the study after it; train as long as there is time for."""
+def _announce(grid: Sequence[Study], most_seconds: float, progress: bool, seeds: int,
+              epochs: int) -> tuple[int, dict[str, Any]]:
+    """Say how long tuning will take, and the study after it; return its epochs, and a measured pace."""
     one, timed, arms = grid[0], most_seconds < math.inf, len(grid[0].variants)
     stored: Any = timed and read_json(one.folder / "study.json")
     length = stored["identity"]["epochs"] if stored else one.settings.epochs
@@ -144,10 +139,10 @@ def _announce(
     one.start_workers(progress)
     seconds = {n: len(todo) * one.seconds(n) for n in range(1, length + 1)}
     if seconds[1] > most_seconds:
-        told = f"Tuning takes about {duration(seconds[1])} at least"
-        advice = "Leave out --tune, name fewer techniques, or more time."
-        raise ValueError(f"{told}, and may take {duration(most_seconds)} of --time-budget. {advice}")
-    if not stored:
+        raise ValueError(f"Tuning takes about {duration(seconds[1])} at least, and may take "
+                         f"{duration(most_seconds)} of --time-budget. "
+                         "Leave out --tune, name fewer techniques, or more time.")
+    if not stored:  # train as long as there is time for
         length = max(n for n in seconds if seconds[n] <= most_seconds)
     told = (f"Tuning first: {len(todo)} settings of {arms} training runs with "
             f"{counted(length, 'epoch')}, about {duration(seconds[length])}")

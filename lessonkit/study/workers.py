@@ -75,11 +75,11 @@ def _note(epochs: Path | None, trial: str, count: int = 1) -> None:
 
 
 @contextlib.contextmanager
-def moving(
-    bar: Any,  # tqdm's
-    steps: int = 1,  # of the bar, in one trial
-) -> Iterator[Path | None]:  # a file in which other processes note epochs
-    """Within, a bar shows that time passes, and the epochs that other processes have noted."""
+def moving(bar: tqdm, steps: int = 1) -> Iterator[Path | None]:
+    """Within, a bar shows that time passes, and the epochs noted in the file that this gives.
+
+    Other processes note them; `steps` are those of one trial. A silent bar needs no file.
+    """
     if bar.disable:
         yield None
         return
@@ -252,7 +252,7 @@ def _received(client: Any, run: Callable,
                 found = error
             yield futures[future], found
 
-# %% ../../nbs/study/workers.ipynb #570dc195
+
 def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     """List the seeds, n as 0 to n - 1. Raises `TypeError` for no whole numbers, `ValueError` below 0."""
     if isinstance(seeds, int) or np.ndim(seeds) == 0:
@@ -294,7 +294,10 @@ def run_trials(
         todo = [trial for trial in wanted if trial not in finished]  # failed ones are tried again
         if todo and before:
             before(todo)
-        with _progress_bar(len(todo) * steps, progress) as bar, moving(bar, steps) as epochs:
+        shown = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+        bar = tqdm(total=len(todo) * steps, unit="epoch", bar_format=shown,
+                   disable=not (progress and todo))
+        with bar, moving(bar, steps) as epochs:
             groups = group_trials(todo, trains or {})
             outcomes = _outcomes(groups, run, bar, jobs, cluster, enough, epochs)
             with contextlib.closing(outcomes):
@@ -303,12 +306,6 @@ def run_trials(
     if failed:
         _tell_failures(failed, wanted, table)
     return table
-
-
-def _progress_bar(total: int, progress: bool) -> tqdm:
-    """tqdm's bar, silent where nobody looks or nothing is to do."""
-    shown = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-    return tqdm(total=total, unit="epoch", bar_format=shown, disable=not (progress and total))
 
 
 def _store_all(study: StudyFolder, outcomes: Iterable[Outcome], finished: dict[Trial, dict],
@@ -337,7 +334,11 @@ def _store_all(study: StudyFolder, outcomes: Iterable[Outcome], finished: dict[T
         if left:
             bar.set_postfix_str(left((technique, seed), row))
         if each and finished:
-            each = _shown(each, _table(finished, wanted))
+            try:
+                each(_table(finished, wanted))
+            except Exception as found:  # a display that fails costs itself, not the study
+                warnings.warn(f"The trials so far can't be shown: {error_line(found)}", stacklevel=2)
+                each = None
     return failed
 
 
@@ -345,16 +346,6 @@ def _disk_full(row: Mapping[str, Any]) -> str:
     """What the system said where a trial failed since it could write nothing, in any process."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return next((os.strerror(code) for code in codes if f"[Errno {code}]" in row.get("error", "")), "")
-
-
-def _shown(each: Callable, table: pd.DataFrame) -> Callable | None:
-    """Show the trials so far; a display that fails costs itself, not the study."""
-    try:
-        each(table)
-    except Exception as error:
-        warnings.warn(f"The trials so far can't be shown: {error_line(error)}", stacklevel=2)
-        return None
-    return each
 
 
 def _tell_failures(failed: Mapping[Trial, tuple[str, Exception]], wanted: Sequence[Trial],

@@ -18,8 +18,7 @@ def top_of(path: Path) -> tuple[str, str, str, str]:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     text = next(("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"),
                 f"# {path.stem}")
-    title, claim = re.search(r"^# (.+)", text), re.search(r"^> (.+?)(?=\n\n|\Z)", text,
-                                                          flags=re.MULTILINE | re.DOTALL)
+    title, claim = re.search(r"^# (.+)", text), re.search(r"(?ms)^> (.+?)(?=\n\n|\Z)", text)
     minutes = re.search(r"\*\*Minutes:\*\* (\d+) to run .*?(\d+) to read", text)
     said = re.sub(r"\s*\n>? *", " ", claim[1]) if claim else ""
     run, read = minutes.groups() if minutes else ("?", "?")
@@ -39,8 +38,7 @@ def table_of_lessons(folder: Path = Path()) -> str:
 def list_of_notebooks(folder: Path = Path()) -> str:
     """List the notebooks in the folders beside the lessons, folder by folder, as Markdown."""
     lines = []
-    for inner in sorted(path
-                        for path in folder.iterdir() if path.is_dir() and any(path.glob("*.ipynb"))):
+    for inner in sorted({path.parent for path in folder.glob("*/*.ipynb")}):
         links = [f"[{top_of(path)[0]}]({path.relative_to(folder).as_posix()})"
                  for path in sorted(inner.glob("*.ipynb"))]
         lines.append(f"- **{inner.name}**: {', '.join(links)}")

@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, UTC
 from pathlib import Path
@@ -65,12 +66,8 @@ def compare(
     if not np.isfinite(one).all():
         return f"{(~np.isfinite(one)).sum()} of {one.size} numbers are NaN or infinite"
     difference = float(np.abs(one - other).max()) if one.size else 0.0
-    return (f"exact: {_yes(difference == 0)} | close: {_yes(difference <= tolerance)} | largest "
-            f"difference: {difference:.3g}")
-
-
-def _yes(true: bool) -> str:
-    return "yes" if true else "no"
+    exact, close = ("yes" if difference <= most else "no" for most in (0, tolerance))
+    return f"exact: {exact} | close: {close} | largest difference: {difference:.3g}"
 
 
 def _what(thing: Any) -> str:
@@ -112,10 +109,8 @@ def _judge_array(question: Question, answer: Any) -> tuple[bool, str]:
 def _judge_choice(question: Question, answer: Any) -> tuple[bool, str]:
     letter = answer.strip().lower().rstrip(".)") if isinstance(answer, str) else None
     if letter not in question.choices:
-        return (
-            False,
-            f'The answer should be one of the letters {", ".join(question.choices)}, in quotes: "a".',
-        )
+        letters = ", ".join(question.choices)
+        return False, f'The answer should be one of the letters {letters}, in quotes: "a".'
     if letter == question.answer:
         return True, ""
     return False, _known_mistake(question, lambda wrong: wrong == letter)
@@ -143,7 +138,7 @@ def _judge_function(question: Question, answer: Any) -> tuple[bool, str]:
     if not callable(answer):
         return False, (f"The answer should be a function, not {_what(answer)}: "
                        "give its name, without brackets after it.")
-    lines = []
+    lines, tolerance = [], question.tolerance
     tries = question.inputs(np.random.default_rng())
     for inputs in tries:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
@@ -154,16 +149,14 @@ def _judge_function(question: Question, answer: Any) -> tuple[bool, str]:
                            f"{result}\n{question.hint}")
         if result is None:
             return False, "Your function returned None. Does it end with return?"
-        if not _near(result, right, question.tolerance):
-            hint = _known_mistake(question,
-                                  lambda wrong: _agree(answer, wrong, tries, question.tolerance))
-            return (
-                False, f"Inputs of shape {shapes}: {compare(result, right, question.tolerance)}\n{hint}"
-            )
+        told = compare(result, right, tolerance)
+        if not _near(result, right, tolerance):
+            hint = _known_mistake(question, lambda wrong: _agree(answer, wrong, tries, tolerance))
+            return False, f"Inputs of shape {shapes}: {told}\n{hint}"
         if not all(_near(x, before, 0) for x, before in zip(given, inputs)):
             return False, ("The result is right, but your function changed its input. "
                            "Make a new tensor: x - mean, not x -= mean.")
-        lines.append(f"inputs of shape {shapes}: {compare(result, right, question.tolerance)}")
+        lines.append(f"inputs of shape {shapes}: {told}")
     return True, "\n".join(lines)
 
 
@@ -212,12 +205,9 @@ def _is_interactive() -> bool:
 
 def progress() -> dict[str, tuple[int, int]]:  # "00": answered, questions; in the lessons' order
     """Return for each lesson how many questions were answered rightly here, and how many there are."""
-    answered = _read_notes()
-    lessons: dict[str, tuple[int, int]] = {}
-    for name in QUESTIONS:
-        right, asked = lessons.get(name[:2], (0, 0))
-        lessons[name[:2]] = right + (name in answered), asked + 1
-    return dict(sorted(lessons.items()))
+    asked = Counter(name[:2] for name in QUESTIONS)
+    right = Counter(name[:2] for name in _read_notes().keys() & QUESTIONS)
+    return {lesson: (right[lesson], asked[lesson]) for lesson in sorted(asked)}
 
 
 def show_progress() -> None:
@@ -244,36 +234,28 @@ def _find(name: str) -> Question:
 def _say(text: str) -> None:
     """Print a text in lines that fit on a page."""
     for line in text.replace(" %", "\xa0%").split("\n"):  # no break between a number and its %
-        wrapped = textwrap.fill(
-            line,
-            92,  # letters: what an output is wide in JupyterLab, in a window of 1,280 pixels
-            subsequent_indent="     " if line.startswith("  ") else "",
-            replace_whitespace=False,
-        )
+        indent = "     " if line.startswith("  ") else ""
+        # 92 letters are what an output is wide in JupyterLab, in a window of 1,280 pixels
+        wrapped = textwrap.fill(line, 92, subsequent_indent=indent, replace_whitespace=False)
         print(wrapped.replace("\xa0", " "))
 
 
-def ask(
-    name: str,  # of a question, for example "01.paired"
-) -> None:
-    """Print a question and its choices. Raises `ValueError` for a name that isn't there."""
+def ask(name: str) -> None:
+    """Print a question, such as "01.paired", with its choices. Raises `ValueError` for unknown names."""
     question = _find(name)
-    _say("\n".join([question.text,
-                    *(f"  {letter}) {text}" for letter, text in question.choices.items())]))
+    choices = (f"  {letter}) {text}" for letter, text in question.choices.items())
+    _say("\n".join([question.text, *choices]))
 
 
-def judge_answer(
-    name: str,  # of a question, for example "01.paired"
-    answer: Any,  # a number, an array, the letter of a choice, or a function
-) -> tuple[bool, str]:  # whether the answer is right, and what to say to it
+def judge_answer(name: str, answer: Any) -> tuple[bool, str]:  # is it right, and what to say to it
     """Judge an answer as `check` does, with nothing noted. Raises `ValueError` for unknown names."""
     question = _find(name)
     try:
         right, remark = JUDGES[question.kind](question, answer)
     except Exception as error:  # an object that fails at whatever one does with it
         right, remark = False, f"That can't be compared with the answer ({type(error).__name__})."
-    return right, "\n".join(["Right." if right else "Not yet.", *[remark] * bool(remark),
-                             *[question.why] * right])
+    told = ["Right." if right else "Not yet.", remark, question.why if right else ""]
+    return right, "\n".join(filter(None, told))
 
 
 def check(
@@ -296,17 +278,16 @@ def check(
     return right
 
 
-def hint(
-    name: str,  # of a question
-) -> None:
-    """Print a hint. Raises `ValueError` for a name that isn't there."""
+def hint(name: str) -> None:
+    """Print the hint of a question. Raises `ValueError` for a name that isn't there."""
     _say(_find(name).hint)
 
 
-def right_answer(
-    name: str,  # of a question
-) -> str:  # numbers with four decimals, the letter and text of a choice, the source of a function
-    """Return the answer of a question as text. Raises `ValueError` for a name that isn't there."""
+def right_answer(name: str) -> str:
+    """Return the answer of a question: rounded numbers, a letter with its text, a function's source.
+
+    Raises `ValueError` for a name that isn't there.
+    """
     question = _find(name)
     if question.kind == "choice":
         return f"{question.answer}) {question.choices[question.answer]}"
@@ -315,10 +296,8 @@ def right_answer(
     return str(np.round(question.answer, 4).tolist())
 
 
-def solution(
-    name: str,  # of a question
-) -> None:
-    """Print the answer and why it is right. Raises `ValueError` for a name that isn't there."""
+def solution(name: str) -> None:
+    """Print a question's answer and why it is right. Raises `ValueError` for a name that isn't there."""
     answer = right_answer(name)
     print(answer) if QUESTIONS[name].kind == "function" else _say(answer)
     _say(QUESTIONS[name].why)
