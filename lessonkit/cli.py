@@ -89,7 +89,6 @@ def _listing(args: argparse.Namespace) -> Any:
 
 
 def _techniques(args: argparse.Namespace) -> list:
-    """The techniques that were asked for."""
     from lessonkit.study.techniques import choose_techniques, techniques_from
 
     names, own = args.techniques, techniques_from(args.techniques_from) if args.techniques_from else ()
@@ -98,8 +97,8 @@ def _techniques(args: argparse.Namespace) -> list:
     return choose_techniques(names, own)
 
 
-def _check_ablate(args: argparse.Namespace) -> dict[str, Any]:
-    """What can be checked before any photo is read; returns the settings of the study."""
+def _check_ablate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check what can be before any photo is read; return the study's settings, and how to run it."""
     from lessonkit.study.planner import usable_cores
 
     if not 0 <= args.margin <= 100:
@@ -115,7 +114,7 @@ def _check_ablate(args: argparse.Namespace) -> dict[str, Any]:
     Settings(**settings)
     args.out = _out_folder(args, f"ablation-{{}}-subset-{args.subset}" if args.subset else "ablation-{}")
     jobs = args.jobs or (min(4, usable_cores()) if args.device == "cpu" else 1)
-    return settings | {"seeds": args.seeds, "jobs": jobs, "cluster": args.cluster}
+    return settings, {"jobs": jobs, "cluster": args.cluster}
 
 
 def _take_subset(args: argparse.Namespace, images: Any) -> tuple[Any, dict[str, Any] | None, str]:
@@ -192,7 +191,6 @@ def _run_study(args: argparse.Namespace, study: Any, images: Any, begun: float) 
 
 
 def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
-    """Run `lessonkit ablate`; return the exit code."""
     begun = time.monotonic()
     import matplotlib
 
@@ -207,15 +205,14 @@ def _ablate(args: argparse.Namespace, typed: Sequence[str]) -> int:
     from lessonkit.study.trained import choose_network
     from lessonkit.study.tuning import tune_techniques
 
-    techniques, settings = _techniques(args), _check_ablate(args)
+    techniques, (settings, how) = _techniques(args), _check_ablate(args)
     images = _load(args)
     if told := describe_copies(images, near_copies(images)):
         print(f"  Warning: {told}", flush=True)
     start = time.perf_counter()
     images, record, words = _take_subset(args, images)
     choosing = time.perf_counter() - start
-    notes, choice, seeds = [], None, settings.pop("seeds")
-    how = {name: settings.pop(name) for name in ("jobs", "cluster")}
+    notes, choice, seeds = [], None, args.seeds
     if args.tune:
         left = _TUNING_SHARE * (begun + (args.time_budget or math.inf) - time.monotonic())
         about: dict[str, Any] = {"seeds": 0 if args.time_budget else seeds, "most_seconds": left} | how
@@ -264,7 +261,6 @@ def _command_again(typed: Sequence[str]) -> str:
 
 
 def _cache(args: argparse.Namespace, typed: Sequence[str]) -> int:
-    """Run `lessonkit cache`; return the exit code."""
     from lessonkit.photos.photo_cache import cache_size, clear_cache
 
     folder, size = cache_size()
@@ -277,7 +273,6 @@ def _cache(args: argparse.Namespace, typed: Sequence[str]) -> int:
 
 
 def _subset(args: argparse.Namespace, typed: Sequence[str]) -> int:
-    """Run `lessonkit subset`; return the exit code."""
     from lessonkit.selection.features import quick_features
     from lessonkit.selection.gallery import probe_choice, subset_gallery
     from lessonkit.selection.subset_folder import write_subset
@@ -319,7 +314,6 @@ DEMO = ["--techniques", _OF_DEMO, "--size", "32", "--epochs", "10"]
 
 
 def _demo(args: argparse.Namespace, typed: Sequence[str]) -> int:
-    """Run `lessonkit demo`; return the exit code."""
     import webbrowser
 
     study = ["ablate", "bundled", *DEMO, "--out", args.out]
@@ -353,17 +347,15 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 def _our_warnings() -> Iterator[None]:
     """Within, warnings look as in `_show_warning`; the processes that run trials leave out the same."""
     kept = os.environ.get("PYTHONWARNINGS")
-    ignored = [f"ignore::{category.__name__}" for category in _FOR_DEVELOPERS]
-    # the last one that fits counts
-    os.environ["PYTHONWARNINGS"] = ",".join([*ignored, kept] if kept else ignored)
+    rules = [*(f"ignore::{category.__name__}" for category in _FOR_DEVELOPERS), *filter(None, [kept])]
+    os.environ["PYTHONWARNINGS"] = ",".join(rules)  # the last one that fits counts
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             yield
     finally:
-        if kept is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
+        del os.environ["PYTHONWARNINGS"]
+        if kept is not None:
             os.environ["PYTHONWARNINGS"] = kept
 
 
@@ -419,6 +411,6 @@ def _kind(error: Exception) -> str:
     short = any(word in str(error).lower() for word in ("memory", "allocate"))
     return "MemoryError" if short else "unknown"
 
-
+# %% ../nbs/cli.ipynb #5bd5eae1
 if __name__ == "__main__" and __package__ == "lessonkit":  # python -m lessonkit.cli; not in a notebook
     sys.exit(main())

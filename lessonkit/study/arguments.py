@@ -150,7 +150,6 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def _add_ablate(commands: argparse._SubParsersAction) -> None:
-    """What can be typed after `lessonkit ablate`."""
     one = _add_command(
         commands, "ablate", "train with and without each technique, several times, and compare",
         "Train a small network with and without each technique, all else equal, with several seeds, "
@@ -189,7 +188,6 @@ def _add_ablate(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_subset(commands: argparse._SubParsersAction) -> None:
-    """What can be typed after `lessonkit subset`."""
     one = _add_command(
         commands, "subset", "choose a few training photos that stand for all",
         "Choose training photos that stand for all of them, and write them with all validation photos "
@@ -217,7 +215,6 @@ def _add_subset(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_cache(commands: argparse._SubParsersAction) -> None:
-    """What can be typed after `lessonkit cache`."""
     one = commands.add_parser(
         "cache", help="say where decoded photos are kept, and how much room they take",
         description="Photos are decoded once for each size and kept. They are made again when needed.",
@@ -227,7 +224,6 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    """What can be typed after `lessonkit demo`."""
     about = "a study on the course's own drawings, for a first look: about two minutes"
     one = commands.add_parser("demo", help=about,
                               description=f"Run {about}; then open its report in a browser.")

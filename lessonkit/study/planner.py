@@ -99,10 +99,9 @@ def plan_study(
     """Plan how long and how often to train. Raises `ValueError` where two seeds don't fit."""
     lengths = (epochs,) if epochs else LENGTHS
     fits = {length: min(seeds or MOST, int(budget / seconds_of(length))) for length in lengths}
-    enough = [length for length in lengths if fits[length] >= min(seeds or CLAIM, CLAIM)]
-    length = next((length for length in enough if length >= SHORT or epochs), None)
-    if length is None:
-        length = next((length for length in lengths if fits[length] >= FIRST_LOOK), lengths[-1])
+    for_claim = [n for n in lengths if fits[n] >= min(seeds or CLAIM, CLAIM) and (n >= SHORT or epochs)]
+    for_verdict = [n for n in lengths if fits[n] >= FIRST_LOOK]
+    length = [*for_claim, *for_verdict, lengths[-1]][0]
     if (planned := fits[length]) < min(seeds or 2, 2):
         needed = duration(2 * seconds_of(lengths[-1]))
         short = f"{duration(budget)} of training are too short"

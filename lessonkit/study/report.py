@@ -104,7 +104,8 @@ def forest(summary: pd.DataFrame, margin: float = 0.01) -> dict[str, Any]:
     rows = _by_difference(summary[(summary["verdict"] != "reference") & summary["difference"].notna()])
     differences, ends = rows["difference"].to_numpy(float), rows[["low", "high"]].to_numpy(float)
     most = max([1.5 * margin, 0.01, *(2.5 * np.abs(differences))])
-    within = [*np.clip(ends[np.isfinite(ends)], -most, most), *differences, margin, -margin]
+    edge = margin or 0.001  # so that the axis has a width where nothing differs
+    within = [*np.clip(ends[np.isfinite(ends)], -most, most), *differences, edge, -edge]
     ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(min(within), max(within))
     low, high = ticks[0], ticks[-1]
 
@@ -180,26 +181,19 @@ def html_report(
     every = trials[[name for name in trials if name not in ("id", "fingerprint")]]
     return render_page(
         "study/report.html.jinja",
-        title=title,
+        title=title, cards=cards or {}, classes=classes, command=command, notes=notes, steps=steps,
+        together=together, photos=photos or {}, usage=usage,
         answer=bottom_line(summary),
         summary=answer_table(summary),
         meaning=explain_interval(summary),
-        notes=notes,
         forest=forest(summary, margin),
         level=level_text(summary),
         measured=scale_of(summary),
-        photos=photos or {},
         costs=cost_table(trials),
-        together=together,
-        cards=cards or {},
         measures=measures(trials),
-        classes=classes,
         failed=None if failed is None or failed.empty else failed[["technique", "seed", "error"]],
         trials=every.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value),
         about={"Settings": settings, "Versions": versions(), "Machine": machine()},
-        command=command,
-        usage=usage,
-        steps=steps,
     )
 
 # %% ../../nbs/study/report.ipynb #d42fddbb
@@ -210,7 +204,6 @@ def _markdown_text(value: Any) -> str:
 
 
 def _markdown_table(table: pd.DataFrame) -> str:
-    """A table of text."""
     head, *rows = [[_markdown_text(cell) for cell in row] for row in [table.columns, *table.to_numpy()]]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
@@ -232,7 +225,7 @@ def markdown_report(title: str, summary: pd.DataFrame, trials: pd.DataFrame, **a
         parts += ["## Do it again", f"{fence}sh\n{command}\n{fence}"]
     return "\n\n".join(parts) + "\n"
 
-
+# %% ../../nbs/study/report.ipynb #b12aa1f6
 def write_report(folder: str | Path, summary: pd.DataFrame, figure: Figure, **about: Any) -> None:
     """Write `summary.csv`, `ablation.png`, `report.html` and `report.md`, each whole or not at all."""
     files = {
@@ -290,7 +283,6 @@ def _split_notes(images: ImageSet) -> list[str]:
 
 
 def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: float) -> list[str]:
-    """What a reader of the report must know about the study."""
     equal = {"pixels": "pixels trained on", "epochs": "epochs", "seconds": "seconds of training"}
     start = "was trained from scratch, with the statistics of the training photos."
     if about["pretrained"]:
@@ -317,7 +309,7 @@ def _notes(about: Mapping[str, Any], choice: str | None, out: Path, confidence: 
         )
     return notes
 
-
+# %% ../../nbs/study/report.ipynb #3488f877
 def ablation_report(
     images: ImageSet,
     trials: pd.DataFrame,  # from `run_ablation`
@@ -360,17 +352,12 @@ def ablation_report(
     if metric == "accuracy":
         together = _interactions(trials, chosen, correct=correct, margin=margin)
     write_report(
-        out, summary, figure, title=title, trials=trials,
+        out, summary, figure, title=title, trials=trials, margin=margin, command=command, failed=failed,
+        notes=notes, steps=told[1:], together=together,
         cards={t.name: t.card for t in chosen},
         classes=class_table(images, trials, correct),
         settings={name: _format_value(value) for name, value in about.items()},
-        command=command,
-        failed=failed,
-        notes=notes,
-        steps=told[1:],
-        together=together,
         photos=_photos(images, chosen, about["size"], read_answers(out, trials), correct),
-        margin=margin,
         usage="\n".join(usage_lines(out)),
     )
     return "\n".join([format_table(summary), *notes, "", *told])

@@ -253,9 +253,8 @@ def interaction_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     ]
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/study/tables.ipynb #4fd58dbe
 def _tau(value: float, low: float, high: float) -> str:
-    """A rank correlation with its interval."""
     if not np.isfinite(value):
         return "–"
     span = f" ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else ""
@@ -376,7 +375,7 @@ def measures(trials: pd.DataFrame) -> pd.DataFrame:
         rows.append(row)
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/study/tables.ipynb #1a28f7b3
 def class_table(
     images: ImageSet,
     trials: pd.DataFrame,  # from `run_ablation`

@@ -144,13 +144,10 @@ def combine(*techniques: Technique) -> Technique:
     trained = [t.variant for t in techniques if t.weights_from != BASELINE]
     makers = tuple(t.callbacks for t in techniques if t.callbacks)
     return Technique(
-        "+".join(names),
-        card=f"Together: {', '.join(names)}.",
-        data=data,
+        "+".join(names), card=f"Together: {', '.join(names)}.", data=data, settings=settings,
         loss=_only("loss", techniques),
         callbacks=partial(_callbacks_of, makers) if makers else None,
         predict=_only("predict", techniques),
-        settings=settings,
         train_cost=math.prod(t.train_cost for t in techniques),
         predict_cost=math.prod(t.predict_cost for t in techniques),
         trains_like="+".join(trained) if 0 < len(trained) < len(techniques) else "",
@@ -170,7 +167,7 @@ def _callbacks_of(makers: Sequence[Callable[[], Sequence[Callback]]]) -> list[Ca
     """New callbacks of several techniques."""
     return [callback for make in makers for callback in make()]
 
-
+# %% ../../nbs/study/techniques.ipynb #f2ee4e45
 for _names in ("mixup label_smoothing", "progressive_resizing tta",
                "progressive_resizing mixup label_smoothing tta"):
     _combined = combine(*(TECHNIQUES[name] for name in _names.split()))
@@ -191,7 +188,7 @@ EXTRAS = {
     ]
 }
 
-
+# %% ../../nbs/study/techniques.ipynb #9d1de2a0
 def choose_techniques(
     techniques: Sequence[str | Technique] | None = None,  # names, a+b, or your own; None: all
     own: Sequence[Technique] = (),  # more that have a name, as from `techniques_from`

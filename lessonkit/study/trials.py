@@ -193,7 +193,7 @@ def check_name(name: str) -> str:  # the same name
         raise ValueError(f"{name!r} can't be a technique's name: {wanted}.")
     return name
 
-
+# %% ../../nbs/study/trials.ipynb #0fef7928
 class StudyMismatch(ValueError):
     """The folder holds trials of other photos or settings."""
 

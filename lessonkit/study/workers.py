@@ -51,7 +51,6 @@ def _outcome(run: Callable, technique: str, seed: int, tick: Callable[..., Any])
 
 
 def _failure(trial: Trial, error: Exception, seconds: float = 0.0) -> Outcome:
-    """The outcome of a trial that failed."""
     return *trial, {"error": error_line(error), "seconds": round(seconds, 3)}, None, error
 
 
@@ -252,7 +251,7 @@ def _received(client: Any, run: Callable,
                 found = error
             yield futures[future], found
 
-
+# %% ../../nbs/study/workers.ipynb #570dc195
 def seed_numbers(seeds: int | Sequence[int]) -> list[int]:
     """List the seeds, n as 0 to n - 1. Raises `TypeError` for no whole numbers, `ValueError` below 0."""
     if isinstance(seeds, int) or np.ndim(seeds) == 0:
@@ -362,5 +361,4 @@ def _tell_failures(failed: Mapping[Trial, tuple[str, Exception]], wanted: Sequen
 
 
 def _table(finished: Mapping[Trial, dict], wanted: Sequence[Trial]) -> pd.DataFrame:
-    """The finished trials among the wanted ones."""
     return pd.DataFrame([finished[trial] for trial in wanted if trial in finished])

@@ -160,6 +160,12 @@ def test_the_axis_shows_the_differences_and_not_the_width_of_an_interval_that_sa
     assert labels[0].startswith("−") and labels[-1].startswith("+") and "0" in labels
 
 
+def test_a_report_without_a_margin_in_which_nothing_differs():
+    """With `--margin 0` and one seed the axis had no width, and the report ended in a math error."""
+    drawn = forest(made_up(["first look"], [0.0], width=np.nan), margin=0.0)
+    assert drawn["rows"][0]["middle"] == drawn["zero"] == 50 and len(drawn["ticks"]) > 2
+
+
 def test_a_ratio_within_the_noise_is_hidden():
     """Worked by hand: twice as much each time is ×2; a factor that is now 0.8, now 1.25 is noise."""
     trials = pd.DataFrame([

@@ -291,8 +291,7 @@ def test_the_bar_moves_with_the_epochs_of_other_processes(tmp_path, monkeypatch)
                 (tmp_path / "seen").touch()
 
     monkeypatch.setattr(workers, "_EVERY", (0.05, 0.05))
-    monkeypatch.setattr(workers, "_progress_bar", lambda total,
-                        progress: Seen(total=total, file=io.StringIO()))
+    monkeypatch.setattr(workers, "tqdm", lambda total, **_: Seen(total=total, file=io.StringIO()))
     trial = partial(waits_to_be_seen, seen=str(tmp_path / "seen"))
     assert len(run_trials({"a": {}, "b": {}}, 1, trial, tmp_path / "study", {}, steps=3, jobs=2)) == 2
     assert 4 in shown and max(shown) <= 6
