@@ -14,6 +14,7 @@ import pandas as pd
 from fastai.learner import Learner
 from fastcore.meta import delegates
 from torch import Tensor
+from tqdm import tqdm
 
 from .foundation.calibration import score
 from .foundation.speedups import bfloat16_is_quicker, UseMuon
@@ -50,8 +51,7 @@ def run_ablation(
     progress: bool = True,  # say how long it will take, show a bar and the means as they come
     **kwargs: Any,  # fields of `lessonkit.study.settings.Settings`: size, epochs, ...
 ) -> pd.DataFrame:  # one row a trial, for `summarize`
-    """
-    Train the baseline and each technique once per seed, all else equal; score on the validation photos.
+    """Train the baseline and each technique once per seed, all else equal; score on validation photos.
 
     The same seed gives every technique the same initial weights, batches and crops, so that differences
     are paired. Finished trials are stored in `out` at once and never run again. Raises `TypeError` or
@@ -114,8 +114,6 @@ def best_recipe(
     The settings were chosen on training photos that were set aside (lesson 8). Raises `TypeError` or
     `ValueError` for bad settings and what `load_images` raises.
     """
-    from tqdm import tqdm
-
     images = images if isinstance(images, ImageSet) else load_images(images)
     settings = Settings(size=size, epochs=epochs, batch_size=batch_size, device=device)
     technique = EXTRAS["best_recipe"]

@@ -60,12 +60,10 @@ def interaction(
         sides = [side.loc[seeds] for side in sides]
         known = correct if photos_known(sides, correct) else None  # all rows cover the same
         for effect, signs in effects.items() if seeds else ():
-            taken = [side for side, sign in zip(sides, signs) if sign]
-            signs = [sign for sign in signs if sign]
-            found, covers = estimate_difference(taken, signs, metric, known)
-            difference = sum(sign * side[metric].mean() for side, sign in zip(taken, signs))
-            row = {"effect": effect, **here, "seeds": len(seeds), "difference": difference}
-            rows.append(row | {"covers": covers, "estimate": found})
+            found, covers = estimate_difference(sides, signs, metric, known)
+            difference = sum(sign * side[metric].mean() for side, sign in zip(sides, signs))
+            rows.append({"effect": effect, **here, "seeds": len(seeds), "difference": difference,
+                         "covers": covers, "estimate": found})
     if not rows:
         told = f"No seed and setting has all four of {', '.join(names)}"
         raise ValueError(f"{told}: train them from the same seeds.")

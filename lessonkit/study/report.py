@@ -217,7 +217,7 @@ def markdown_report(title: str, summary: pd.DataFrame, trials: pd.DataFrame, **a
     if (together := about.get("together")) is not None and len(together):
         parts += ["## Together", _markdown_table(together)]
     parts += ["## All measures", _markdown_table(measures(trials))]
-    made = {**about.get("settings", {}), **versions(), **machine()}
+    made = {**(about.get("settings") or {}), **versions(), **machine()}
     made = pd.DataFrame(made.items(), columns=["setting", "value"]).astype(str)
     parts += ["## How it was made", _markdown_table(made)]
     if command := about.get("command"):
