@@ -29,8 +29,7 @@ def paired_interval(
     differences: Any,  # one paired difference for each seed, (n_seeds,)
     confidence: float = 0.95,  # how often the interval holds the truth, above 0, at most 1
 ) -> tuple[float, float]:  # lower and upper end; NaN with fewer than two seeds
-    """
-    Student's t interval for the mean of paired differences: chance in the seeds, for these photos.
+    """Student's t interval for the mean of paired differences: chance in the seeds, for these photos.
 
     Raises `ValueError` for a confidence outside 0 to 1 and another shape, `TypeError` for anything but
     numbers. Student 1908, *The Probable Error of a Mean*; the interval of `scipy.stats.ttest_rel`.
@@ -46,8 +45,7 @@ def crossed_interval(
     confidence: float = 0.95,  # how often the interval holds the truth, above 0, at most 1
     groups: Any = None,  # the group of each photo, (n_photos,), where photos belong together
 ) -> tuple[float, float]:  # lower and upper end; NaN with fewer than two seeds, photos or groups
-    """
-    Interval for the mean difference that covers chance in the seeds and in the photos.
+    """Interval for the mean difference that covers chance in the seeds and in the photos.
 
     Seeds and photos are crossed random effects, each with a half-width of its own: Student's t for the
     seeds, the normal for the photos. These are added in squares (MOVER: Zou and Donner 2008,
@@ -105,8 +103,7 @@ def seeds_needed(
     confidence: float = 0.95,  # of the interval, above 0, at most 1
     groups: Any = None,  # the group of each photo, (n_photos,), where photos belong together
 ) -> float:  # seeds in total, 2 or more; infinite where only photos help, NaN with fewer than two seeds
-    """
-    About how many seeds settle a comparison: the interval leaves out zero, or lies within ± the margin.
+    """About how many seeds settle a comparison: the interval leaves out zero or lies within the margin.
 
     Takes mean, spreads and photos as they are now. As these are uncertain, a study of that size settles
     it about every other time: plan for more. Raises `ValueError` for a negative margin, another shape,
@@ -130,8 +127,7 @@ def summarize(
     family: int | None = None,  # how many rows share the confidence; None: those of this table
     groups: Any = None,  # the group of each photo, (n_photos,), where photos belong together
 ) -> pd.DataFrame:  # a row for each technique and setting, the baseline's own first
-    """
-    Compare techniques by paired differences: one interval, one verdict, and the cost.
+    """Compare techniques by paired differences: one interval, one verdict, and the cost.
 
     With m rows beside the baseline's own, `low` and `high` have the `level` 1 - (1 - confidence) / m, so
     that all m hold the truth together with this confidence or more (Bonferroni). The verdict reads off
@@ -163,8 +159,7 @@ def look_confidence(
     confidence: float = 0.95,  # of all looks together, between 0 and 1
     spending: str = "obrien-fleming",  # hardly anything early; or "pocock": more evenly
 ) -> list[float]:  # for each look, the confidence to give to `summarize`; the last is the present look's
-    """
-    The confidence of each look, so that looking, adding seeds and looking again keeps the promise.
+    """The confidence of each look, so that looking, adding seeds and looking again keeps the promise.
 
     Each look may err in what the spending function adds since the one before, and these shares sum to at
     most 1 - confidence. That holds for any number of seeds, with photos, and when `summarize` divides a

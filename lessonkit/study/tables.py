@@ -240,14 +240,9 @@ def interaction_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         return sums[row["verdict"]] if of_sum else verdict_in_points(row["verdict"])
 
     rows = [
-        {
-            "combination": name,
-            "effect": row["effect"],
-            "adds (points)": change(row["difference"]),
-            f"{level_text(table)} interval": _interval(row["low"], row["high"]),
-            "verdict": told(row),
-            "seeds": str(row["seeds"]),
-        }
+        {"combination": name, "effect": row["effect"], "adds (points)": change(row["difference"]),
+         f"{level_text(table)} interval": _interval(row["low"], row["high"]),
+         "verdict": told(row), "seeds": str(row["seeds"])}
         for name, table in found.items()
         for _, row in table.iterrows()
     ]
