@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from PIL import Image
 from tiny_photos import draw, MINE
 
 EVIL, CAT = "<script>alert(1)</script>".replace("/", "∕"), '🐈 & "friends"'
@@ -54,3 +55,15 @@ def here(tmp_path, monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A folder `photos` of two classes, ten photos each, one of them broken off."""
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(10):
+            photo = Image.effect_noise((20, 20), 50).convert("RGB")
+            photo.save(tmp_path / "photos" / label / f"{i}.png")
+    (tmp_path / "photos/a/2.png").write_bytes(b"\x89PNG")
+    return tmp_path / "photos"

@@ -101,14 +101,7 @@ def test_bad_input_in_a_process_of_its_own_leaves_no_traceback(tmp_path):
     assert process.exitcode == 2 and told.startswith("lessonkit: 'nowhere' is neither")
 
 
-def test_damaged_photos_are_left_out_by_choice(tmp_path, here):
-    for label in "ab":
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(10):
-            Image.effect_noise((20, 20), 50).convert("RGB").save(
-                tmp_path / "photos" / label / f"{i}.png"
-            )
-    (tmp_path / "photos/a/2.png").write_bytes(b"\x89PNG")
+def test_damaged_photos_are_left_out_by_choice(damaged, here):
     code, printed, _ = here("ablate", "photos", *QUICK, "--seeds", "1", "--skip-damaged")
     assert code == 0 and "Left out 1 of 20 photos" in printed and "2.png" in printed
     assert "first look" in printed  # one seed says nothing

@@ -129,14 +129,7 @@ def test_a_full_folder_is_told_before_anything_is_computed(photos, tmp_path, her
     assert here("ablate", photos, "--subset", "33")[0] == 2
 
 
-def test_damaged_photos_are_never_chosen(tmp_path, here):
-    for label in "ab":
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(10):
-            Image.effect_noise((20, 20), 50).convert("RGB").save(
-                tmp_path / "photos" / label / f"{i}.png"
-            )
-    (tmp_path / "photos/a/2.png").write_bytes(b"\x89PNG")
+def test_damaged_photos_are_never_chosen(damaged, tmp_path, here):
     code, printed, _ = here("subset", "photos", "--n", "0.99", "--size", "16", "--skip-damaged")
     assert code == 0 and "Left out 1 of 20 photos" in printed
     assert not list((tmp_path / "subset-photos").rglob("a/*2.png"))
