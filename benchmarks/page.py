@@ -22,6 +22,22 @@ TITLES = {
     "recipe": "The best recipe against the chapter's",
     "growth": "Growth: four times as many things",
 }
+# Why goals are missed, as far as rows beside them tell.
+REASONS = {
+    "loading": "The row without loading says what fastai's own loop adds to the network's steps: an "
+               "epoch can't come nearer to them than that.",
+    "mixing": "*Least* does what can't be left out, in PyTorch's own calls and without a look at any "
+              "value. *Shares* draws one for each photo, from a generator with a seed, and mixes "
+              "nothing. Where the two together are above a goal, shorter code can't meet it. What is "
+              "left beyond them looks at the values that were given: a share of 1.2, a partner or a "
+              "class that doesn't exist, soft labels that don't sum to 1. In batches of 64 photos or "
+              "more the pass over the photos decides; in small ones these looks do, some "
+              "microseconds each, which a training step of milliseconds doesn't show.",
+    "resizing": "These are findings about growing pictures, not about code: the accuracy that long "
+                "training reaches at full size is seldom reached sooner.",
+    "studying": "Two trainings at once share one memory and one cache: the row of bare steps says how "
+                "much two processes can gain on this machine.",
+}
 MET, MISSED = "#2b6ca3", "#c8501e"
 
 
@@ -41,6 +57,7 @@ def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: st
         lines += [f"## {TITLES[part]}", "", "| measured | median | over rounds | goal | met |",
                   "|---|---|---|---|---|"]
         lines += [*(line.row() for line in measured), ""]
+        lines += [REASONS[part], ""] if part in REASONS else []
     if growth_png:
         lines += [f"![Seconds and memory over the number of things]({growth_png})", ""]
     for curve in curves:
