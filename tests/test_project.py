@@ -470,8 +470,9 @@ def test_readme_says_what_its_figure_shows():
         words = words.replace("mixup", "MixUp")
         three = [rows.loc[(photos, name, epochs)]
                  for photos, epochs in (("Imagenette", 5), ("clothes", 5), ("clothes", 20))]
-        points = [f"{100 * row['difference']:+.1f}" + "*" * (row["verdict"] in ("helps", "hurts"))
-                  for row in three]
+        stars = ["*" * (row["verdict"] in ("helps", "hurts")) for row in three]
+        rounded = [round(100 * row["difference"], 1) + 0 for row in three]
+        points = [f"{value:+.1f}{star}" for value, star in zip(rounded, stars)]
         assert f"{words[0].upper()}{words[1:]}: {points[0]}, {points[1]} and {points[2]}." in alt
 
 
