@@ -163,31 +163,27 @@ def random_resized_crop(
     sides = size if isinstance(size, tuple) else (size, size)
     if len(crops.top) != len(x):
         raise ValueError(f"There are {len(crops.top)} crops for {len(x)} photos: draw one for each.")
-    rows = _whole_pixels(crops.top, crops.height, x.shape[-2])
-    columns = _whole_pixels(crops.left, crops.width, x.shape[-1])
+    rows = _whole_pixels(crops.top.double(), crops.height.double(), x.shape[-2])
+    columns = _whole_pixels(crops.left.double(), crops.width.double(), x.shape[-1])
     if x.dtype == torch.uint8 and x.device.type == "cpu":
-        each = zip(x.split(1), rows, columns, crops.flipped.tolist())
-        return torch.cat([_cut(*one, sides) for one in each])
-    spans = (torch.tensor(part, device="cpu").T for part in (rows, columns))
-    rows, columns = (resize_weights(start, length, old, new).to(x.device)
-                     for (start, length), old, new in zip(spans, x.shape[-2:], sides))
+        boxes = torch.stack([*rows, *columns], dim=1).int().tolist()
+        each = zip(x.split(1), boxes, crops.flipped.tolist())
+        return torch.cat([_cut(photo, *box, flipped, sides) for photo, box, flipped in each])
     pixels = x if x.dtype.is_floating_point else x.float()
-    out = rows.to(pixels.dtype)[:, None] @ pixels @ columns.to(pixels.dtype)[:, None].transpose(-1, -2)
+    down, across = (resize_weights(start.long(), length.long(), old, new).to(pixels)[:, None]
+                    for (start, length), old, new in zip((rows, columns), x.shape[-2:], sides))
+    out = down @ pixels @ across.transpose(-1, -2)
     return flip_batch(out if x.dtype.is_floating_point else out.round().to(x.dtype), crops.flipped)
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #6cad4a26
-def _whole_pixels(starts: Tensor, lengths: Tensor, side: int) -> list[tuple[int, int]]:
+def _whole_pixels(starts: Tensor, lengths: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Turn fractions of a side into whole pixels, first and how many: at least one, and inside."""
-    spans = []
-    for start, length in zip(starts.tolist(), lengths.tolist()):
-        length = min(max(round(length * side), 1), side)
-        spans.append((min(round(start * side), side - length), length))
-    return spans
+    lengths = (lengths * side).round().clamp(1, side)
+    return torch.minimum((starts * side).round(), side - lengths), lengths
 
 
-def _cut(photo: Tensor, rows: tuple[int, int], columns: tuple[int, int], flipped: bool,
+def _cut(photo: Tensor, top: int, height: int, left: int, width: int, flipped: bool,
          sides: Sequence[int]) -> Tensor:
-    (top, height), (left, width) = rows, columns
     part = _interpolate(photo[:, :, top : top + height, left : left + width], list(sides))
     return part.flip(-1) if flipped else part
 
@@ -269,8 +265,6 @@ def crop_photos(x: Tensor, first: int, seed: int, number: int, augment: Augment)
     """
     height, width = x.shape[-2:]
     crops = crops_of_photos(range(first, first + len(x)), width / height, seed, number, augment)
-    tall = (crops.height * height).round().clamp(1, height)
-    wide = (crops.width * width).round().clamp(1, width)
-    top = torch.minimum((crops.top * height).round(), height - tall)
-    left = torch.minimum((crops.left * width).round(), width - wide)
+    top, tall = _whole_pixels(crops.top, crops.height, height)
+    left, wide = _whole_pixels(crops.left, crops.width, width)
     return enlarge(x, top, left, tall, wide, crops.flipped)

@@ -51,7 +51,7 @@ def split_rows(
         rows = np.flatnonzero(labels == label)
         rows = rows[np.argsort(lottery[rows])]
         wanted = min(max(1, round(len(rows) * fraction)), len(rows) - 1)
-        there = (split[rows] == "valid").sum()  # with groups that other classes have a share in
+        there = (split[rows] == "valid").sum()  # of groups that an earlier class has a share in
         for group in dict.fromkeys(groups[rows[split[rows] == ""]]):
             members = groups == group
             more = members[rows].sum()
@@ -239,7 +239,11 @@ class ImageSet:
             raise ValueError(f"problems={problems!r} must be a list of some of {', '.join(PROBLEMS)}.")
         report = self.check() if report is None else report
         bad = report[report.problem.isin(problems)]
-        print(_describe_left_out(self, bad))
+        folder = "" if bad.empty else os.path.commonpath([path.parent for path in self.paths])
+        print(f"All {len(self):,} photos are usable." if bad.empty
+              else f"Left out {bad.row.nunique()} of {len(self):,} photos:")
+        for path, problem, detail in bad[["path", "problem", "detail"]].itertuples(index=False):
+            print(one_line(f"  {os.path.relpath(path, folder)}: {problem} ({detail})"))
         return self.take(np.setdiff1d(np.arange(len(self)), bad.row))
 
 
@@ -301,17 +305,6 @@ def _describe_duplicate(images: ImageSet, row: int, first: int) -> tuple[str, st
     if images.labels[row] != images.labels[first]:
         detail += f", which is called {images.classes[images.labels[first]]!r}"
     return problem, detail
-
-
-def _describe_left_out(images: ImageSet, bad: pd.DataFrame) -> str:
-    """Which photos were left out, and why: a line each."""
-    if bad.empty:
-        return f"All {len(images):,} photos are usable."
-    folder = os.path.commonpath([path.parent for path in images.paths])
-    lines = [f"Left out {bad.row.nunique()} of {len(images):,} photos:"]
-    for path, problem, detail in bad[["path", "problem", "detail"]].itertuples(index=False):
-        lines.append(one_line(f"  {os.path.relpath(path, folder)}: {problem} ({detail})"))
-    return "\n".join(lines)
 
 # %% ../../nbs/photos/image_set.ipynb #a9b38901
 NEAR = 16  # bits of 272 by which two near copies may differ

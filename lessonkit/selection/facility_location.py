@@ -192,8 +192,9 @@ class LazyGreedy:
         some = 16
         while True:
             most = self.bound.max()
-            if self.picks and most <= self.lost:
-                self._turn_to_differences()
+            if self.picks and most <= self.lost:  # too small for products: by differences, from now on
+                self.lost, self.rounding = 0.0, 1e-14 * float(self.nearest @ self.points.counts)
+                self.admit(np.flatnonzero(self.bound > -np.inf))
                 continue
             if self.picks and most <= self.rounding:  # all that is left are copies to the last digit
                 return int(np.flatnonzero(self.bound > -np.inf)[0])
@@ -208,11 +209,6 @@ class LazyGreedy:
                 rows = rows[np.argpartition(stale[rows], -some)[-some:]]
             self._refresh(rows)
             some = min(2 * some, 256)
-
-    def _turn_to_differences(self) -> None:
-        """Compute all gains again by differences, from now on: products lose gains as small as these."""
-        self.lost, self.rounding = 0.0, 1e-14 * float(self.nearest @ self.points.counts)
-        self.admit(np.flatnonzero(self.bound > -np.inf))
 
     def _refresh(self, rows: np.ndarray) -> None:
         """Bring gains up to date: from the log where little has changed since, else from the start."""
