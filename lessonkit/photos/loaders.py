@@ -361,8 +361,8 @@ class PhotoLoaders(DataLoaders):
         """The photos as a set, with the labels that they have in the loaders' own set."""
         images = self.valid.dataset.images
         place = {os.path.abspath(path): row for row, path in enumerate(images.paths)}
-        names = [os.path.abspath(item) if isinstance(item, str | Path) else None for item in items]
-        rows = [place.get(name) for name in names]
+        rows = [place.get(os.path.abspath(item)) if isinstance(item, str | Path) else None
+                for item in items]
         if missing := [item for item, row in zip(items, rows) if row is None]:
             raise ValueError(f"No labels are known for {some_of(missing)}: "
                              "pass an ImageSet, which has some.")

@@ -147,6 +147,13 @@ def test_albums_within_classes_within_shelves(tmp_path):
             == [2, 4, 8, 8])
 
 
+@pytest.mark.parametrize("depth, error", [(0, ValueError), (-1, ValueError), (1.5, TypeError),
+                                          (True, TypeError)])
+def test_a_depth_that_no_folder_has_is_told(tmp_path, depth, error):
+    with pytest.raises(error, match="classes=.* a whole number, at least 1"):
+        list_folder(photos(tmp_path, "Fruit/Apple", "Fruit/Pear", "Milk/Whole"), classes=depth)
+
+
 def test_photos_at_both_depths_belong_to_the_outer_folder(tmp_path):
     assert parts(list_folder(photos(tmp_path, "cat", "cat/more", "dog")))["train"] == {"cat", "dog"}
 
