@@ -233,9 +233,9 @@ def warn_of_another_scale(x: Tensor, mean: Tensor, std: Tensor) -> None:
     far_inside = low >= 0 and high <= 1 < float(mean.max())
     if outside if for_0_to_1 else far_inside:
         warnings.warn(f"The first batch has values from {low:.3g} to {high:.3g}, but the statistics "
-                      f"(mean {show_numbers(mean.flatten())}) belong to another scale. If the images are "
-                      "0 to 255, divide them by 255; if they were normalized before (in the dataset, or "
-                      "by a second transform), leave out one of the two.", stacklevel=2)
+                      f"(mean {show_numbers(mean.flatten())}) belong to another scale. If the images "
+                      "are 0 to 255, divide them by 255; if they were normalized before (in the "
+                      "dataset, or by a second transform), leave out one of the two.", stacklevel=2)
 
 # %% ../../nbs/foundation/statistics.ipynb #27a899d2
 # Packages that ship weights and don't state their statistics: from the code that trained them.
