@@ -313,20 +313,15 @@ NEAR = 16  # bits of 272 by which two near copies may differ
 def near_copies(images: ImageSet, progress: bool = True) -> pd.DataFrame:  # columns row, other, bits
     """Find validation photos that are near copies of training photos. Raises `DamagedPhoto`."""
     train, valid = images.indices("train"), images.indices("valid")
-    hashes = _difference_hashes(images.paths, progress)
+    small, _ = cached_photos(images.paths, 34, "squish", progress)
+    grey = small.astype(np.float32).mean(axis=-1).reshape(-1, 17, 2, 17, 2).mean(axis=(2, 4))
+    hashes = (np.diff(grey, axis=2) > 1).reshape(len(small), -1)  # right neighbours brighter by a grain
     found = []
     for row in valid:
         bits = (hashes[train] != hashes[row]).sum(axis=1)
         if len(bits) and (least := int(bits.min())) <= NEAR:
             found.append((int(row), int(train[bits.argmin()]), least))
     return pd.DataFrame(found, columns=["row", "other", "bits"])
-
-
-def _difference_hashes(paths: Sequence[Path], progress: bool) -> np.ndarray:
-    """Whether the right neighbours of 17 by 17 pixels are brighter by more than a grain, (N, 272)."""
-    small, _ = cached_photos(paths, 34, "squish", progress)
-    grey = small.astype(np.float32).mean(axis=-1).reshape(-1, 17, 2, 17, 2).mean(axis=(2, 4))
-    return (np.diff(grey, axis=2) > 1).reshape(len(small), -1)
 
 
 def describe_copies(images: ImageSet, copies: pd.DataFrame) -> str:
