@@ -85,6 +85,10 @@ class CalibrationBins:
         """Distance between confidence and accuracy in each bin, (n_bins,); 0 where it is empty."""
         return np.nan_to_num(np.abs(self.confidence - self.accuracy))
 
+    def error(self, norm: str = "l1") -> float:
+        """The mean of the gaps, weighted by photos; with norm="max" the largest one."""
+        return float(self.gaps.max() if norm == "max" else np.average(self.gaps, weights=self.count))
+
 
 def calibration_bins(probs: Any, targets: Any, n_bins: int = 15) -> CalibrationBins:
     """Sort predictions (N, C) into bins of equal width by confidence, the largest probability."""
@@ -118,8 +122,7 @@ def expected_calibration_error(
         every = [CalibrationBins.of(share, targets == c, n_bins) for c, share in enumerate(probs.T)]
     else:
         every = [calibration_bins(probs, targets, n_bins)]
-    errors = [b.gaps.max() if norm == "max" else np.average(b.gaps, weights=b.count) for b in every]
-    return float(np.mean(errors))
+    return float(np.mean([bins.error(norm) for bins in every]))
 
 # %% ../../nbs/foundation/calibration.ipynb #8e81973e
 def score(
@@ -151,7 +154,7 @@ def score(
         "macro_f1": float((2 * hits[seen] / (of_class + chosen)[seen]).mean()),
         "nll": float(-np.log(np.clip(of_truth, smallest, 1)).mean()),
         "brier": float(((probs**2).sum(axis=1) - 2 * of_truth + 1).mean()),
-        "ece": expected_calibration_error(probs, targets),
+        "ece": CalibrationBins.of(probs.max(axis=1), right, 15).error(),
     }
 
 # %% ../../nbs/foundation/calibration.ipynb #dbc496cb
@@ -180,8 +183,7 @@ def reliability_diagram(
     ax.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="calibrated")
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence (largest probability)",
            ylabel="share of right answers")
-    error = expected_calibration_error(probs, targets, n_bins)
-    ax.set_title(f"{title}{': ' if title else ''}ECE {error:.3f}, {bins.count.sum()} photos",
+    ax.set_title(f"{title}{': ' if title else ''}ECE {bins.error():.3f}, {bins.count.sum()} photos",
                  fontsize=10)
     ax.legend(loc="upper left", fontsize=8, frameon=False)
     return ax
