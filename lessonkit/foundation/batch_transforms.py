@@ -168,7 +168,7 @@ def random_resized_crop(
     if x.dtype == torch.uint8 and x.device.type == "cpu":
         boxes = torch.stack([*rows, *columns], dim=1).int().tolist()
         each = zip(x.split(1), boxes, crops.flipped.tolist())
-        return torch.cat([_cut(photo, *box, flipped, sides) for photo, box, flipped in each])
+        return torch.cat([_cut(photo, box, flipped, sides) for photo, box, flipped in each])
     pixels = x if x.dtype.is_floating_point else x.float()
     down, across = (resize_weights(start.long(), length.long(), old, new).to(pixels)[:, None]
                     for (start, length), old, new in zip((rows, columns), x.shape[-2:], sides))
@@ -182,8 +182,8 @@ def _whole_pixels(starts: Tensor, lengths: Tensor, side: int) -> tuple[Tensor, T
     return torch.minimum((starts * side).round(), side - lengths), lengths
 
 
-def _cut(photo: Tensor, top: int, height: int, left: int, width: int, flipped: bool,
-         sides: Sequence[int]) -> Tensor:
+def _cut(photo: Tensor, box: Sequence[int], flipped: bool, sides: Sequence[int]) -> Tensor:
+    top, height, left, width = box
     part = _interpolate(photo[:, :, top : top + height, left : left + width], list(sides))
     return part.flip(-1) if flipped else part
 
