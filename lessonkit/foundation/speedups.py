@@ -46,9 +46,9 @@ class BFloat16(Callback):
             model.forward = forward
 
 # %% ../../nbs/foundation/speedups.ipynb #93bd04cf
-def seconds_of(step: Callable[[], Any], times: int = 7) -> float:
-    """How long a step takes, the median; the first doesn't count."""
-    return statistics.median(timeit.repeat(step, number=1, repeat=times)[1:])
+def seconds_of(step: Callable[[], Any]) -> float:
+    """How long a step takes, the median of six; one before doesn't count."""
+    return statistics.median(timeit.repeat(step, number=1, repeat=7)[1:])
 
 
 def bfloat16_is_quicker(

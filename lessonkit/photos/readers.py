@@ -55,7 +55,7 @@ def photo_suffixes() -> frozenset[str]:
     return frozenset(end for end, kind in Image.registered_extensions().items() if kind in kinds)
 
 
-def image_files(folder: Path, left_out: Counter | None = None) -> list[str]:
+def image_files(folder: Path, others: Counter) -> list[str]:
     """List the files that are photos, sorted, with forward slashes; count the endings of others.
 
     Hidden files and folders and those of the system are left out, and links to folders aren't followed.
@@ -63,13 +63,11 @@ def image_files(folder: Path, left_out: Counter | None = None) -> list[str]:
     found = []
     for place, folders, files in os.walk(folder, onerror=_refuse_folder):
         folders[:] = [name for name in folders if not _NO_CLASS.match(name)]
-        for name in files:
-            if name.startswith("."):
-                continue
-            elif _is_photo(place, name):
+        for name in (name for name in files if not name.startswith(".")):
+            if _is_photo(place, name):
                 found.append(Path(place, name).relative_to(folder).as_posix())
-            elif left_out is not None:
-                left_out[_ending(name)] += 1
+            else:
+                others[_ending(name)] += 1
     return sorted(found)
 
 
@@ -90,29 +88,22 @@ def _is_photo(place: str, name: str) -> bool:
         return False
 
 
-def _describe_left_out(left_out: Counter) -> list[str]:
-    """Sentences about the files that are no photos."""
-    said, heic = [], sum(left_out[ending] for ending in HEIC)
-    if heic:
-        said.append(f"HEIC photos left out, since nothing here reads them: {heic:,} "
-                    "(pip install pillow-heif).")
-    if others := [f"{left_out[ending]:,} {ending or 'without an ending'}"
-                  for ending in sorted(left_out.keys() - HEIC)]:
-        said.append(f"Left out, as they are no photos: {some_of(others)}.")
-    return said
-
-
-def _beside(folders: Iterable[Path]) -> list[str]:
-    """Sentences about photos in no class folder, and about folders of the system."""
+def _describe_left_out(folders: Iterable[Path], endings: Counter) -> list[str]:
+    """Sentences about photos in no class folder, folders of the system, and files that are no photos."""
     seen = [entry for folder in folders for entry in os.scandir(folder) if entry.name[0] != "."]
-    names = sorted(entry.name for entry in seen
-                   if os.path.isfile(entry) and _is_photo(os.path.dirname(entry), entry.name))
     said = []
-    if names:
-        said.append(f"Left out, as no class folder holds them: {len(names):,} photos, "
-                    f"such as {names[0]}.")
+    if photos := sorted(entry.name for entry in seen
+                        if os.path.isfile(entry) and _is_photo(os.path.dirname(entry), entry.name)):
+        said.append(f"Left out, as no class folder holds them: {len(photos):,} photos, "
+                    f"such as {photos[0]}.")
     if systems := sorted({entry.name for entry in seen if _NO_CLASS.match(entry.name)}):
         said.append(f"Left out, as the system's own: {some_of(systems)}.")
+    if heic := sum(endings[ending] for ending in HEIC):
+        said.append(f"HEIC photos left out, since nothing here reads them: {heic:,} "
+                    "(pip install pillow-heif).")
+    if others := [f"{endings[ending]:,} {ending or 'without an ending'}"
+                  for ending in sorted(endings.keys() - HEIC)]:
+        said.append(f"Left out, as they are no photos: {some_of(others)}.")
     return said
 
 
@@ -171,27 +162,27 @@ def list_folder(
         checks.choice(classes, "classes", ("top", "leaf", None))
     else:
         checks.whole_number(classes, "classes")
-    left_out: Counter[str] = Counter()
+    endings: Counter[str] = Counter()  # of files that are no photos
     parts, said = _parts_of(root) if split_folders else ({"": "train"}, [])
     found, without = [], []  # of each photo: name from its class folder on, part, and whole name
     for place, part in parts.items():
         for label in _class_folders(root / place):
             there = f"{place}/{label}".lstrip("/")
-            names = image_files(root / there, left_out)
+            names = image_files(root / there, endings)
             found += [(f"{label}/{name}", part, f"{there}/{name}") for name in names]
             without += [] if names else [there]
-    beside = _beside({root, *(root / place for place in parts)}) + _describe_left_out(left_out)
+    left_out = _describe_left_out({root, *(root / place for place in parts)}, endings)
     if not found:
         raise ValueError(" ".join([
             f"No photos found in {root}: expected class folders with pictures in them, as in "
             f"{root.name}/cat/1.jpg, or in {root.name}/train/cat/1.jpg and {root.name}/val/cat/2.jpg.",
-            *beside]))
+            *left_out]))
     labels, nested = _how_to_read([below for below, _, _ in found], classes)
     if without:
         warnings.warn(f"No pictures in {some_of(without)} of {root}: not counted as classes.",
                       stacklevel=3)
     rows = [(labels[below], part, name) for below, part, name in found]
-    return Listing(root, rows, [*said, *nested, *beside])
+    return Listing(root, rows, [*said, *nested, *left_out])
 
 
 def _parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
