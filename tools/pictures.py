@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / ".github" / "pictures"
 ROWS = ("smaller_pictures progressive_resizing progressive_resizing+tta tta normalization "
         "label_smoothing mixup".split())
-TITLE = "Five epochs: growing wins on one set, smaller images on the other. Twenty: nothing settled"
+TITLE = "Five epochs: growing helps on one set, smaller images on the other, MixUp hurts on both"
 STUDIES = {"Imagenette": "main", "clothes": "clothing"}
 
 
