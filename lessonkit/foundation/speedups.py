@@ -155,8 +155,11 @@ class Muon(torch.optim.Optimizer):
 class UseMuon(Callback):
     """Give a fastai `Learner` Muon as its optimizer, with the same momentum throughout."""
 
-    def __init__(self, times: float = 12.0):
-        self.times = times  # its learning rate, as a multiple of the one given to `fit_one_cycle`
+    def __init__(
+        self,
+        times: float = 12.0,  # its learning rate, as a multiple of the one given to `fit_one_cycle`
+    ):
+        self.times = times
 
     def after_create(self):
         self.learn.opt_func = partial(OptimWrapper, opt=partial(Muon, times=self.times))

@@ -222,11 +222,11 @@ class ImageSet:
         titles = [self.classes[self.labels[row]] for row in chosen]
         return show_images(pictures, titles, columns=min(10, len(self.classes)))
 
-    def check(self, progress: bool = True) -> pd.DataFrame:
-        """Decode every photo; report what is damaged, empty, extreme (tiny, a strip) or there twice.
-
-        A table with the columns row, path, problem and detail, the worst first; no rows: nothing found.
-        """
+    def check(
+        self,
+        progress: bool = True,  # show a bar when it takes more than a moment
+    ) -> pd.DataFrame:  # columns row, path, problem, detail; the worst first; no rows: nothing found
+        """Decode every photo; report what is damaged, empty, extreme (tiny, a strip) or there twice."""
         return check_images(self, progress)
 
     def without_bad(
