@@ -34,10 +34,7 @@ def plan_for(
     epochs: int | None = None,  # where they are fixed
     seeds: int | None = None,  # at most
 ) -> tuple[Plan, Study]:  # the stored plan of the folder, where there is one; the study as planned
-    """Measure the study's pace and plan how long and how often to train.
-
-    Raises `ValueError` where the time is too short.
-    """
+    """Measure the pace, and plan epochs and seeds. Raises `ValueError` where the time is too short."""
     path = study.folder / "plan.json"
     if stored := read_json(path):
         plan = Plan(stored["epochs"], stored["seeds"], tuple(stored["looks"]))

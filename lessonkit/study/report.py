@@ -334,9 +334,8 @@ def ablation_report(
     confidence = note_look(out, int(trials.groupby("technique")["seed"].nunique().max()), planned)
     about = (read_json(out / "study.json") or {})["identity"]
     notes = [*_notes(about, choice, out, confidence), *_split_notes(images), *notes]
-    groups = None if images.groups is None else images.groups[images.indices("valid")]
     compare = partial(summarize, trials, BASELINE, metric, margin, comparisons(chosen), correct,
-                      groups=groups)
+                      groups=None if images.groups is None else images.groups[images.indices("valid")])
     summary = compare(confidence=confidence)
     if later := next_confidence(out):  # that the next look will have
         summary["seeds_needed"] = compare(confidence=later)["seeds_needed"]

@@ -17,10 +17,7 @@ SEEDS = 5  # training runs of each technique, if nobody asks for another number
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that all trials of a study share.
-
-    Raises `TypeError` or `ValueError` for a value that can't be meant.
-    """
+    """What all trials of a study share. Raises `TypeError` or `ValueError` for what can't be meant."""
 
     version: ClassVar[int] = 1  # another one when the same settings train differently
 

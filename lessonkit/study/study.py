@@ -130,9 +130,8 @@ class Study:
     @cached_property
     def trains(self) -> dict[str, str]:
         """For each variant that uses another one's training run: whose."""
-        runs: dict[str, str] = {}  # the training run -> the variant that trains
-        for technique in sorted(self.techniques, key=lambda one: one.weights_from != one.variant):
-            runs.setdefault(technique.weights_from, technique.variant)
+        owners_last = sorted(self.techniques[::-1], key=lambda t: t.weights_from == t.variant)
+        runs = {t.weights_from: t.variant for t in owners_last}  # the training run -> who trains
         return {t.variant: runs[t.weights_from]
                 for t in self.techniques if runs[t.weights_from] != t.variant}
 

@@ -383,7 +383,6 @@ def class_table(
     for recipe, ids in trials.groupby("technique", sort=False)["id"]:
         right = [correct[i] for i in ids if i in correct]
         if right:
-            mean = np.mean(right, axis=0)
-            of_class = [mean[labels == c] for c in range(len(images.classes))]
-            table[recipe] = [f"{100 * share.mean():.1f}%" if len(share) else "–" for share in of_class]
+            shares = pd.Series(np.mean(right, axis=0)).groupby(labels).mean()
+            table[recipe] = shares.reindex(range(len(images.classes))).map(amount).to_list()
     return table

@@ -193,10 +193,7 @@ def choose_techniques(
     techniques: Sequence[str | Technique] | None = None,  # names, a+b, or your own; None: all
     own: Sequence[Technique] = (),  # more that have a name, as from `techniques_from`
 ) -> list[Technique]:  # the baseline first, each once
-    """Look techniques up by name, and combine them.
-
-    Raises `ValueError` for an unknown name, with the known ones.
-    """
+    """Look techniques up by name, and combine them. Raises `ValueError` for an unknown name."""
     if techniques is None:
         techniques = [*TECHNIQUES, *own]
     elif isinstance(techniques, str | Technique):

@@ -83,8 +83,7 @@ def _draw_row(ax: Axes, at: float, row: pd.Series, color: str) -> None:
     face = {"helps": color, "hurts": color}.get(row["verdict"], "white")
     face = "0.75" if row["verdict"].startswith("no difference") else face
     ax.plot([100 * row["low"], 100 * row["high"]], [at, at], color=color, linewidth=2.5, alpha=0.6)
-    ax.plot(100 * row["difference"], at, "o", color=color, markersize=8,
-            markerfacecolor=face)
+    ax.plot(100 * row["difference"], at, "o", color=color, markersize=8, markerfacecolor=face)
 
 # %% ../../nbs/study/worth.ipynb #a1c0fff0
 def plot_sets(
