@@ -38,6 +38,7 @@ Outcome = tuple[str, int, Mapping[str, Any], Any, Exception | None]  # technique
 Trial = tuple[str, int]  # technique, seed
 Group = tuple[Trial, ...]  # trials that share a training run, the one that trains first
 ATTEMPTS = 3  # how often a trial may take its process down
+_SILENCE = 120  # seconds without news from a cluster, after which it must show a worker within as many
 _EVERY = 10, 1  # seconds until a bar shows that time passes: in a log file, in a terminal
 
 
@@ -210,12 +211,17 @@ def _client(address: str) -> Iterator[Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"No Dask scheduler answers at {address!r}: {error_line(error)}") from None
     with client:
-        try:
-            client.wait_for_workers(1, timeout=60)
-        except TimeoutError:
-            message = f"The Dask cluster at {address!r} has had no worker for a minute. Start one."
-            raise ValueError(message) from None
+        _await_worker(client, "a minute", 60)
         yield client
+
+
+def _await_worker(client: Any, words: str, seconds: float) -> None:
+    """Return as soon as the cluster has a worker. Raises `ValueError` where none comes."""
+    try:
+        client.wait_for_workers(1, timeout=seconds)
+    except TimeoutError:
+        raise ValueError(f"The Dask cluster has had no worker for {words}. Start one, and repeat the "
+                         "command: finished trials are kept.") from None
 
 
 def _on_its_own(client: Any, run: Callable, trial: Group) -> Outcome:
@@ -239,17 +245,24 @@ def _received(client: Any, run: Callable,
         key = "{}-{}-{}".format(*group[0], uuid.uuid4().hex)
         # `run` goes with every trial: scattered once, it would die with the worker that holds it
         futures[client.submit(_in_process, run, group, key=key)] = group
-    for future in as_completed(futures, loop=client.loop):
-        if future.status == "error":
-            yield futures[future], future.exception()
-        elif future.status != "finished":
-            yield futures[future], RuntimeError(f"the cluster gave it up ({future.status})")
-        else:
-            try:
-                found = future.result(timeout=60)
-            except Exception as error:  # its worker died between finishing and telling
-                found = error
-            yield futures[future], found
+    while futures:
+        try:
+            for future in as_completed(list(futures), loop=client.loop, timeout=_SILENCE):
+                yield futures.pop(future), _found(future)
+        except TimeoutError:  # long trials, or nobody is left to run them
+            _await_worker(client, "some minutes", _SILENCE)
+
+
+def _found(future: Any) -> list[Outcome] | Exception:
+    """What a cluster found, or what went wrong."""
+    if future.status == "error":
+        return future.exception()
+    if future.status != "finished":
+        return RuntimeError(f"the cluster gave it up ({future.status})")
+    try:
+        return future.result(timeout=60)
+    except Exception as error:  # its worker died between finishing and telling
+        return error
 
 # %% ../../nbs/study/workers.ipynb #570dc195
 def seed_numbers(seeds: int | Sequence[int]) -> list[int]:

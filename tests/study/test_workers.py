@@ -251,7 +251,7 @@ class FakeCluster:
             "finished", act(*args)
         )
 
-    def as_completed(self, futures, loop):
+    def as_completed(self, futures, loop, timeout):
         return list(futures)
 
 
@@ -260,6 +260,42 @@ def test_a_result_that_is_lost_on_a_cluster_is_fetched_again(tmp_path, monkeypat
     fake = FakeCluster("lost", "lost", None)
     monkeypatch.setitem(sys.modules, "distributed", fake)
     assert len(run(tmp_path, ["a"], 1, cluster="tcp://fake")) == 1 and len(fake.sent) == 3
+
+
+def test_a_cluster_that_has_lost_all_its_workers_is_told(tmp_path, monkeypatch):
+    """Nobody waits for ever: what finished is kept, and the message says what to do."""
+    distributed = pytest.importorskip("distributed")
+    fake = FakeCluster(None, "pending", "pending")
+    monkeypatch.setitem(sys.modules, "distributed", fake)
+    answers = iter([None, distributed.TimeoutError()])  # a worker at first, none later
+
+    def first_ones_only(futures, loop, timeout):
+        yield from [future for future in futures if future.status != "pending"]
+        raise distributed.TimeoutError
+
+    def wait_for_workers(n, timeout):
+        if error := next(answers):
+            raise error
+
+    fake.as_completed, fake.wait_for_workers = first_ones_only, wait_for_workers
+    with pytest.raises(ValueError, match="has had no worker for some minutes. Start one, and repeat"):
+        run(tmp_path, ["a", "b", "c"], 1, cluster="tcp://fake")
+    assert read_trials(tmp_path)["technique"].tolist() == ["a"]
+
+
+def test_long_trials_on_a_cluster_are_waited_for(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    fake = FakeCluster(None, None)
+    monkeypatch.setitem(sys.modules, "distributed", fake)
+    calls = []
+
+    def one_each_time(futures, loop, timeout):
+        calls.append(len(futures))
+        yield futures[0]
+        raise distributed.TimeoutError
+
+    fake.as_completed = one_each_time
+    assert len(run(tmp_path, ["a", "b"], 1, cluster="tcp://fake")) == 2 and calls == [2, 1]
 
 
 def test_a_trial_that_kills_its_workers_is_tried_alone_once(tmp_path, monkeypatch):
