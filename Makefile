@@ -21,7 +21,7 @@ export PYTHONUTF8 := 1
 TRAINING := OMP_WAIT_POLICY=PASSIVE PYTHONWARNINGS=ignore::FutureWarning:torch.jit._script
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons test test-browser test-peers test-processors lab site bench refresh constraints package clean environment install
+.PHONY: help lessons test test-browser test-peers test-processors test-gpu lab site bench refresh constraints package clean environment install
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ test-peers: environment ## compare with libraries that fit no other environment
 
 test-processors: environment ## run what computes as on older processors
 	@$(VENV_PYTHON) tools/processors.py
+
+test-gpu: environment ## on a GPU: what it must not change
+	@LESSONKIT_TEST_GPU=1 $(TRAINING) $(VENV_PYTHON) -m pytest -m device
 
 lab: environment ## open the front page in JupyterLab
 	@$(TRAINING) $(VENV_PYTHON) -m jupyterlab --LabApp.default_url=/lab/tree/nbs/index.ipynb $(LAB_OPTIONS)

@@ -21,6 +21,7 @@ from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import CategoryMap
 from fastai.losses import CrossEntropyLossFlat
 from fastai.torch_core import show_image, TensorCategory, TensorImage, TitledStr
+from torch import Tensor
 
 from ..foundation import checks
 from lessonkit.foundation.batch_transforms import (
@@ -32,7 +33,7 @@ from .image_set import ImageSet
 from .photo_cache import cached_photos, fit_photo, read_photo, upright
 
 # %% auto #0
-__all__ = ['LOADER_SETTINGS', 'MARGIN', 'DRAWN_AT_ONCE', 'PhotoRows', 'ImageLoader', 'check_set', 'PhotoLoaders',
+__all__ = ['LOADER_SETTINGS', 'MARGIN', 'DRAWN_AT_ONCE', 'has_room', 'PhotoRows', 'ImageLoader', 'check_set', 'PhotoLoaders',
            'image_dataloaders']
 
 # %% ../../nbs/photos/loaders.ipynb #ab1031d0
@@ -42,6 +43,13 @@ LOADER_SETTINGS = {*_KEPT, "num_workers", "pin_memory", "do_setup", *TfmdDL._met
 # the array behind the training photos is at least this many times as wide and high as the batches
 MARGIN = 1.5
 DRAWN_AT_ONCE = 64  # batches whose crops are drawn together: quicker, and still few numbers
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether a GPU can keep so many bytes of photos and have half of its free memory left."""
+    if device.type == "cuda":
+        return 2 * size < torch.cuda.mem_get_info(device)[0]
+    return device.type == "meta"  # which keeps nothing; others aren't asked
 
 
 class PhotoRows:
@@ -139,6 +147,7 @@ class ImageLoader(TfmdDL):
         self.augment, self.in_training = augment, in_training
         self.seed, self.epoch, self.last_indices = seed, 0, None
         self._arrays: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._there: tuple[np.ndarray, Tensor] | None = None  # the array in use, and its copy there
         self.size = size
         super().__init__(dataset, bs=bs, shuffle=shuffle, drop_last=drop_last, **kwargs)
         self._types = {tuple: [TensorImage, TensorCategory] if dataset.labelled else [TensorImage]}
@@ -216,8 +225,7 @@ class ImageLoader(TfmdDL):
 
     def make_batch(self, rows: np.ndarray, crops: Crops | None = None) -> tuple:
         """A batch of some rows of the dataset, with a crop of each or its centre square."""
-        photos, _ = self._array()
-        pictures = torch.from_numpy(photos[rows]).to(self.device).permute(0, 3, 1, 2)
+        pictures = self._photos(rows).permute(0, 3, 1, 2)
         if crops is not None:
             pictures = random_resized_crop(pictures, crops, self.size)
         elif pictures.shape[-1] != self.size:
@@ -229,6 +237,16 @@ class ImageLoader(TfmdDL):
             return (x,)
         # labels as plain tensors: PyTorch's losses refuse fastai's two types together
         return x, torch.from_numpy(self.dataset.images.labels[self.last_indices]).to(self.device)
+
+    def _photos(self, rows: np.ndarray) -> Tensor:
+        """Decoded photos, (N, side, side, 3), uint8; a GPU keeps all of them, where it has room."""
+        photos, _ = self._array()
+        if self._there is None or self._there[0] is not photos:
+            self._there = None  # makes room first
+            if self.device is None or not has_room(torch.device(self.device), photos.nbytes):
+                return torch.from_numpy(photos[rows]).to(self.device)
+            self._there = photos, torch.tensor(photos, device=self.device)
+        return self._there[1][torch.from_numpy(rows).to(self.device)]
 
     def _array(self) -> tuple[np.ndarray, np.ndarray]:
         """The smallest decoded array that serves the present size; decoded when there is none."""

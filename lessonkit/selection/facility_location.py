@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import delayed, Parallel
+from joblib import delayed, effective_n_jobs, Parallel
 from scipy.spatial.distance import cdist
 
 # %% auto #0
@@ -121,8 +123,9 @@ class LazyGreedy:
 
     def __init__(self, points: Points, candidates: np.ndarray, parallel: Parallel):
         self.points = points
-        # each gain needs all rows, so gains are computed where the rows are, whatever computes the parts
-        self.parallel = Parallel(parallel.n_jobs, backend="threading")
+        # each gain needs all rows, so threads compute gains where the rows are, whatever computes the
+        # parts; they are asked hundreds of times a second, for which joblib's own take too long
+        self.threads = ThreadPoolExecutor(min(effective_n_jobs(parallel.n_jobs), os.cpu_count() or 1))
         x, norms, ones = points.x, points.norms[:, None], np.ones((len(points), 1), points.x.dtype)
         # left @ right is a row's squared distance from its nearest pick, minus that from a candidate
         self.left = np.hstack([2 * x, -norms, ones])
@@ -155,10 +158,14 @@ class LazyGreedy:
 
     def _gains_of(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
         """The gains of the candidates in each block."""
-        counts, given, near = self.points.counts, self.points.given, self.nearest
+        do = map if len(blocks) == 1 else self.threads.map
+        return list(do(self._gains, blocks))
+
+    def _gains(self, rows: np.ndarray) -> np.ndarray:
+        counts = self.points.counts
         if self.lost:
-            return self.parallel(delayed(_gains)(self.left[rows], self.right, counts) for rows in blocks)
-        return self.parallel(delayed(_gains_by_difference)(given, rows, near, counts) for rows in blocks)
+            return _gains(self.left[rows], self.right, counts)
+        return _gains_by_difference(self.points.given, rows, self.nearest, counts)
 
     def _pick(self, row: int) -> None:
         distances = self.points.from_row(row)
