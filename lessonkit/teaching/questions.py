@@ -997,7 +997,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "05.short": Question(
         "choice",
-        "Look at the table with five rows. You can afford ten epochs on photos like these. "
+        "Look at the table by epochs. You can afford ten epochs on photos like these. "
         "What does the study say about MixUp?",
         answer="c",
         choices={
