@@ -4,7 +4,7 @@ What is each technique worth where every arm has its own learning rate and crops
 epochs, at equal pixels, progressive resizing at equal epochs too. The photos of the stored table:
 Imagenette (fast.ai), a copy of 224 x 224 pixels.
 1. Learning rate and crops are chosen for each arm on set-aside training photos, with one seed (for 20
-   epochs in trainings of 10).
+   epochs the rate in trainings of 10, on the stronger crops, and then the crops in trainings of 20).
 2. The best combination is formed by a rule from these results alone: all techniques that beat the
    baseline there; of two that can't go together (progressive_resizing and smaller_pictures, mixup and
    cutmix) the better. It is then tuned like an arm. main_choice.json holds what was chosen, before the
@@ -121,11 +121,11 @@ def tuned(name: str, folder: str, epochs: int) -> list[Arm]:
 
 
 def other_crops(name: str, epochs: int) -> Arm:
-    """The baseline on the crops that weren't chosen, with the learning rate that is best for these."""
+    """The baseline on other crops than the chosen, with the rate that was best for these."""
     chosen = json.loads((HERE / f"{name}_choice.json").read_text(encoding="utf-8"))[f"{epochs} epochs"]
     rows, area = pd.read_csv(HERE / f"{name}_tuning.csv"), chosen["baseline"]["min_area"]
     others = rows[(rows["technique"] == "baseline") & (rows["min_area"] != area)]
-    others = others[others["epochs"] == round(chosen["grid"]["share"] * epochs)]
+    others = others[others["epochs"] == others["epochs"][others["epochs"] <= epochs].max()]
     best = others.sort_values(["accuracy", "nll"], ascending=[False, True]).iloc[0]
     called = f"baseline, {'weak' if best['min_area'] > area else 'strong'} crops"
     settings, views = Settings(SIZE, epochs, lr=float(best["lr"])), regime(called)

@@ -241,15 +241,18 @@ def tune(
     arms: Sequence[Arm],
     rates: Sequence[float],  # learning rates, ascending
     areas: Sequence[float],  # for `Arm.min_area`
-    share: float = 1,  # length of a training, in the arm's own
+    share: float = 1,  # length of a training that chooses the learning rate, in the arm's own
 ) -> tuple[list[Arm], dict[str, dict]]:  # the arms with their own settings; for each what was found
     """Choose learning rate and crops of each arm on set-aside training photos, with one seed.
 
     The grid is the same for all. Where more than three quarters of the arms choose the same end of the
-    learning rates or of the crops, one more is tried there, by all.
+    learning rates or of the crops, one more is tried there, by all. With a `share` below 1 the learning
+    rate is chosen in short trainings on the strongest crops, and then the crops at the whole length:
+    how strong they should be depends on it.
     """
+    names = [arm.name for arm in arms]
 
-    def measure(rates: Sequence[float], areas: Sequence[float]) -> pd.DataFrame:
+    def measure(share: float, settings: Iterable[tuple[Arm, float, float]]) -> pd.DataFrame:
         grid = [
             replace(
                 arm,
@@ -258,13 +261,21 @@ def tune(
                 inner=True,
                 views={},
             )
-            for lr in rates
-            for area in areas
-            for arm in arms
+            for arm, lr, area in settings
         ]
         return run(name, folder, grid, [0])
 
-    best, rates, areas = choose_on_grid(measure, [arm.name for arm in arms], rates, areas)
+    def measure_both(rates: Sequence[float], areas: Sequence[float]) -> pd.DataFrame:
+        return measure(share, [(arm, lr, area) for lr in rates for area in areas for arm in arms])
+
+    def measure_crops(_: Sequence[float], areas: Sequence[float]) -> pd.DataFrame:
+        return measure(1, [(arm, float(best.lr[arm.name]), area) for area in areas for arm in arms])
+
+    if share == 1:
+        best, rates, areas = choose_on_grid(measure_both, names, rates, areas)
+    else:
+        best, rates, _ = choose_on_grid(measure_both, names, rates, areas[:1])
+        best, _, areas = choose_on_grid(measure_crops, names, [], areas)
     chosen = [
         replace(
             arm,
