@@ -149,12 +149,13 @@ def measure(folder: Path, size: int, rounds: int) -> dict[str, list[float]]:
     n_classes, ready = len(images.classes), ready_loaders(images, size)
     ours = learner(image_dataloaders(images, size, BATCH, normalize=Normalize(*STATS)), n_classes)
     theirs, unloaded = learner(fastai_loaders(folder, size), n_classes), learner(ready, n_classes)
-    names = "bare", "no loading", "ours", "fastai", "first decode", "fastai loading"
+    names = "bare", "no loading", "ours", "our batches", "fastai", "first decode", "fastai loading"
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         seconds["bare"].append(bare_epoch(ready, n_classes, epochs=4))
         seconds["no loading"].append(warm_epoch(unloaded, epochs=4))
         seconds["ours"].append(warm_epoch(ours, epochs=4))
+        seconds["our batches"].append(loading_alone(ours.dls))
         seconds["fastai"].append(warm_epoch(theirs, epochs=2))
         seconds["first decode"].append(first_decode(images, size))
         seconds["fastai loading"].append(loading_alone(theirs.dls))
@@ -173,6 +174,8 @@ def ratios(folder: Path, rounds: int) -> list[Ratio]:
                   slower),
             Ratio(f"{size} px: fastai's training of tensors in memory, no loading / bare model steps",
                   seconds["no loading"], seconds["bare"]),
+            Ratio(f"{size} px: our batches alone / bare model steps", seconds["our batches"],
+                  seconds["bare"]),
             Ratio(f"{size} px: our epoch / fastai's training of tensors in memory", seconds["ours"],
                   seconds["no loading"]),
             Ratio(f"{size} px: first decode / fastai's loading of an epoch", seconds["first decode"],

@@ -24,19 +24,23 @@ TITLES = {
 }
 # Why goals are missed, as far as rows beside them tell.
 REASONS = {
-    "loading": "The row without loading says what fastai's own loop adds to the network's steps: an "
-               "epoch can't come nearer to them than that.",
+    "loading": "The row without loading says what fastai's own loop adds to the network's steps, that "
+               "of the batches alone what cutting, mirroring and normalizing them take: an epoch can't "
+               "come nearer to the bare steps than by the two together.",
     "mixing": "*Least* does what can't be left out, in PyTorch's own calls and without a look at any "
               "value. *Shares* draws one for each photo, from a generator with a seed, and mixes "
-              "nothing. Where the two together are above a goal, shorter code can't meet it. What is "
-              "left beyond them looks at the values that were given: a share of 1.2, a partner or a "
-              "class that doesn't exist, soft labels that don't sum to 1. In batches of 64 photos or "
-              "more the pass over the photos decides; in small ones these looks do, some "
-              "microseconds each, which a training step of milliseconds doesn't show.",
+              "nothing. *Idle* is a callback that does nothing, without a backward pass: what is left "
+              "is the loop's own, with the loss of the labels as they are, which fastai computes before "
+              "a callback can mix it (fastai's MixUp puts a loss of its own in that place before "
+              "training begins). Where such rows together are above a goal, shorter code can't meet it. "
+              "What is left beyond them is Python, and looks at the values that were given: a share "
+              "of 1.2, a partner or a class that doesn't exist, soft labels that don't sum to 1. In "
+              "batches of 64 photos or more the pass over the photos decides; in small ones these looks "
+              "do, some microseconds each, which a training step of milliseconds doesn't show.",
     "resizing": "These are findings about growing pictures, not about code: the accuracy that long "
                 "training reaches at full size is seldom reached sooner.",
     "selecting": "Two cores share one memory: where the stored page was made, two processes of bare "
-                 "training steps do 1.35 times the work of one (see the next table), and 0.6 asks for "
+                 "training steps do about 1.3 times the work of one (see the next table), and 0.6 asks for "
                  "1.67. At 5,000 rows four fifths of our time are NumPy's own products of all rows "
                  "with a few candidates (profiled), 1.3 for each pick.",
     "studying": "Two trainings at once share one memory and one cache: the row of bare steps says how "
@@ -45,10 +49,15 @@ REASONS = {
 MET, MISSED = "#2b6ca3", "#c8501e"
 
 
-def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: str, ratios_png: str = "",
-         growth_png: str = "") -> str:
-    """The page in Markdown."""
-    here = "; ".join(f"{name}: {value}" for name, value in (machine() | versions()).items())
+def where() -> dict[str, str]:
+    """The machine, and the versions of what runs on it."""
+    return {name: str(value) for name, value in (machine() | versions()).items()}
+
+
+def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: str,
+         measured: Mapping[str, str], ratios_png: str = "", growth_png: str = "") -> str:
+    """The page in Markdown; `measured` has the day of each part."""
+    here = "; ".join(f"{name}: {value}" for name, value in where().items())
     goals = [line for lines in parts.values() for line in lines if line.limit is not None]
     lines = ["# Benchmark", "", f"`make bench` made this page on {date.today():%d %B %Y}. {about}", "",
              f"{here}.", ""]
@@ -57,10 +66,13 @@ def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: st
     lines += [f"**{sum(line.met() for line in goals)} of {len(goals)} goals are met.**", ""]
     if ratios_png:
         lines += [f"![How far each measured value lies from its goal]({ratios_png})", ""]
-    for part, measured in parts.items():
-        lines += [f"## {TITLES[part]}", "", "| measured | median | over rounds | goal | met |",
+    for part, found in parts.items():
+        lines += [f"## {TITLES[part]}", ""]
+        if len(set(measured.values())) > 1:
+            lines += [f"Measured on {measured[part]}.", ""]
+        lines += ["| measured | median | over rounds | goal | met |",
                   "|---|---|---|---|---|"]
-        lines += [*(line.row() for line in measured), ""]
+        lines += [*(line.row() for line in found), ""]
         lines += [REASONS[part], ""] if part in REASONS else []
     if growth_png:
         lines += [f"![Seconds and memory over the number of things]({growth_png})", ""]
@@ -126,11 +138,12 @@ def draw_growth(curves: Sequence[Curve], file: Path) -> None:
     plt.close(figure)
 
 
-def write(out: Path, parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: str) -> None:
+def write(out: Path, parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: str,
+          measured: Mapping[str, str]) -> None:
     """The page, and its pictures beside it."""
     goals, grown = (out.with_name(f"{out.stem}_{what}.png") for what in ("goals", "growth"))
     draw_goals(parts, goals)
     if curves:
         draw_growth(curves, grown)
-    out.write_text(text(parts, curves, about, goals.name, grown.name if curves else ""),
-                   encoding="utf-8")
+    page = text(parts, curves, about, measured, goals.name, grown.name if curves else "")
+    out.write_text(page, encoding="utf-8")

@@ -61,3 +61,27 @@ class Accuracy(Line):
 
     def each(self) -> list[float]:
         return self.shares
+
+
+@dataclass(frozen=True)
+class Stored(Line):
+    """A line of an earlier run."""
+
+    name: str
+    number: float
+    ends: list[float]  # smallest and largest of the rounds
+    sign: str = ""
+    limit: float | None = None
+    digits: int = 2
+    before: str = ""
+
+    @classmethod
+    def of(cls, line: Line) -> "Stored":
+        ends = [min(line.each()), max(line.each())]
+        return cls(line.name, line.value(), ends, line.sign, line.limit, line.digits, line.before)
+
+    def value(self) -> float:
+        return self.number
+
+    def each(self) -> list[float]:
+        return self.ends

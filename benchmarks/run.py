@@ -5,12 +5,16 @@ python benchmarks/run.py [FOLDER_OF_PHOTOS] [--rounds 3] [--only PART ...] [--ou
 Without a folder: the one that LESSONKIT_IMAGES names, else the bundled pictures.
 
 Rounds are interleaved (each contender once a round) and medians compared, since a laptop's speed changes
-from minute to minute.
+from minute to minute. What was measured is kept beside the page: with `--only` the other parts stay as
+they were, if machine, versions and photos are still the same.
 """
 
 import argparse
+import json
 import os
 import warnings
+from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 
 import growth
@@ -22,6 +26,8 @@ import recipe
 import resizing
 import selecting
 import studying
+from growth import Curve
+from ratios import Stored
 
 from lessonkit.images import ImageSet
 from lessonkit.photos.bundled import make_bundled
@@ -37,14 +43,29 @@ PARTS = {
 }
 
 
+def keep(path: Path, parts: dict[str, list[Stored]], curves: list[Curve], about: str) -> tuple:
+    """Put what was measured beside what an earlier run on the same machine has kept, and store both."""
+    where = {"about": about, **page.where()}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if {key: kept.get(key) for key in where} != where:
+        kept = where | {"measured": {}, "parts": {}, "curves": []}
+    kept["parts"] |= {part: [asdict(line) for line in lines] for part, lines in parts.items()}
+    kept["measured"] |= {part: f"{date.today():%d %B %Y}" for part in parts}
+    kept["curves"] = [asdict(curve) for curve in curves] or kept["curves"]
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    found = {part: [Stored(**line) for line in kept["parts"][part]]
+             for part in page.TITLES if part in kept["parts"]}
+    return found, [Curve(**curve) for curve in kept["curves"]], kept["measured"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?",
                         help="photos in the Imagenette layout: train/<class>, val/<class>")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=[*PARTS, "growth"], default=[*PARTS, "growth"],
-                        help="parts to measure; all of them if left out")
+    parser.add_argument("--only", nargs="*", choices=[*PARTS, "growth"], default=[*PARTS, "growth"],
+                        help="parts to measure; all of them if left out, none to write the page again")
     parser.add_argument("--out", type=Path, help="also write a page, with pictures beside it")
     args = parser.parse_args()
     folder = args.folder or Path(os.environ.get("LESSONKIT_IMAGES") or make_bundled())
@@ -57,9 +78,12 @@ def main() -> None:
         else:
             parts[part] = PARTS[part](folder, args.rounds)
     about = f"{ImageSet.from_folder(folder)}; {args.rounds} rounds."
-    print("\n" + page.text(parts, curves, about))
+    parts = {part: [Stored.of(line) for line in lines] for part, lines in parts.items()}
+    measured = {part: f"{date.today():%d %B %Y}" for part in parts}
     if args.out:
-        page.write(args.out, parts, curves, about)
+        parts, curves, measured = keep(args.out.with_suffix(".json"), parts, curves, about)
+        page.write(args.out, parts, curves, about, measured)
+    print("\n" + page.text(parts, curves, about, measured))
 
 
 if __name__ == "__main__":
