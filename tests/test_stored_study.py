@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from make_ablation import train_baseline
-from resume import Rows
+from resume import Arm, Rows, tune
 from scipy import stats
 
 from lessonkit.ablation import TECHNIQUES
@@ -146,3 +146,29 @@ def test_a_table_grows_and_is_found_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         again.add([({"id": "c", "seed": 2, "accuracy": 1.0}, np.ones(3, bool))])
     assert set(Rows("study").arrays) == Rows("study").done == {"a", "b"}
+
+
+def test_half_as_long_trainings_choose_the_rate_and_whole_ones_the_crops(monkeypatch):
+    """Strong crops lose in short trainings and win in long ones; the other arm likes weak ones."""
+    trained = []
+
+    def run(name, folder, arms, seeds):
+        rows = []
+        for arm in arms:
+            at, likes = arm.settings, 0.35 if arm.name == "mixup" and arm.settings.epochs == 20 else 0.75
+            trained.append((arm.name, at.lr, arm.min_area, at.epochs, arm.inner))
+            accuracy = 0.7 - abs(arm.min_area - likes) - (0 if at.lr == 5e-3 else 0.1)
+            rows.append({"technique": arm.name, "lr": at.lr, "min_area": arm.min_area,
+                         "accuracy": accuracy, "nll": 1.0})
+        return pd.DataFrame(rows)
+
+    monkeypatch.setattr("resume.run", run)
+    arms = [Arm(TECHNIQUES[name], Settings(epochs=20)) for name in ("baseline", "mixup")]
+    chosen, found = tune("study", "photos", arms, (2e-3, 5e-3, 1.2e-2), (0.35, 0.75), share=0.5)
+    assert [(arm.settings.lr, arm.min_area) for arm in chosen] == [(5e-3, 0.75), (5e-3, 0.35)]
+    assert all(arm.settings.epochs == 20 and not arm.inner for arm in chosen)
+    assert found["mixup"]["accuracy"] == pytest.approx(0.7) and found["grid"]["share"] == 0.5
+    names = ["baseline", "mixup"]
+    short = [(n, lr, 0.35, 10, True) for lr in (2e-3, 5e-3, 1.2e-2) for n in names]
+    long = [(n, 5e-3, area, 20, True) for area in (0.35, 0.75) for n in names]
+    assert trained == short + long

@@ -39,11 +39,10 @@ from lessonkit.foundation.calibration import score
 from lessonkit.foundation.files import write_atomic
 from lessonkit.foundation.speedups import BFloat16
 from lessonkit.images import ImageSet, load_images
-from lessonkit.normalization import channel_stats
 from lessonkit.study.report import machine, versions
 from lessonkit.study.techniques import BASELINE
 from lessonkit.study.settings import Settings
-from lessonkit.study.trainer import epochs_at_cost, predict_plain, train_trial
+from lessonkit.study.trainer import epochs_at_cost, predict_plain, statistics_for, train_trial
 from lessonkit.study.trials import photos_identity
 from lessonkit.study.worth import read_study
 from lessonkit.study.tuning import choose_on_grid, inner_split
@@ -76,6 +75,7 @@ class Arm:
         found = {"size": settings.size, "epochs": settings.epochs, "lr": settings.lr,
                  "min_area": self.min_area}
         found |= {"width": settings.width, "precision": self.precision, "cost": settings.cost}
+        found |= {"model": settings.model} if settings.pretrained else {}
         found |= {"judged_on": "inner" if self.inner else "valid"}
         return {"seed": seed} | found | ({"photos_used": self.photos} if self.photos else {})
 
@@ -196,7 +196,7 @@ def run(name: str, folder: str, arms: Sequence[Arm], seeds: Iterable[int],
     missing = [
         t for t in trials if not {t[1].row_id(n, t[0]) for n in (t[1].name, *t[1].views)} <= table.done
     ]
-    sets, stats = {}, {}  # of each selection of photos; the statistics for each size, too
+    sets, stats = {}, {}  # of each selection of photos; the statistics for each size and network, too
 
     def given(arm: Arm) -> tuple:
         """Photos and statistics of an arm, made once."""
@@ -204,9 +204,10 @@ def run(name: str, folder: str, arms: Sequence[Arm], seeds: Iterable[int],
         if which not in sets:
             images = arm.choose(whole) if arm.choose else whole
             sets[which] = inner_split(images) if arm.inner else images
-        if (which, arm.settings.size) not in stats:
-            stats[which, arm.settings.size] = channel_stats(sets[which], arm.settings.size)
-        return sets[which], about, stats[which, arm.settings.size]
+        key = which, arm.settings.size, arm.settings.model
+        if key not in stats:
+            stats[key] = statistics_for(sets[which], arm.settings)
+        return sets[which], about, stats[key]
 
     start, todo, number = time.time(), iter(missing), 0
     with ProcessPoolExecutor(jobs) as pool:
