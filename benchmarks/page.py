@@ -40,8 +40,8 @@ REASONS = {
     "resizing": "These are findings about growing pictures, not about code: the accuracy that long "
                 "training reaches at full size is seldom reached sooner.",
     "selecting": "Two cores share one memory: where the stored page was made, two processes of bare "
-                 "training steps do about 1.3 times the work of one (see the next table), and 0.6 asks for "
-                 "1.67. At 5,000 rows four fifths of our time are NumPy's own products of all rows "
+                 "training steps do about 1.3 times the work of one (see the next table), and 0.6 asks "
+                 "for 1.67. At 5,000 rows four fifths of our time are NumPy's own products of all rows "
                  "with a few candidates (profiled), 1.3 for each pick.",
     "studying": "Two trainings at once share one memory and one cache: the row of bare steps says how "
                 "much two processes can gain on this machine.",
