@@ -80,7 +80,7 @@ def _draw_map(axis: Axes, images: ImageSet, x: np.ndarray, train: np.ndarray, in
     box = {"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": "black"}
     for number, (across, up) in enumerate(flat[indices[:numbered]], 1):
         axis.text(across, up, str(number), ha="center", va="center", fontsize=8, weight="bold", bbox=box)
-    title = f"{len(indices)} of {len(train)} photos, two directions of {x.shape[1]}"
+    title = f"{len(indices)} of {len(train):,} images, two directions of {x.shape[1]}"
     axis.set(xticks=[], yticks=[], title=title)
     if few:
         legend = axis.legend(fontsize=7, frameon=False, markerscale=0.5, loc="upper left",
