@@ -63,6 +63,7 @@ class Arm:
     inner: bool = False  # judge on set-aside training photos
     photos: str = ""  # which training photos, in words, where not all as they are
     choose: Callable[[ImageSet], ImageSet] | None = None  # makes them of all photos
+    stats: Any = None  # to normalize with, where not the usual ones
     # more rows of the table, predicted with the same weights
     views: Mapping[str, Predict] = field(default_factory=dict)
 
@@ -207,7 +208,7 @@ def run(name: str, folder: str, arms: Sequence[Arm], seeds: Iterable[int],
         key = which, arm.settings.size, arm.settings.model
         if key not in stats:
             stats[key] = statistics_for(sets[which], arm.settings)
-        return sets[which], about, stats[key]
+        return sets[which], about, arm.stats or stats[key]
 
     start, todo, number = time.time(), iter(missing), 0
     with ProcessPoolExecutor(jobs) as pool:
