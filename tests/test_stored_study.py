@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from make_ablation import train_baseline
-from resume import Arm, Rows, tune
+from resume import Arm, Rows, Table, tune
 from scipy import stats
 
 from lessonkit.ablation import TECHNIQUES
@@ -146,6 +146,33 @@ def test_a_table_grows_and_is_found_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         again.add([({"id": "c", "seed": 2, "accuracy": 1.0}, np.ones(3, bool))])
     assert set(Rows("study").arrays) == Rows("study").done == {"a", "b"}
+
+
+def test_a_study_lies_aside_until_it_is_whole(tmp_path, monkeypatch):
+    """Lessons read whole studies; a script that is killed, and started again for other rows, leaves a
+    half one where it is."""
+    monkeypatch.setattr("resume.HERE", tmp_path)
+    right = np.array([True, False, True])
+
+    def rows(*names):
+        return [({"id": name, "accuracy": 2 / 3}, right) for name in names]
+
+    first = Table("study", {"photos": 3})
+    first.add(rows("short 0"))
+    first.finish(["short 0"])
+    assert Rows("study").done == {"short 0"} and not list((tmp_path / "unfinished").iterdir())
+    Table("study", {"photos": 3}).add(rows("long 0"))
+    Table("study", {"photos": 3}).finish(["short 0"])
+    assert Rows("study").done == {"short 0"}
+    with pytest.raises(ValueError, match="other photos"):
+        Table("study", {"photos": 4})
+    again = Table("study", {"photos": 3})
+    assert again.done == {"short 0", "long 0"}
+    again.add(rows("long 1"))
+    again.finish(["long 0", "long 1"])
+    found = Rows("study")
+    assert found.done == set(found.arrays) == {"short 0", "long 0", "long 1"}
+    assert (tmp_path / "study.json").exists() and not list((tmp_path / "unfinished").iterdir())
 
 
 def test_half_as_long_trainings_choose_the_rate_and_whole_ones_the_crops(monkeypatch):

@@ -62,6 +62,7 @@ def main(folder: str, pools: int = 10) -> None:
     for rows in Parallel(n_jobs=2, return_as="generator")(jobs):
         table.add(rows)
         print(*(f"{row['id']}: {row['accuracy']:.3f}" for row, _ in rows), sep=", ", flush=True)
+    table.finish()
 
 
 if __name__ == "__main__":

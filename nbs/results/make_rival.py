@@ -60,6 +60,7 @@ def main(folder: str, draws: int = 5) -> None:
             row |= {"pixels": n * size**2, "photos": len(valid)}
             table.add([(row, right)])
             print(f"{name}: {row['accuracy']:.4f}, C {row['C']:.1e}, {row['core_seconds']:.0f} core s")
+    table.finish()
 
 
 if __name__ == "__main__":

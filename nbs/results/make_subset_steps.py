@@ -72,6 +72,7 @@ def main(folder: str, seeds: int = 5) -> None:
     for rows in Parallel(n_jobs=2, return_as="generator")(jobs):
         table.add(rows)
         print(f"{len(table.rows)}: {rows[0][0]['id']}: {rows[0][0]['accuracy']:.3f}", flush=True)
+    table.finish()
 
 
 if __name__ == "__main__":

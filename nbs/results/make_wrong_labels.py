@@ -121,6 +121,8 @@ def main(folder: str, seeds: int = 10) -> None:
                 for lr, decay in (chosen[share, arm], USUAL):
                     run(table, share, arm, lr, decay, seed)
         print(f"seed {seed}", flush=True)
+    tuning.finish()
+    table.finish()
 
 
 if __name__ == "__main__":

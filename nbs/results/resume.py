@@ -3,10 +3,10 @@
 The `make_*.py` beside this file declare arms and call `run`. It keeps three files, each written as a
 whole: NAME.csv has a row for each trial and way to predict, NAME_correct.npz for each row which of the
 judged photos were right (bits: `read_study`), and NAME.json the photos, and processor, commit and
-versions from which row on. The seed is the outermost loop; two trials run side by side, one thread each;
-starting again continues where it stopped. `judged_on` tells whether all training photos were trained on
-("valid"), or a part of them, judged on the rest ("inner"). Seconds are taken while the machine does
-other work too: compare pixels.
+versions from which row on. The seed is the outermost loop; two trials run side by side, one thread each.
+Until the last one they lie in the folder `unfinished`, and starting again continues where it stopped.
+`judged_on` tells whether all training photos were trained on ("valid"), or a part of them, judged on the
+rest ("inner"). Seconds are taken while the machine does other work too: compare pixels.
 
     python resume.py NAME [TECHNIQUE ...]     # what the table says so far, of all or some techniques
 """
@@ -128,8 +128,9 @@ class Rows:
     NAME_correct.npz holds an array for each row, mostly which photos were right.
     """
 
-    def __init__(self, name: str):
-        self.csv, self.npz = HERE / f"{name}.csv", HERE / f"{name}_correct.npz"
+    def __init__(self, name: str, folder: Path | None = None):
+        folder = folder or HERE
+        self.csv, self.npz = folder / f"{name}.csv", folder / f"{name}_correct.npz"
         self.rows = pd.read_csv(self.csv).to_dict("records") if self.csv.exists() else []
         self.done = {row["id"] for row in self.rows}
         stored = dict(np.load(self.npz)) if self.npz.exists() else {}
@@ -154,11 +155,15 @@ class Rows:
 
 
 class Table(Rows):
-    """The rows of a question, which photos each got right (bits), and where they come from."""
+    """The rows of a question, which photos each got right (bits), and where they come from.
+
+    Until `finish` it grows in the folder `unfinished`: the lessons read no study that is half done.
+    """
 
     def __init__(self, name: str, photos: Mapping[str, Any]):
-        super().__init__(name)
-        self.json = HERE / f"{name}.json"
+        begun = HERE / "unfinished"
+        super().__init__(name, begun if (begun / f"{name}.csv").exists() else HERE)
+        self.json = self.csv.with_suffix(".json")
         known = json.loads(self.json.read_text(encoding="utf-8")) if self.json.exists() else {}
         if known.get("photos", photos) != photos:
             raise ValueError(f"{self.csv.name} was made of other photos.")
@@ -167,11 +172,24 @@ class Table(Rows):
         if not runs or run != {key: value for key, value in runs[-1].items() if key != "from_row"}:
             runs.append({"from_row": len(self.rows)} | run)
         self.about = {"photos": photos, "runs": runs}
+        self.csv, self.npz, self.json = (begun / path.name for path in (self.csv, self.npz, self.json))
 
     def add(self, rows: Iterable[tuple[dict, np.ndarray]]) -> None:
         """Store the rows of a trial, and which photos they got right."""
+        self.json.parent.mkdir(exist_ok=True)
         write_atomic(self.json, json.dumps(self.about, indent=1) + "\n")
         super().add((row, np.packbits(right)) for row, right in rows)
+
+    def finish(self, wanted: Iterable[str] | None = None) -> None:
+        """Put the table where the lessons read it, unless other rows than the wanted are new in it."""
+        new = self.done - Rows(self.csv.stem).done
+        if wanted is not None and not new <= set(wanted):
+            return
+        for path in (self.npz, self.json, self.csv):
+            if path.exists():
+                write_atomic(HERE / path.name, path.read_bytes())
+        for path in (self.csv, self.npz, self.json):
+            path.unlink(missing_ok=True)
 
 
 def commit() -> str:
@@ -234,6 +252,7 @@ def run(name: str, folder: str, arms: Sequence[Arm], seeds: Iterable[int],
                           flush=True)
                 running |= begin(1)
     wanted = {arm.row_id(n, seed) for seed, arm in trials for n in (arm.name, *arm.views)}
+    table.finish(wanted)
     return pd.DataFrame([row for row in table.rows if row["id"] in wanted])
 
 
