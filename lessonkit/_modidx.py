@@ -195,6 +195,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks.number': ( 'foundation/checks.html#number',
                                                                                      'lessonkit/foundation/checks.py'),
+                                             'lessonkit.foundation.checks.on_device': ( 'foundation/checks.html#on_device',
+                                                                                        'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks.one_line': ( 'foundation/checks.html#one_line',
                                                                                        'lessonkit/foundation/checks.py'),
                                              'lessonkit.foundation.checks.picks': ( 'foundation/checks.html#picks',

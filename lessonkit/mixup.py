@@ -218,12 +218,12 @@ def cutmix(
     device = "cpu" if generator is None else generator.device
     lam, partner = checks.shares(lam, n, device), checks.rows(partner, n, x.device)
     box, stays = batch_mixing.random_boxes(lam, height, width, generator)
-    box = box.to(x.device).reshape(n, *[1] * (x.ndim - 3), height, width)
+    box = checks.on_device(box, x.device).reshape(n, *[1] * (x.ndim - 3), height, width)
     plain = checks.plain(x)
     pasted = torch.where(box, batch_mixing.partners(plain, partner), plain)
     if pasted.stride() != plain.stride():
         pasted = torch.empty_like(plain).copy_(pasted)  # keeps the memory format
-    return batch_mixing.typed_as(pasted, x), stays.to(x.device)
+    return batch_mixing.typed_as(pasted, x), checks.on_device(stays, x.device)
 
 # %% ../nbs/05_mixup.ipynb #47469a50
 class CutMix(BatchMixing):

@@ -70,7 +70,8 @@ def _shift_and_scale(x: Tensor, mean: Tensor, std: Tensor, back: bool = False) -
     channels = len(mean) if mean.ndim else None  # a plain number holds for any channel
     work = checks.images(x, channels=channels)
     work = work.float() if x.dtype.itemsize < 4 else work
-    mean, std = (_spread(values.to(work), work) for values in (mean, std))
+    mean, std = (_spread(checks.on_device(values, work.device, work.dtype), work)
+                 for values in (mean, std))
     changed = (work * std).add_(mean) if back else (work - mean).div_(std)  # one new tensor, not two
     return changed.to(x.dtype)
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from fastai.learner import Learner
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lessonkit.foundation.batch_transforms import (
     Augment, random_crops, random_resized_crop, resize_batch,
@@ -134,24 +135,41 @@ STEPS = {
     "mixup": lambda x, y, lam, pred: mixed_loss(F.cross_entropy, pred, y, lam) + mixup(x, lam).sum(),
     "mixed labels": lambda x, y, lam, pred: mix_targets(y, lam, n_classes=3),
     "cutmix": lambda x, y, lam, pred: cutmix(x, torch.empty(6), generator=of_seed())[0],
+    "drawn on the CPU": lambda x, y, lam, pred: mixup(x, torch.empty(6), torch.empty(6).long()),
+    "loss of those": lambda x, y, lam, pred: mixed_loss(F.cross_entropy, pred, y, torch.empty(6)),
     "smoothing": lambda x, y, lam, pred: LabelSmoothingCrossEntropy()(pred, y),
     "smoothing, ignored": lambda x, y, lam, pred: LabelSmoothingCrossEntropy(ignore_index=2)(pred, y),
     "smoothing, soft": lambda x, y, lam, pred: LabelSmoothingCrossEntropy()(pred, pred.detach()),
     "mixed smoothing": lambda x, y, lam, pred: mixed_loss(LabelSmoothingCrossEntropy(), pred, y, lam),
     "crops": lambda x, y, lam, pred: random_resized_crop(x, CROPS, 12),
+    "normalize": lambda x, y, lam, pred: Normalize(HALF, [0.1, 0.2, 0.3])(x),
 }
 
 
+class NoWaiting(TorchDispatchMode):
+    """An error where something is copied to the GPU, and the CPU waits until it is there."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        goes_there = func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu"
+        if goes_there and getattr(kwargs.get("device"), "type", "cpu") == "cuda":
+            assert kwargs.get("non_blocking"), "the CPU waits for this copy"
+        return func(*args, **kwargs)
+
+
 @pytest.mark.parametrize("name", STEPS)
-def test_no_step_reads_a_value(name):
-    """With fake tensors on a fake GPU a value that is read is an error, as the last lines show."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+def test_no_step_reads_a_value_or_waits_for_a_copy(name):
+    """With fake tensors on a fake GPU a value that is read is an error, and so is a copy that waits, as
+    the last lines show."""
+    with FakeTensorMode(allow_non_fake_inputs=True), NoWaiting():
         x = torch.empty(6, 3, 16, 16, device="cuda")
         y, pred = torch.empty(6, device="cuda", dtype=torch.int64), torch.empty(6, 3, device="cuda")
         found = STEPS[name](x, y, torch.empty(6, device="cuda"), pred)
         assert found.device.type == "cuda"
         with pytest.raises(DataDependentOutputException):
             found.sum().item()
+        with pytest.raises(AssertionError, match="waits"):
+            torch.empty(6).to("cuda")
 
 
 def test_photos_stay_on_the_device_and_are_cropped_there(images):

@@ -43,7 +43,8 @@ def partners(values: Tensor, partner: Tensor | None) -> Tensor:
     """Return each photo's or label's partner, (N, ...); None: the previous one."""
     if partner is None:
         return values.roll(1, 0)
-    partner = partner.to(values.device)  # the first way is quick, the second keeps how the values lie
+    partner = checks.on_device(partner, values.device)
+    # the first way is quick, the second keeps how the values lie
     return values.index_select(0, partner) if values.is_contiguous() else values[partner]
 
 
@@ -56,7 +57,7 @@ def mixed_with_partners(x: Tensor, lam: Tensor, partner: Tensor | None) -> Tenso
     """λ·x + (1 − λ)·x[partner], λ (N,); half precision is computed in float32 and rounded once."""
     work = checks.plain(x)
     work = work.float() if x.dtype.itemsize < 4 else work
-    share = lam.to(work).reshape(-1, *[1] * (x.ndim - 1))
+    share = checks.on_device(lam, work.device, work.dtype).reshape(-1, *[1] * (x.ndim - 1))
     if partner is None and work.numel() > 2**17 and not _needs_a_graph(work, lam):
         mixed = torch.empty_like(work)
         torch.lerp(work[:-1], work[1:], share[1:], out=mixed[1:])

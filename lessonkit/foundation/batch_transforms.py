@@ -58,7 +58,7 @@ def flip_batch(x: Tensor, which: Tensor) -> Tensor:  # a new tensor of the same 
     checks.images(x, ndim=4, whole=True, empty=False)
     if not isinstance(which, Tensor) or which.dtype != torch.bool or which.shape != x.shape[:1]:
         raise ValueError(f"which must be a tensor of {len(x)} bools, one an image, not {which!r:.60}.")
-    return torch.where(which.to(x.device)[:, None, None, None], x.flip(-1), x)
+    return torch.where(checks.on_device(which, x.device)[:, None, None, None], x.flip(-1), x)
 
 # %% ../../nbs/foundation/batch_transforms.ipynb #11e20b8f
 class Crops(NamedTuple):
@@ -170,8 +170,9 @@ def random_resized_crop(
         each = zip(x.split(1), boxes, crops.flipped.tolist())
         return torch.cat([_cut(photo, box, flipped, sides) for photo, box, flipped in each])
     pixels = x if x.dtype.is_floating_point else x.float()
-    down, across = (resize_weights(start.long(), length.long(), old, new).to(pixels)[:, None]
-                    for (start, length), old, new in zip((rows, columns), x.shape[-2:], sides))
+    weights = [resize_weights(start.long(), length.long(), old, new)
+               for (start, length), old, new in zip((rows, columns), x.shape[-2:], sides)]
+    down, across = (checks.on_device(one, x.device, pixels.dtype)[:, None] for one in weights)
     out = down @ pixels @ across.transpose(-1, -2)
     return flip_batch(out if x.dtype.is_floating_point else out.round().to(x.dtype), crops.flipped)
 
@@ -213,10 +214,10 @@ def enlarge(
     `grid_sample` is quicker than an antialiased resize, which only differs where pictures shrink.
     """
     pixels = x.float() if x.dtype.itemsize < 4 else x
-    rows = _places(top, height, x.shape[-2]).to(pixels)
-    columns = _places(left, width, x.shape[-1]).to(pixels)
+    rows = checks.on_device(_places(top, height, x.shape[-2]), x.device, pixels.dtype)
+    columns = checks.on_device(_places(left, width, x.shape[-1]), x.device, pixels.dtype)
     if mirrored is not None:
-        columns = torch.where(mirrored.to(x.device)[:, None], columns.flip(1), columns)
+        columns = torch.where(checks.on_device(mirrored, x.device)[:, None], columns.flip(1), columns)
     shape = len(rows), x.shape[-2], x.shape[-1]
     grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), -1)
     grid = grid.expand(len(x), -1, -1, -1)

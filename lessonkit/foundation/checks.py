@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['MANY', 'one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'dense', 'as_numpy',
-           'may_look', 'is_functional', 'tensor', 'images', 'channels_seem_last', 'size_or_sides', 'floating', 'sides',
-           'class_numbers', 'shares', 'chances', 'rows', 'class_rows', 'class_columns', 'class_weights',
-           'several_classes', 'soft_labels', 'labels_like', 'features', 'class_of_each', 'similarities', 'picks']
+__all__ = ['MANY', 'one_line', 'some_of', 'whole_number', 'number', 'choice', 'function', 'plain', 'dense', 'on_device',
+           'as_numpy', 'may_look', 'is_functional', 'tensor', 'images', 'channels_seem_last', 'size_or_sides',
+           'floating', 'sides', 'class_numbers', 'shares', 'chances', 'rows', 'class_rows', 'class_columns',
+           'class_weights', 'several_classes', 'soft_labels', 'labels_like', 'features', 'class_of_each',
+           'similarities', 'picks']
 
 # %% ../../nbs/foundation/checks.ipynb #c789b4d7
 def one_line(name: Any) -> str:
@@ -115,6 +116,17 @@ def dense(x: Tensor, name: str = "Numbers") -> Tensor:
     return x
 
 
+def on_device(
+    x: Tensor,  # most often drawn on the CPU
+    device: torch.device | str | None,  # where it is needed; None: where it is
+    dtype: torch.dtype | None = None,  # None: its own
+) -> Tensor:
+    """Return a tensor on a device; on its way to an NVIDIA GPU nobody waits for what that computes."""
+    # from ordinary memory it is copied aside at once, so it may be changed right after
+    to_gpu = device is not None and x.is_cpu and torch.device(device).type == "cuda"
+    return x.to(device, dtype, non_blocking=to_gpu)
+
+
 def as_numpy(values: Any) -> np.ndarray:
     """Return numbers as a NumPy array; a tensor leaves its graph and its device.
 
@@ -162,7 +174,6 @@ def tensor(values: Any, name: str, wanted: str = "numbers or a tensor") -> Tenso
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must be {wanted}, not {values!r:.60}.") from None
     return dense(x, name)
-
 
 # %% ../../nbs/foundation/checks.ipynb #b2df2a36
 def images(
@@ -259,7 +270,7 @@ def class_numbers(
 
 def shares(lam: Any, n: int, device: torch.device | str = "cpu") -> Tensor:
     """Return a share for each item, (n,), float32 or float64, from one number or from n of them."""
-    lam = tensor(lam, "lam").to(device)
+    lam = tensor(lam, "lam")
     if lam.is_complex():
         raise TypeError("lam must be real numbers from 0 to 1, not complex ones.")
     lam = lam if lam.dtype in (torch.float32, torch.float64) else lam.float()
@@ -269,6 +280,7 @@ def shares(lam: Any, n: int, device: torch.device | str = "cpu") -> Tensor:
         low, high = lam.min().item(), lam.max().item()
         if not (low >= 0 and high <= 1):  # false for NaN as well
             raise ValueError(f"lam must lie between 0 and 1, not from {low:.3g} to {high:.3g}.")
+    lam = on_device(lam, device)
     return lam if lam.ndim else lam.expand(n)
 
 
@@ -288,7 +300,7 @@ def rows(partner: Any, n: int, device: torch.device | str = "cpu") -> Tensor | N
     """Return the row number of each of n items' partners, (n,), int64; None stays None."""
     if partner is None:
         return None
-    partner = tensor(partner, "partner").to(device)
+    partner = tensor(partner, "partner")
     if partner.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         raise TypeError(f"partner must hold row numbers (torch.int64), not {_kind(partner)}.")
     if partner.shape != (n,):
@@ -297,7 +309,7 @@ def rows(partner: Any, n: int, device: torch.device | str = "cpu") -> Tensor | N
         low, high = partner.min().item(), partner.max().item()
         if low < 0 or high >= n:
             raise ValueError(f"partner must hold row numbers from 0 to {n - 1}, not {low} to {high}.")
-    return partner.long()
+    return on_device(partner, device).long()
 
 # %% ../../nbs/foundation/checks.ipynb #5c2d8a13
 def class_rows(y: Any, n_classes: int | None) -> Tensor:

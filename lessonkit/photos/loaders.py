@@ -236,7 +236,8 @@ class ImageLoader(TfmdDL):
         if not self.dataset.labelled:
             return (x,)
         # labels as plain tensors: PyTorch's losses refuse fastai's two types together
-        return x, torch.from_numpy(self.dataset.images.labels[self.last_indices]).to(self.device)
+        labels = torch.from_numpy(self.dataset.images.labels[self.last_indices])
+        return x, checks.on_device(labels, self.device)
 
     def _photos(self, rows: np.ndarray) -> Tensor:
         """Decoded photos, (N, side, side, 3), uint8; a GPU keeps all of them, where it has room."""
@@ -244,9 +245,9 @@ class ImageLoader(TfmdDL):
         if self._there is None or self._there[0] is not photos:
             self._there = None  # makes room first
             if self.device is None or not has_room(torch.device(self.device), photos.nbytes):
-                return torch.from_numpy(photos[rows]).to(self.device)
+                return checks.on_device(torch.from_numpy(photos[rows]), self.device)
             self._there = photos, torch.tensor(photos, device=self.device)
-        return self._there[1][torch.from_numpy(rows).to(self.device)]
+        return self._there[1][checks.on_device(torch.from_numpy(rows), self.device)]
 
     def _array(self) -> tuple[np.ndarray, np.ndarray]:
         """The smallest decoded array that serves the present size; decoded when there is none."""

@@ -312,7 +312,8 @@ def tune(
 
 def so_far(name: str, techniques: Sequence[str] = ()) -> pd.DataFrame:
     """Differences to the baseline in points; intervals at the level 1 - 0.05/m for m rows."""
-    rows, right = read_study(HERE / f"{name}.csv")
+    begun = HERE / "unfinished" / f"{name}.csv"
+    rows, right = read_study(begun if begun.exists() else HERE / f"{name}.csv")
     rows = rows[rows["technique"].isin([BASELINE, *techniques])] if techniques else rows
     table = summarize(rows, correct=right)
     points = table[["mean", "difference", "low", "high"]].mul(100).round(2)
