@@ -1395,8 +1395,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.chance": Question(
         "choice",
-        "A network trained on 200 photos of a method reaches 61%. One trained on 200 random photos "
-        "reaches 58%. What is still missing before you call the method better?",
+        "A network trained on 200 photos that a method chose reaches 61%. One trained on 200 random "
+        "ones reaches 58%. What is still missing before you call the method better?",
         answer="c",
         choices={
             "a": "Nothing, because three percentage points are a large difference.",
@@ -1417,8 +1417,8 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.verdict": Question(
         "choice",
-        "In the study of the clothes, facility location's lead over random choice is +3.6 points at 10% "
-        "of the photos (+1.7 to +5.6), and +2.9 at 20% (−0.9 to +6.6). "
+        "In another study, facility location's lead over random choice is +2.9 points at 10% "
+        "of the photos (+0.8 to +5.0), and +2.4 at 20% (−1.1 to +5.9). "
         "\"So from 20% on choosing no longer helps\", says a colleague. What do you say?",
         answer="a",
         choices={
@@ -1426,15 +1426,15 @@ QUESTIONS: dict[str, Question] = {
             "b": "True: an interval with 0 in it shows that choosing makes no difference.",
             "c": "True: the lead has become significantly smaller, since only one of the two is "
                  "settled.",
-            "d": "Wrong: 2.9 points are a large lead, so choosing clearly helps at 20%, too.",
+            "d": "Wrong: 2.4 points are a large lead, so choosing clearly helps at 20%, too.",
         },
         why=(
-            "The interval at 20% contains 0, but also leads of more than six points. And the two "
+            "The interval at 20% contains 0, but also leads of more than five points. And the two "
             "intervals overlap widely: nobody measured whether the lead at 20% differs from that at 10%."
         ),
         hint="What else does the second interval contain besides 0?",
         mistakes=(
-            ("b", "It contains +6.6 as well, which would be a lot."),
+            ("b", "It contains +5.9 as well, which would be a lot."),
             ("c", "One settled and one not settled isn't a measured difference between the two."),
             ("d", "The size of a difference alone says nothing: look at where its interval ends."),
         ),
@@ -1452,12 +1452,12 @@ QUESTIONS: dict[str, Question] = {
         },
         why=(
             "Each photo was seen twenty times as often as on the whole set, which favours what prevents "
-            "memorizing. In the study of the clothes MixUp was first at 5% of the photos and fourth on "
+            "memorizing. In our study of clothing photos MixUp was first at 5% of them and fourth on "
             "all of them."
         ),
         hint="What differs between the two ways of training, besides the number of photos?",
         mistakes=(
-            ("a", "In the study of the clothes it was first at 5% and fourth of six on the whole set."),
+            ("a", "On our clothing photos it was first at 5% and fourth of six on the whole set."),
             ("b", "The order was lost on the photos that it chose, too."),
             ("c", "Tau was near 0 there, not near −1: another order, but no reversed one."),
         ),
