@@ -3,7 +3,6 @@ growth."""
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -59,8 +58,9 @@ def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: st
     """The page in Markdown; `measured` has the day of each part."""
     here = "; ".join(f"{name}: {value}" for name, value in where().items())
     goals = [line for lines in parts.values() for line in lines if line.limit is not None]
-    lines = ["# Benchmark", "", f"`make bench` made this page on {date.today():%d %B %Y}. {about}", "",
-             f"{here}.", ""]
+    days = set(measured.values())
+    when = f" on {days.pop()}" if len(days) == 1 else ""
+    lines = ["# Benchmark", "", f"`make bench` measured this{when}. {about}", "", f"{here}.", ""]
     lines += ["Contenders take turns, once a round; a ratio is that of their medians, and its spread "
               "that of the rounds.", ""]
     lines += [f"**{sum(line.met() for line in goals)} of {len(goals)} goals are met.**", ""]
@@ -68,7 +68,7 @@ def text(parts: Mapping[str, Sequence[Line]], curves: Sequence[Curve], about: st
         lines += [f"![How far each measured value lies from its goal]({ratios_png})", ""]
     for part, found in parts.items():
         lines += [f"## {TITLES[part]}", ""]
-        if len(set(measured.values())) > 1:
+        if not when:
             lines += [f"Measured on {measured[part]}.", ""]
         lines += ["| measured | median | over rounds | goal | met |",
                   "|---|---|---|---|---|"]

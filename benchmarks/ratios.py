@@ -65,7 +65,7 @@ class Accuracy(Line):
 
 @dataclass(frozen=True)
 class Stored(Line):
-    """A line of an earlier run."""
+    """A line with what was measured, and no longer how; it can be kept in a file."""
 
     name: str
     number: float

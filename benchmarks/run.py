@@ -6,7 +6,7 @@ Without a folder: the one that LESSONKIT_IMAGES names, else the bundled pictures
 
 Rounds are interleaved (each contender once a round) and medians compared, since a laptop's speed changes
 from minute to minute. What was measured is kept beside the page: with `--only` the other parts stay as
-they were, if machine, versions and photos are still the same.
+they were, which takes the same machine, versions, photos and rounds.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import studying
 from growth import Curve
 from ratios import Stored
 
+from lessonkit.foundation.files import write_atomic
 from lessonkit.images import ImageSet
 from lessonkit.photos.bundled import make_bundled
 
@@ -43,19 +44,27 @@ PARTS = {
 }
 
 
-def keep(path: Path, parts: dict[str, list[Stored]], curves: list[Curve], about: str) -> tuple:
-    """Put what was measured beside what an earlier run on the same machine has kept, and store both."""
+def keep(path: Path, parts: dict[str, list[Stored]], curves: list[Curve], about: str,
+         measured: dict[str, str]) -> tuple:
+    """Put what was measured beside what an earlier run has kept, and store both.
+
+    Exits where that was another machine, with other versions, photos or rounds.
+    """
     where = {"about": about, **page.where()}
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if {key: kept.get(key) for key in where} != where:
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"parts": {}}
+    others = [key for key in where if kept.get(key) != where[key]]
+    if others and (lost := [part for part in kept["parts"] if part not in parts]):
+        raise SystemExit(f"{path} keeps {', '.join(lost)} from a run in which {', '.join(others)} "
+                         "differed. Measure all parts, or name another --out.")
+    if others:
         kept = where | {"measured": {}, "parts": {}, "curves": []}
     kept["parts"] |= {part: [asdict(line) for line in lines] for part, lines in parts.items()}
-    kept["measured"] |= {part: f"{date.today():%d %B %Y}" for part in parts}
+    kept["measured"] |= measured
     kept["curves"] = [asdict(curve) for curve in curves] or kept["curves"]
-    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    write_atomic(path, json.dumps(kept, indent=1) + "\n")
     found = {part: [Stored(**line) for line in kept["parts"][part]]
              for part in page.TITLES if part in kept["parts"]}
-    return found, [Curve(**curve) for curve in kept["curves"]], kept["measured"]
+    return found, [Curve(**curve) for curve in kept["curves"]], about, kept["measured"]
 
 
 def main() -> None:
@@ -79,11 +88,10 @@ def main() -> None:
             parts[part] = PARTS[part](folder, args.rounds)
     about = f"{ImageSet.from_folder(folder)}; {args.rounds} rounds."
     parts = {part: [Stored.of(line) for line in lines] for part, lines in parts.items()}
-    measured = {part: f"{date.today():%d %B %Y}" for part in parts}
-    if args.out:
-        parts, curves, measured = keep(args.out.with_suffix(".json"), parts, curves, about)
-        page.write(args.out, parts, curves, about, measured)
+    measured = dict.fromkeys(parts, f"{date.today():%d %B %Y}")
     print("\n" + page.text(parts, curves, about, measured))
+    if args.out:
+        page.write(args.out, *keep(args.out.with_suffix(".json"), parts, curves, about, measured))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lessonkit.foundation.batch_transforms import (
-    Augment, random_crops, random_resized_crop, resize_batch,
+    Augment, enlarge, random_crops, random_resized_crop, resize_batch,
 )
 from lessonkit.foundation.calibration import score
 from lessonkit.foundation.models import refresh_batch_norm, small_resnet
@@ -142,12 +142,14 @@ STEPS = {
     "smoothing, soft": lambda x, y, lam, pred: LabelSmoothingCrossEntropy()(pred, pred.detach()),
     "mixed smoothing": lambda x, y, lam, pred: mixed_loss(LabelSmoothingCrossEntropy(), pred, y, lam),
     "crops": lambda x, y, lam, pred: random_resized_crop(x, CROPS, 12),
+    "enlarged": lambda x, y, lam, pred: enlarge(x, *torch.full((4, 6), 8), torch.ones(6) > 0),
     "normalize": lambda x, y, lam, pred: Normalize(HALF, [0.1, 0.2, 0.3])(x),
+    "weighted": lambda x, y, lam, pred: LabelSmoothingCrossEntropy(0.1, [1, 2, 3])(pred, y),
 }
 
 
 class NoWaiting(TorchDispatchMode):
-    """An error where something is copied to the GPU, and the CPU waits until it is there."""
+    """An error where `to` copies something to the GPU, and the CPU waits until it is there."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

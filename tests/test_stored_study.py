@@ -173,6 +173,14 @@ def test_a_study_lies_aside_until_it_is_whole(tmp_path, monkeypatch):
     found = Rows("study")
     assert found.done == set(found.arrays) == {"short 0", "long 0", "long 1"}
     assert (tmp_path / "study.json").exists() and not list((tmp_path / "unfinished").iterdir())
+    half = Table("study", {"photos": 3})
+    half.add(rows("long 2"))
+    Rows("study").add(rows("from elsewhere"))
+    with pytest.raises(ValueError, match="'from elsewhere'"):
+        half.finish()
+    with pytest.raises(ValueError, match="1 rows that the unfinished table lacks"):
+        Table("study", {"photos": 3})
+    assert Rows("study").done == set(Rows("study").arrays) == found.done | {"from elsewhere"}
 
 
 def test_half_as_long_trainings_choose_the_rate_and_whole_ones_the_crops(monkeypatch):

@@ -26,7 +26,7 @@ NAMES_PAGE = """\
 
 What you import, and what it is for. A link in the last column leads to a test that runs that function of
 another library beside ours and compares the numbers. [Where we differ](differences.md) lists what comes
-out otherwise, and why, and [the benchmark](benchmark.md) how long each takes.
+out otherwise, and why, and [the benchmark](benchmark.md) how quick some of them are.
 """
 
 

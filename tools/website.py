@@ -22,7 +22,7 @@ SITE = ROOT / "_site"
 SETTINGS = Path(__file__).resolve().parent / "sphinx_site"
 TEXTS = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
          "benchmarks/results.md": "benchmark.md"}
-PICTURES = {".github/pictures/": "pictures/", "benchmarks/": "pictures/benchmark/"}
+PICTURES = {ROOT / ".github/pictures": "pictures", ROOT / "benchmarks": "pictures/benchmark"}
 
 
 # --- sources: copies of the notebooks and texts, with links that fit where they lie in the site
@@ -31,10 +31,14 @@ def place_in_site(file: str) -> str | None:
     """Where a file of the repository is in the site's sources; None when it isn't there."""
     if file in TEXTS and (ROOT / file).exists():
         return TEXTS[file]
-    for folder, there in PICTURES.items():
-        if file.startswith(folder) and file.endswith((".png", ".svg")) and (ROOT / file).exists():
-            return there + file.removeprefix(folder)
+    if ROOT / file in pictures():
+        return f"{PICTURES[(ROOT / file).parent]}/{(ROOT / file).name}"
     return file.removeprefix("nbs/") if file.startswith("nbs/") and file.endswith(".ipynb") else None
+
+
+def pictures() -> list[Path]:
+    """The pictures of the texts."""
+    return [path for folder in PICTURES for kind in ("png", "svg") for path in folder.glob(f"*.{kind}")]
 
 
 def new_link(link: str, file: str, page: str) -> str:
@@ -145,10 +149,10 @@ def write_sources(folder: Path) -> None:
         if (ROOT / file).exists():
             text = with_new_links(without_badges((ROOT / file).read_text(encoding="utf-8")), file, page)
             (folder / page).write_text(with_two_pictures(text), encoding="utf-8")
-    for place_of_pictures, there in PICTURES.items():
-        for picture in sorted((ROOT / place_of_pictures).glob("*.[ps][nv]g")):
-            (folder / there).mkdir(parents=True, exist_ok=True)
-            shutil.copy(picture, folder / there)
+    for picture in pictures():
+        target = folder / place_in_site(picture.relative_to(ROOT).as_posix())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, target)
     (folder / "differences.md").write_text(differences.page(), encoding="utf-8")
     (folder / "names.md").write_text(reference.names_page(), encoding="utf-8")
     (folder / "reference").mkdir()

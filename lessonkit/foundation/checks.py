@@ -121,10 +121,10 @@ def on_device(
     device: torch.device | str | None,  # where it is needed; None: where it is
     dtype: torch.dtype | None = None,  # None: its own
 ) -> Tensor:
-    """Return a tensor on a device; on its way to an NVIDIA GPU nobody waits for what that computes."""
-    # from ordinary memory it is copied aside at once, so it may be changed right after
+    """Return a tensor on a device; on the way to an NVIDIA GPU the CPU isn't asked to wait for it."""
     to_gpu = device is not None and x.is_cpu and torch.device(device).type == "cuda"
-    return x.to(device, dtype, non_blocking=to_gpu)
+    # ordinary memory is copied aside at once and may change right after, pinned memory may not
+    return x.to(device, dtype, non_blocking=to_gpu and not x.is_pinned())
 
 
 def as_numpy(values: Any) -> np.ndarray:
@@ -271,6 +271,7 @@ def class_numbers(
 def shares(lam: Any, n: int, device: torch.device | str = "cpu") -> Tensor:
     """Return a share for each item, (n,), float32 or float64, from one number or from n of them."""
     lam = tensor(lam, "lam")
+    lam = lam if lam.is_cpu else lam.to(device)  # only on the CPU its values are looked at
     if lam.is_complex():
         raise TypeError("lam must be real numbers from 0 to 1, not complex ones.")
     lam = lam if lam.dtype in (torch.float32, torch.float64) else lam.float()
@@ -301,6 +302,7 @@ def rows(partner: Any, n: int, device: torch.device | str = "cpu") -> Tensor | N
     if partner is None:
         return None
     partner = tensor(partner, "partner")
+    partner = partner if partner.is_cpu else partner.to(device)
     if partner.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         raise TypeError(f"partner must hold row numbers (torch.int64), not {_kind(partner)}.")
     if partner.shape != (n,):

@@ -95,7 +95,7 @@ def label_weights(
     if weight is None and not ignores:
         return None
     counts = y.new_ones(y.shape, dtype=torch.bool) if ignore_index is None else y != ignore_index
-    return counts if weight is None else weight.to(y.device)[y.where(counts, 0)] * counts
+    return counts if weight is None else checks.on_device(weight, y.device)[y.where(counts, 0)] * counts
 
 
 def put_together(values: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
@@ -287,7 +287,8 @@ class ClassLoss(nn.Module):
         axis, there = self._class_axis(pred), min(1, pred.ndim - 1)  # where PyTorch wants the classes
         logits = pred.movedim(axis, there)
         logits = logits.float() if logits.dtype.itemsize < 4 else logits  # its sums overflow in float16
-        weight = None if self.weight is None else self._checked(self.weight, pred.shape[axis]).to(logits)
+        weight = None if self.weight is None else self._checked(self.weight, pred.shape[axis])
+        weight = weight if weight is None else checks.on_device(weight, logits.device, logits.dtype)
         if target.is_floating_point():
             loss = self._soft(logits, target.movedim(axis, there).to(logits), weight, eps)
         else:

@@ -25,7 +25,7 @@ from itertools import islice
 
 import pandas as pd
 from fastai.learner import Learner
-from resume import HERE, Arm, Predict, run, tune
+from resume import HERE, Arm, place, Predict, run, tune
 from torch import Tensor
 
 from lessonkit.ablation import Technique, TECHNIQUES
@@ -111,6 +111,7 @@ def tuned(name: str, folder: str, epochs: int) -> list[Arm]:
         technique = combine(*(CANDIDATES[one] for one in names))
         arm = Arm(technique, Settings(SIZE, epochs), together, precision=PRECISION, views=merged)
         rates, areas = found["grid"]["lr"], found["grid"]["min_area"]
+        areas = sorted(areas, key=AREAS[0].__ne__)  # the rate is chosen on the same crops as the others'
         best, about = tune(f"{name}_tuning", folder, [arm], rates, areas, share)
         chosen, found = chosen + best, about | found
     path = HERE / f"{name}_choice.json"
@@ -121,9 +122,9 @@ def tuned(name: str, folder: str, epochs: int) -> list[Arm]:
 
 
 def other_crops(name: str, epochs: int) -> Arm:
-    """The baseline on other crops than the chosen, with the rate that was best for these."""
+    """The baseline on other crops than the chosen, with the best of the rates tried on them."""
     chosen = json.loads((HERE / f"{name}_choice.json").read_text(encoding="utf-8"))[f"{epochs} epochs"]
-    rows, area = pd.read_csv(HERE / f"{name}_tuning.csv"), chosen["baseline"]["min_area"]
+    rows, area = pd.read_csv(place(f"{name}_tuning")), chosen["baseline"]["min_area"]
     others = rows[(rows["technique"] == "baseline") & (rows["min_area"] != area)]
     others = others[others["epochs"] == others["epochs"][others["epochs"] <= epochs].max()]
     best = others.sort_values(["accuracy", "nll"], ascending=[False, True]).iloc[0]

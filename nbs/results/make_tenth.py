@@ -56,8 +56,9 @@ def on_tenths(picks: dict[str, np.ndarray], epochs: int) -> list[Arm]:
 
 def main(folder: str, seeds: int = 2, lengths: Sequence[int] = (5, 20)) -> None:
     picks = tenths(load_images(folder))
-    for epochs in lengths:
-        run("tenth", folder, on_tenths(picks, epochs), range(seeds))
+    arms_of_all = [on_tenths(picks, epochs) for epochs in lengths]
+    for arms_of_one in arms_of_all:
+        run("tenth", folder, arms_of_one, range(seeds))
 
 
 if __name__ == "__main__":

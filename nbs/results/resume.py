@@ -4,7 +4,8 @@ The `make_*.py` beside this file declare arms and call `run`. It keeps three fil
 whole: NAME.csv has a row for each trial and way to predict, NAME_correct.npz for each row which of the
 judged photos were right (bits: `read_study`), and NAME.json the photos, and processor, commit and
 versions from which row on. The seed is the outermost loop; two trials run side by side, one thread each.
-Until the last one they lie in the folder `unfinished`, and starting again continues where it stopped.
+Until the last one they lie in the folder `unfinished`, and a run that is started again, with the same
+arms and seeds, continues where it stopped.
 `judged_on` tells whether all training photos were trained on ("valid"), or a part of them, judged on the
 rest ("inner"). Seconds are taken while the machine does other work too: compare pixels.
 
@@ -122,6 +123,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
+def place(name: str) -> Path:
+    """Where a table lies, with all its rows: aside while a run adds to it."""
+    begun = HERE / "unfinished" / f"{name}.csv"
+    return begun if begun.exists() else HERE / begun.name
+
+
 class Rows:
     """A table on disk, NAME.csv, that grows by finished trials; starting again finds them in `done`.
 
@@ -157,12 +164,12 @@ class Rows:
 class Table(Rows):
     """The rows of a question, which photos each got right (bits), and where they come from.
 
-    Until `finish` it grows in the folder `unfinished`: the lessons read no study that is half done.
+    Until `finish` it grows in the folder `unfinished`: lessons read no study that was interrupted.
     """
 
     def __init__(self, name: str, photos: Mapping[str, Any]):
-        begun = HERE / "unfinished"
-        super().__init__(name, begun if (begun / f"{name}.csv").exists() else HERE)
+        super().__init__(name, place(name).parent)
+        self._refuse_lost_rows()
         self.json = self.csv.with_suffix(".json")
         known = json.loads(self.json.read_text(encoding="utf-8")) if self.json.exists() else {}
         if known.get("photos", photos) != photos:
@@ -172,7 +179,8 @@ class Table(Rows):
         if not runs or run != {key: value for key, value in runs[-1].items() if key != "from_row"}:
             runs.append({"from_row": len(self.rows)} | run)
         self.about = {"photos": photos, "runs": runs}
-        self.csv, self.npz, self.json = (begun / path.name for path in (self.csv, self.npz, self.json))
+        paths = self.csv, self.npz, self.json
+        self.csv, self.npz, self.json = (HERE / "unfinished" / path.name for path in paths)
 
     def add(self, rows: Iterable[tuple[dict, np.ndarray]]) -> None:
         """Store the rows of a trial, and which photos they got right."""
@@ -180,10 +188,22 @@ class Table(Rows):
         write_atomic(self.json, json.dumps(self.about, indent=1) + "\n")
         super().add((row, np.packbits(right)) for row, right in rows)
 
+    def _refuse_lost_rows(self) -> set[str]:
+        """The rows that aren't where the lessons read; an error if others are only there."""
+        there = Rows(self.csv.stem).done
+        if lost := there - self.done:
+            raise ValueError(f"{HERE / self.csv.name} has {len(lost)} rows that the unfinished table "
+                             f"lacks, such as {min(lost)!r}: put both into one, or delete that one.")
+        return self.done - there
+
     def finish(self, wanted: Iterable[str] | None = None) -> None:
         """Put the table where the lessons read it, unless other rows than the wanted are new in it."""
-        new = self.done - Rows(self.csv.stem).done
-        if wanted is not None and not new <= set(wanted):
+        new = self._refuse_lost_rows()
+        if wanted is not None and (others := new - set(wanted)):
+            print(f"{self.csv} stays aside: it has {len(others)} rows of another run, such as "
+                  f"{min(others)!r}.")
+            return
+        if not self.csv.exists():
             return
         for path in (self.npz, self.json, self.csv):
             if path.exists():
@@ -312,8 +332,7 @@ def tune(
 
 def so_far(name: str, techniques: Sequence[str] = ()) -> pd.DataFrame:
     """Differences to the baseline in points; intervals at the level 1 - 0.05/m for m rows."""
-    begun = HERE / "unfinished" / f"{name}.csv"
-    rows, right = read_study(begun if begun.exists() else HERE / f"{name}.csv")
+    rows, right = read_study(place(name))
     rows = rows[rows["technique"].isin([BASELINE, *techniques])] if techniques else rows
     table = summarize(rows, correct=right)
     points = table[["mean", "difference", "low", "high"]].mul(100).round(2)
