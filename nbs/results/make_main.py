@@ -11,9 +11,11 @@ Imagenette (fast.ai), a copy of 224 x 224 pixels.
    first seed.
 3. Then the seeds, trained on all training photos and judged on the validation photos, which choose
    nothing.
+4. And the question that a winner must stand: did the baseline only choose badly? It is trained with the
+   learning rates that it didn't choose, and on the other crops, with up to five seeds each.
 Predicted with the weights of an arm, and not trained for: its mirrored views (tta); for the baseline,
-and once more for it on the other crops, larger pictures (batch norm counted anew on training photos of
-that size) and a zoom on the centre.
+on both kinds of crops, larger pictures (batch norm counted anew on training photos of that size) and a
+zoom on the centre.
 """
 
 import copy
@@ -26,7 +28,7 @@ from itertools import islice
 import pandas as pd
 from fastai.learner import Learner
 from resume import HERE, Arm, place, Predict, run, tune
-from torch import Tensor
+from torch import nn, Tensor
 
 from lessonkit.ablation import Technique, TECHNIQUES
 from lessonkit.foundation.files import write_atomic
@@ -54,19 +56,19 @@ def zoomed(learn: Learner) -> Tensor:
     return tta(learn, views=corner_crops()[:1], beta=0).probs
 
 
-def larger(size: int) -> Predict:
-    """Pictures of another size; batch norm's statistics from 32 batches of training photos of it.
+def larger(size: int, change: nn.Module | None = None) -> Predict:
+    """Pictures of another size, perhaps changed on the device; batch norm's statistics from 32 batches.
 
     Accuracy falls by many points, and not for want of statistics: on one network of three epochs, 68.8%
     at 64 px, it was 54.4, 58.1 and 63.8% at 72, 80 and 96 px with the old ones, and 55.5, 59.9 and 66.2%
-    with new ones, which at 64 px changed nothing (69.2%).
+    with new ones, which at 64 px changed nothing (69.2%). `make_map_size.py` asks what it is.
     """
 
     def predict(learn: Learner) -> Tensor:
-        network, valid = copy.deepcopy(learn.model), learn.dls.valid.new(size=size)
+        network = nn.Sequential(change or nn.Identity(), copy.deepcopy(learn.model))
         train = learn.dls.train.new(size=size, augment=None)
         refresh_batch_norm(network, (x.as_subclass(Tensor) for x, _ in islice(train, 32)))
-        return tta(network, valid, n=0).plain
+        return tta(network, learn.dls.valid.new(size=size), n=0).plain
 
     return predict
 
@@ -121,10 +123,22 @@ def tuned(name: str, folder: str, epochs: int) -> list[Arm]:
     return chosen
 
 
+def chosen_for(name: str, epochs: int) -> dict[str, dict]:
+    """What the tuning chose, from main_choice.json."""
+    return json.loads((HERE / f"{name}_choice.json").read_text(encoding="utf-8"))[f"{epochs} epochs"]
+
+
+def other_rates(name: str, epochs: int) -> list[Arm]:
+    """The baseline on its crops, with each learning rate of the grid that it didn't choose."""
+    chosen = chosen_for(name, epochs)
+    own = chosen["baseline"]
+    return [Arm(TECHNIQUES["baseline"], Settings(SIZE, epochs, lr=lr), f"baseline, lr {lr:g}",
+                own["min_area"], PRECISION) for lr in chosen["grid"]["lr"] if lr != own["lr"]]
+
+
 def other_crops(name: str, epochs: int) -> Arm:
     """The baseline on other crops than the chosen, with the best of the rates tried on them."""
-    chosen = json.loads((HERE / f"{name}_choice.json").read_text(encoding="utf-8"))[f"{epochs} epochs"]
-    rows, area = pd.read_csv(place(f"{name}_tuning")), chosen["baseline"]["min_area"]
+    rows, area = pd.read_csv(place(f"{name}_tuning")), chosen_for(name, epochs)["baseline"]["min_area"]
     others = rows[(rows["technique"] == "baseline") & (rows["min_area"] != area)]
     others = others[others["epochs"] == others["epochs"][others["epochs"] <= epochs].max()]
     best = others.sort_values(["accuracy", "nll"], ascending=[False, True]).iloc[0]
@@ -137,7 +151,7 @@ def main(folder: str, seeds: int = 10, lengths: Sequence[int] = (5, 20), name: s
     for epochs in lengths:
         run(name, folder, tuned(name, folder, epochs), range(seeds))
     for epochs in lengths:
-        run(name, folder, [other_crops(name, epochs)], range(seeds))
+        run(name, folder, [*other_rates(name, epochs), other_crops(name, epochs)], range(min(seeds, 5)))
 
 
 if __name__ == "__main__":
