@@ -666,10 +666,10 @@ QUESTIONS: dict[str, Question] = {
         "recommend growing?",
         answer="c",
         choices={
-            "a": "Five epochs of growing, so that both have the same number.",
-            "b": "Seven epochs at 64 px, so that both have the same number.",
-            "c": "Eight epochs at 48 px, which cost no more than either.",
-            "d": "More seeds of both, until the interval is narrower.",
+            "a": "five epochs of growing from 32 to 64 px",
+            "b": "seven epochs at 64 px",
+            "c": "eight epochs at 48 px",
+            "d": "more seeds of the two",
         },
         why=(
             "There are simpler ways to spend the same pixels, such as a smaller size throughout. "
@@ -1353,65 +1353,70 @@ QUESTIONS: dict[str, Question] = {
         tolerance=1e-6,
     ),
     "07.first": Question(
-        "choice",
-        "Which photo does facility location with squared distances pick first?",
-        answer="b",
-        choices={
-            "a": "the one whose features are farthest from all others",
-            "b": "the one whose features are nearest to the mean",
-            "c": "a random one, since the first pick makes no difference",
-            "d": "the one that has the most copies in the set",
-        },
+        "number",
+        "Five photos have one feature each: 0, 1, 2, 3 and 14. Which does facility location with "
+        "squared distances pick first? (Its feature.)",
+        answer=3,
         why=(
-            "The sum of squared distances from all rows to a point is N times its squared distance from "
-            "the mean, plus a constant. So the best single pick is the row nearest to the mean."
+            "The sum of squared distances to a point is N times its squared distance from the mean, plus "
+            "a constant. The mean is 4, and 3 is the photo nearest to it: 9 + 4 + 1 + 0 + 121 = 135. "
+            "For 2 it is 4 + 1 + 0 + 1 + 144 = 150."
         ),
-        hint="One pick serves all rows. Where is the sum of squared distances smallest?",
+        hint="Add up the squared distances of all five photos from 2, and then from 3.",
         mistakes=(
-            ("a", "That would be far from nearly everything. k-center looks for such rows from its "
-                  "second pick on."),
-            ("c", "It does: all later gains are measured against it."),
-            ("d", "Copies count, but so do all the other rows. What makes the whole sum small?"),
+            (2, "That is the middle one, which plain distances would pick. Squared, the far photo "
+                "counts for more."),
+            (4, "That is the mean, but no photo lies there. Which one is nearest?"),
+            (14, "That photo is far from all the others, so one pick there serves only itself."),
+            (0, "k-center may begin anywhere. Facility location takes the photo with the smallest sum."),
         ),
+        tolerance=0,
     ),
     "07.damaged": Question(
         "choice",
-        "A set holds twenty damaged photos, each grey noise of its own kind, far from everything. "
-        "Which method is the most likely to pick nearly all of them?",
-        answer="a",
-        choices={"a": "k-center", "b": "facility location", "c": "herding", "d": "random choice"},
+        "Eight photos have one feature each: 0, 1, 2, 10, 11, 11, 12 and 30. The last one is damaged. "
+        "k-center and facility location (with plain distances) have both picked 2. What does each pick "
+        "next?",
+        answer="c",
+        choices={
+            "a": "both 30",
+            "b": "both 11",
+            "c": "k-center 30, facility location 11",
+            "d": "k-center 11, facility location 30",
+        },
         why=(
-            "k-center always takes the row farthest from all picks, and nothing is farther away than an "
-            "outlier. Facility location adds up over all rows, where twenty weigh little. "
-            "Herding looks at the mean, and random choice takes its share."
+            "k-center takes the photo farthest from all picks: 30, at a distance of 28. Facility "
+            "location adds up over all photos. With 2 alone the distances sum to 67. With 11 they fall to "
+            "24, with 30 only to 39. So k-center picks damaged photos early, and facility location late."
         ),
-        hint="Which method asks for the largest distance, and not for a sum?",
+        hint="For facility location add up each photo's distance to the nearest pick, with 11 and with "
+             "30.",
         mistakes=(
-            ("b", "An outlier stands for itself alone: it gains one large distance, a dense group gains "
-                  "many."),
-            ("c", "An outlier pulls the mean of the picks away from the mean of all."),
-            ("d", "Random choice takes the same share of them as of everything."),
+            ("a", "For facility location add up: with 30 the others keep 2 + 1 + 0 + 8 + 9 + 9 + 10."),
+            ("b", "k-center asks for the one largest distance, not for a sum."),
+            ("d", "Which of the two asks for the largest distance, and which for a sum?"),
         ),
     ),
     "07.chance": Question(
         "choice",
-        "A network trained on 200 photos that a method chose reaches 61%. One trained on 200 random "
-        "ones reaches 58%. What is still missing before you call the method better?",
-        answer="c",
+        "200 photos that a method chose: three seeds reach 60, 61 and 62%. 200 photos drawn at random "
+        "once: three seeds reach 57, 58 and 59%. What do you need most before you call the method "
+        "better than random choice?",
+        answer="b",
         choices={
-            "a": "Nothing, because three percentage points are a large difference.",
-            "b": "A larger subset, because 200 photos are too few to say anything.",
-            "c": "More random draws and seeds, to see how far they differ.",
-            "d": "The accuracy on the whole set, to see how much each subset loses.",
+            "a": "nothing more: each run on the chosen photos beats each run on the drawn ones",
+            "b": "other random draws of 200 photos",
+            "c": "more seeds on these two sets of 200 photos",
+            "d": "the accuracy on all photos",
         },
         why=(
-            "Random subsets differ from each other, and so do training runs on one subset. Three points "
-            "may be an unlucky draw. The method must lie outside of what several draws and seeds reach."
+            "The seeds say how far runs on one set of 200 differ. But the drawn set is one of many, and "
+            "another draw may reach 62%. The method must lie outside of what several draws reach."
         ),
-        hint="What would a second random subset reach?",
+        hint="What differs between the three seeds, and what doesn't?",
         mistakes=(
-            ("a", "Another draw might reach 62%. How would you know?"),
-            ("b", "200 photos are enough to compare two ways to choose 200 photos, if you repeat it."),
+            ("a", "All three runs on drawn photos share one draw. Was it an unlucky one?"),
+            ("c", "That makes the numbers of these two sets exact. Is this draw like the others?"),
             ("d", "That says how much is lost by being small, not which way of choosing loses less."),
         ),
     ),
