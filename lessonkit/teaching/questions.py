@@ -1001,7 +1001,7 @@ QUESTIONS: dict[str, Question] = {
         "What does the study say about MixUp?",
         answer="c",
         choices={
-            "a": "Use it: at 80 epochs it was ahead by 2.4 points, and what helps in the long run helps "
+            "a": "Use it: at 80 epochs it was ahead by 3.0 points, and what helps in the long run helps "
                  "in the short.",
             "b": "It can't tell: the interval of the row for 40 epochs contains zero.",
             "c": "Leave it out: it cost 6 points there, and the interval lies below zero.",
@@ -1358,9 +1358,9 @@ QUESTIONS: dict[str, Question] = {
         "squared distances pick first? (Its feature.)",
         answer=3,
         why=(
-            "The sum of squared distances to a point is N times its squared distance from the mean, plus "
-            "a constant. The mean is 4, and 3 is the photo nearest to it: 9 + 4 + 1 + 0 + 121 = 135. "
-            "For 2 it is 4 + 1 + 0 + 1 + 144 = 150."
+            "The sum of squared distances to a point is N times its squared distance from the mean, "
+            "plus a constant. The mean is 4, and 3 is the photo nearest to it: 9 + 4 + 1 + 0 + 121 = "
+            "135. For 2 it is 4 + 1 + 0 + 1 + 144 = 150."
         ),
         hint="Add up the squared distances of all five photos from 2, and then from 3.",
         mistakes=(
@@ -1386,8 +1386,8 @@ QUESTIONS: dict[str, Question] = {
         },
         why=(
             "k-center takes the photo farthest from all picks: 30, at a distance of 28. Facility "
-            "location adds up over all photos. With 2 alone the distances sum to 67. With 11 they fall to "
-            "24, with 30 only to 39. So k-center picks damaged photos early, and facility location late."
+            "location adds up over all photos. With 2 alone the distances sum to 67. With 11 they fall "
+            "to 24, with 30 only to 39. So k-center picks damaged photos early, facility location late."
         ),
         hint="For facility location add up each photo's distance to the nearest pick, with 11 and with "
              "30.",

@@ -23,7 +23,7 @@ from lessonkit.normalization import channel_stats
 from lessonkit.study.settings import Settings
 from lessonkit.study.trainer import predict_plain, train_trial
 
-SEEDS, ALL_AT, SIZE = {5: 5, 10: 5, 20: 5, 40: 5, 80: 3}, 20, 32  # epochs -> how many seeds
+SEEDS, ALL_AT, SIZE = {5: 5, 10: 5, 20: 5, 40: 5, 80: 10}, 20, 32  # epochs -> how many seeds
 BOTH = "baseline", "mixup"
 FOUR = *BOTH, "label_smoothing", "mixup+label_smoothing"
 PROBS = HERE / "mixup_probs.npz"
