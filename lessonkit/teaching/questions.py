@@ -969,31 +969,22 @@ QUESTIONS: dict[str, Question] = {
         ),
     ),
     "05.sure": Question(
-        "choice",
-        "Why does MixUp make a network less confident?",
-        answer="b",
-        choices={
-            "a": "A mixture has less contrast than its two photos, and less contrast gives "
-                 "smaller logits.",
-            "b": "The loss of a mixture is lowest where the probabilities are the shares, "
-                 "such as 0.7 and 0.3.",
-            "c": "Its training loss stays higher, and a network whose training loss is higher is always "
-                 "less confident.",
-            "d": "It is less accurate, and a network's confidence follows its accuracy.",
-        },
+        "number",
+        "A network has learned mixtures with λ = 0.8 as well as anybody can. Which loss is left for "
+        "such a mixture of two classes? (cross-entropy, natural logarithm)",
+        answer=0.5004,
         why=(
-            "To be more confident than the shares costs something in every batch. "
-            "And no mixture comes twice, so there is nothing to memorize."
+            "The best answer is 0.8 and 0.2, and its loss is −0.8 · ln 0.8 − 0.2 · ln 0.2 = 0.50. To be "
+            "more confident than that costs something in every batch, so the network learns not to be."
         ),
-        hint="For which probabilities is the loss of the label 0.7 and 0.3 lowest?",
+        hint="Which probabilities are the best answer? Put them into the loss of both labels.",
         mistakes=(
-            ("a", "Confidence was measured on validation photos, which aren't mixed and have all "
-                  "their contrast."),
-            ("c", "A loss may be high because of confident wrong answers. "
-                  "For which answers is a mixture's loss lowest?"),
-            ("d", "After 80 epochs the network with MixUp was more accurate than the baseline, "
-                  "and less confident."),
+            (0.0, "For a loss of zero both labels would need a probability of 1."),
+            (0.2231, "That is −ln 0.8, for the first label alone. The second one counts, too."),
+            (0.1785, "That is the first label's part. The second one's is missing: −0.2 · ln 0.2."),
+            (0.7219, "That is in bits, with the logarithm to base 2."),
         ),
+        tolerance=0.002,
     ),
     "05.short": Question(
         "choice",
@@ -1021,23 +1012,23 @@ QUESTIONS: dict[str, Question] = {
     "05.tuned": Question(
         "choice",
         "A paper tries its technique on wrong labels, with ten seeds. With the library's defaults the "
-        "gain is 1.9 points (+0.6 to +3.2). With both sides tuned it is 0.5 points (−0.3 to +1.2). "
+        "gain is 2.4 points (+0.9 to +3.9). With both sides tuned it is 0.6 points (−0.7 to +1.9). "
         "What follows?",
         answer="b",
         choices={
             "a": "It gains nothing once both sides are tuned: the second interval contains zero.",
-            "b": "It may gain a point over a good baseline or lose a little: we can't tell.",
-            "c": "It gains 1.9 points: the first result is settled, and the second isn't, "
+            "b": "It may gain nearly two points over a good baseline, or lose a little.",
+            "c": "It gains 2.4 points: the first result is settled, and the second isn't, "
                  "so the first one counts.",
-            "d": "It gains between 0.5 and 1.9 points, as both means are above zero.",
+            "d": "It gains between 0.6 and 2.4 points, as both means are above zero.",
         },
         why=(
-            "The interval with tuning reaches from −0.3 to +1.2. A technique has to beat a good "
+            "The interval with tuning reaches from −0.7 to +1.9. A technique has to beat a good "
             "baseline, and there the gain isn't settled. Neither is its absence."
         ),
         hint="Which of the two baselines would you use? And what does its interval contain?",
         mistakes=(
-            ("a", "An interval that contains zero doesn't say zero. It contains +1.2 as well."),
+            ("a", "An interval that contains zero doesn't say zero. It contains +1.9 as well."),
             ("c", "It is settled for a baseline with defaults. Would you use that baseline, "
                   "if tuning makes it better?"),
             ("d", "The two means answer two questions. And where is the second interval?"),
