@@ -1145,26 +1145,23 @@ QUESTIONS: dict[str, Question] = {
         tolerance=1e-3,
     ),
     "06.sum": Question(
-        "choice",
+        "number",
         "Somebody gave each wrong class all of ε = 0.1, so a network with softmax and cross-entropy is "
-        "trained with the labels [0.1, 0.9, 0.1, 0.1], which sum to 1.2. Where is the loss lowest?",
-        answer="b",
-        choices={
-            "a": "At 90% for the right class and 10% for each other one, as the labels say.",
-            "b": "At 75% for the right class and 8.3% for each other one.",
-            "c": "At 100% for the right class: a sum other than 1 undoes the smoothing.",
-            "d": "At 70% for the right class and 10% for each other one, so that the sum is 1.",
-        },
+        "trained with the labels [0.1, 0.9, 0.1, 0.1], which sum to 1.2. Which probability has class 1 "
+        "where the loss is lowest?",
+        answer=0.75,
         why=(
             "Divided by 1.2 the label is [0.083, 0.75, 0.083, 0.083]. The loss is that label's, "
             "1.2 times as large, and it is lowest at the same place."
         ),
         hint="The sum is only a factor on the loss. Which label remains when you take it out?",
         mistakes=(
-            ("a", "Softmax can't give these: its probabilities sum to 1."),
-            ("c", "The sum is only a factor. The other classes still have their share of the label."),
-            ("d", "That changes only the right class. A factor takes its part from all classes alike."),
+            (0.9, "Softmax can't give the numbers of the label: its probabilities sum to 1."),
+            (1.0, "The sum is only a factor. The other classes still have their share of the label."),
+            (0.7, "That changes only the right class. A factor takes its part from all classes alike."),
+            (0.925, "That is the label that was meant. These labels have another sum."),
         ),
+        tolerance=0.002,
     ),
     "06.logits": Question(
         "number",
@@ -1205,10 +1202,10 @@ QUESTIONS: dict[str, Question] = {
         "and 62% right. Somebody suggests ε = 0.4. What do this lesson's results let you expect?",
         answer="a",
         choices={
-            "a": "The network becomes underconfident.",
-            "b": "Confidence and accuracy come closer together.",
+            "a": "Confidence falls, accuracy hardly moves: it becomes underconfident.",
+            "b": "Confidence and accuracy both fall, and stay close together.",
             "c": "Accuracy rises, since wrong labels are memorized less.",
-            "d": "Nothing changes, since all accuracy intervals contain zero.",
+            "d": "Nothing changes that matters, since all intervals of accuracy contain zero.",
         },
         why=(
             "The network is about as confident as it is right. In the study ε = 0.4 raised the "
@@ -1217,8 +1214,8 @@ QUESTIONS: dict[str, Question] = {
         ),
         hint="Is this network overconfident? What does smoothing do to confidence?",
         mistakes=(
-            ("b", "They are as close as can be. Smoothing only moves confidence down."),
-            ("c", "In the study no accuracy rose that could be told from zero."),
+            ("b", "In the study accuracy hardly moved. Which of the two does smoothing push down?"),
+            ("c", "With wrong labels on clothes no gain in accuracy could be told from zero."),
             ("d", "That is about accuracy. Look at the right half of the picture, too."),
         ),
     ),
