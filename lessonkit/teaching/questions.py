@@ -849,7 +849,7 @@ QUESTIONS: dict[str, Question] = {
             "a": "the three quarter turns, as a turned cell is still the same kind of cell",
             "b": "the quarter turns and their mirror images, as more views average out more noise",
             "c": "random crops of at least 35% of the area, as most people train with them",
-            "d": "the mirror image, as in training",
+            "d": "the mirror image alone",
         },
         why=(
             "Turning keeps the label, but the network has never seen a turned cell. Mirror images "
@@ -898,7 +898,7 @@ QUESTIONS: dict[str, Question] = {
             "a": "more views for both, since an average of more answers has less noise",
             "b": "flip for MixUp alone, since its accuracy is then the highest it can reach",
             "c": "more validation photos and more seeds",
-            "d": "nothing: with TTA on both sides the answer is final",
+            "d": "four mild crops beside the flip, since that lowers the loss further",
         },
         why=(
             "Both were predicted alike, so the comparison is fair. What is left is the luck of "
@@ -910,7 +910,7 @@ QUESTIONS: dict[str, Question] = {
                   "ones you have, stay the same."),
             ("b", "Then the difference holds two things, MixUp and flip, and nobody can tell them "
                   "apart."),
-            ("d", "The interval contains 0. More photos or seeds may move it clear of it."),
+            ("d", "Another way to predict is another question. This one asks about these predictions."),
         ),
     ),
     "04.merge": Question(
@@ -1362,25 +1362,25 @@ QUESTIONS: dict[str, Question] = {
     ),
     "07.damaged": Question(
         "choice",
-        "Eight photos have one feature each: 0, 1, 2, 10, 11, 11, 12 and 30. The last one is damaged. "
-        "k-center and facility location (with plain distances) have both picked 2. What does each pick "
-        "next?",
+        "Eight photos have one feature each: 0, 1, 1, 2, 11, 11, 12 and 24. The last one is damaged. "
+        "k-center and facility location (squared distances) have both picked 11 first, since it is "
+        "nearest to the mean. What does each pick next?",
         answer="c",
         choices={
-            "a": "both 30",
-            "b": "both 11",
-            "c": "k-center 30, facility location 11",
-            "d": "k-center 11, facility location 30",
+            "a": "both 24",
+            "b": "both 1",
+            "c": "k-center 24, facility location 1",
+            "d": "k-center 1, facility location 24",
         },
         why=(
-            "k-center takes the photo farthest from all picks: 30, at a distance of 28. Facility "
-            "location adds up over all photos. With 2 alone the distances sum to 67. With 11 they fall "
-            "to 24, with 30 only to 39. So k-center picks damaged photos early, facility location late."
+            "k-center takes the photo farthest from the picks: 24 is 13 away. Facility location adds "
+            "up: with 24 the sum falls by 169. With 1 it falls by 400, since four photos lie there. So "
+            "k-center is the first to pick a damaged photo."
         ),
-        hint="For facility location add up each photo's distance to the nearest pick, with 11 and with "
-             "30.",
+        hint="For facility location: by how much does the sum of squared distances fall with 24, and "
+             "with 1?",
         mistakes=(
-            ("a", "For facility location add up: with 30 the others keep 2 + 1 + 0 + 8 + 9 + 9 + 10."),
+            ("a", "24 takes 13² = 169 from the sum. What do the four photos near 1 take from it?"),
             ("b", "k-center asks for the one largest distance, not for a sum."),
             ("d", "Which of the two asks for the largest distance, and which for a sum?"),
         ),
@@ -1621,7 +1621,7 @@ QUESTIONS: dict[str, Question] = {
             "a": "probably less: its luck on these photos was chosen along with it",
             "b": "probably more, since it is the best one",
             "c": "the same on average: the photos weren't trained on",
-            "d": "nothing that could be said: the recipes must be tried on the training photos",
+            "d": "nobody can say before the winner is trained on them",
         },
         why=(
             "The best of twenty is the best by merit *and* by luck. Choose on photos that were set "
@@ -1632,7 +1632,7 @@ QUESTIONS: dict[str, Question] = {
         mistakes=(
             ("b", "It may be the best. Its number is too good all the same."),
             ("c", "Not trained on, but chosen on."),
-            ("d", "Not on the photos they are trained on: on a part that is set aside."),
+            ("d", "It needn't be trained on them. How was it chosen?"),
         ),
     ),
     "08.minutes": Question(
