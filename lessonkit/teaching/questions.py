@@ -1621,7 +1621,7 @@ QUESTIONS: dict[str, Question] = {
             "a": "probably less: its luck on these photos was chosen along with it",
             "b": "probably more, since it is the best one",
             "c": "the same on average: the photos weren't trained on",
-            "d": "nobody can say before the winner is trained on them",
+            "d": "nobody can say before the winner has been trained on a part of the new photos",
         },
         why=(
             "The best of twenty is the best by merit *and* by luck. Choose on photos that were set "
