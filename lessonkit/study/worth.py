@@ -44,6 +44,7 @@ def plot_worth(
     techniques: Sequence[str],  # which rows to draw, from top to bottom
     title: str = "",  # the finding, in a sentence
     ax: Axes | None = None,  # where to draw; new axes when None
+    length: str = "{} epochs",  # what the legend calls a length; {}: its number
 ) -> Axes:
     """Draw what each technique adds, in percentage points, for each length of training.
 
@@ -63,7 +64,7 @@ def plot_worth(
             if name in rows.index:
                 at = place + 0.32 * (number - (len(lengths) - 1) / 2)
                 _draw_row(ax, at, rows.loc[name], color)
-        ax.plot([], [], "o", color=color, label=f"{epochs} epochs")
+        ax.plot([], [], "o", color=color, label=length.format(epochs))
     ax.plot([], [], "o", color="0.4", markerfacecolor="white", label="can't tell")
     if summary["verdict"].str.startswith("no difference").any():
         ax.plot([], [], "o", color="0.4", markerfacecolor="0.75", label="no difference")
@@ -90,6 +91,7 @@ def plot_sets(
     summaries: Mapping[str, pd.DataFrame],  # photo set -> from `summarize`; a panel for each
     techniques: Sequence[str],  # which rows to draw, from top to bottom
     title: str = "",  # the finding, in a sentence
+    length: str = "{} epochs",  # as in `plot_worth`
 ) -> Figure:
     """Draw what each technique adds on several sets of photos, side by side on one scale."""
     import matplotlib.pyplot as plt
@@ -98,7 +100,7 @@ def plot_sets(
     fig, axes = plt.subplots(1, len(summaries), figsize=size, layout="constrained", sharex=True,
                              sharey=True, squeeze=False)
     for ax, (photos, summary) in zip(axes[0], summaries.items()):
-        plot_worth(summary, techniques, photos, ax).set_xlabel("")
+        plot_worth(summary, techniques, photos, ax, length).set_xlabel("")
         ax.tick_params(left=False)
     fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     fig.supxlabel("difference in accuracy, percentage points", fontsize=10)
