@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / ".github" / "pictures"
 ROWS = ("smaller_pictures progressive_resizing progressive_resizing+tta tta normalization "
         "label_smoothing mixup".split())
-TITLE = "Five epochs: growing helps on one set, smaller images on the other, MixUp hurts on both"
+TITLE = "Growing and the mirrored view win on Imagenette, MixUp hurts on both sets in five epochs"
 STUDIES = {"Imagenette": "main", "clothes": "clothing"}
 
 

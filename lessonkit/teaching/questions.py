@@ -1593,23 +1593,25 @@ QUESTIONS: dict[str, Question] = {
     ),
     "08.stack": Question(
         "choice",
-        "Three techniques each add a point to the baseline. What do all three together add?",
-        answer="c",
+        "In twenty epochs on Imagenette label smoothing alone added 1.2 points (+0.7 to +1.7). Beside "
+        "growing and the mirrored view it added 0.2 (−0.2 to +0.6). What follows?",
+        answer="a",
         choices={
-            "a": "three points",
-            "b": "one point: they do the same",
-            "c": "nobody knows before it is measured",
-            "d": "nothing, since they fight with each other",
+            "a": "Beside these two it adds less than a point.",
+            "b": "It disturbs the other two, since 1.2 became 0.2.",
+            "c": "One of the two results must be wrong: the intervals don't overlap.",
+            "d": "All three together add 1.2 points more than the two alone.",
         },
         why=(
-            "Effects needn't add up: two techniques may solve the same problem, or one may take away "
-            "what the other needs. The interaction tells, and it has an interval of its own."
+            "What a technique adds depends on what else is there. Two of them may solve the same "
+            "problem, or share a better learning rate. Here the interval beside the others ends at "
+            "+0.6, so a point is ruled out."
         ),
-        hint="Compare \"sum\" with \"together\" in lesson 8.",
+        hint="Are the two numbers answers to the same question?",
         mistakes=(
-            ("a", "Only if no two of them interact. In lesson 8 the four together weren't their sum."),
-            ("b", "Perhaps, perhaps not. What would you measure?"),
-            ("d", "Some do. Which ones is a question for a measurement."),
+            ("b", "The two keep what they added. Smoothing only has less to add to it."),
+            ("c", "They answer two questions: what it adds to the baseline, and what to the two."),
+            ("d", "That is what it adds to the baseline. The other number was measured beside them."),
         ),
     ),
     "08.chosen": Question(
