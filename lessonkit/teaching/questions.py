@@ -1571,7 +1571,7 @@ QUESTIONS: dict[str, Question] = {
     "08.first": Question(
         "choice",
         "You have 3,000 photos in ten classes, nothing pretrained fits them, and time for five epochs "
-        "at 64 pixels. Which advice does lesson 8's table back on both of its photo sets?",
+        "at 64 pixels. Which advice does lesson 8's figure back on both of its photo sets?",
         answer="b",
         choices={
             "a": "switch everything on: small gains add up",
