@@ -2,8 +2,9 @@
 
 Do techniques that fight memorizing win where training is long? Small pictures of 32 pixels, 80 epochs,
 at equal pixels. Learning rate and crops of each arm are those that `make_main.py` chose for it at 20
-epochs (main_choice.json), so that run comes first. The photos of the stored table: Imagenette
-(fast.ai), a copy of 224 x 224 pixels.
+epochs (main_choice.json), so that run comes first. Label smoothing's rate is six times the baseline's, so
+the baseline is trained with that rate, too. The photos of the stored table: Imagenette (fast.ai), a copy
+of 224 x 224 pixels.
 """
 
 import json
@@ -22,6 +23,8 @@ def main(folder: str, seeds: int = 5, epochs: int = 80) -> None:
     chosen = json.loads((HERE / "main_choice.json").read_text(encoding="utf-8"))["20 epochs"]
     arms = [Arm(one, Settings(32, epochs, lr=chosen[one.name]["lr"]),
                 min_area=chosen[one.name]["min_area"]) for one in ARMS]
+    rate = chosen["label_smoothing"]["lr"]
+    arms.append(Arm(ARMS[0], Settings(32, epochs, lr=rate), f"baseline, lr {rate:g}", arms[0].min_area))
     run("long", folder, arms, range(seeds))
 
 
