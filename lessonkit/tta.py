@@ -120,8 +120,8 @@ class TTA(NamedTuple):
 def tta(
     model: nn.Module | Learner,  # gives (N, C) for photos (N, C, H, W)
     data: Tensor | Iterable | None = None,  # photos, float; a loader; None: the Learner's `dls.valid`
-    views: Any = None,  # Views, or lists of them, beside the plain photo; None: n random views
-    n: int = 4,  # random views as in training, where `views` is None; 0: the plain prediction
+    views: Any = None,  # Views, or lists of them, beside the plain photo; None: `flip`, or as n says
+    n: int | None = None,  # random views as in training, in place of `flip`; 0: the plain prediction
     merge: str = "mean",  # as in `merge_views`
     beta: float | None = None,  # as in `merge_views`
     activation: Callable[[Tensor], Tensor] | None = None,  # outputs -> probabilities; None: the loss's
@@ -139,7 +139,8 @@ def tta(
     raises.
     Source: Krizhevsky et al. 2012, ImageNet Classification with Deep CNNs, section 4.1.
     """
-    views = random_views(n, seed, training_style(model)) if views is None else views
+    if views is None:
+        views = flip if n is None else random_views(n, seed, training_style(model))
     network, found, first = TTAModel(model, views, merge, beta, activation), [], 0
     batches = contextlib.closing(batches_in_order(model, data, batch_size))
     with evaluating(network.model), batches as batches:

@@ -67,11 +67,13 @@ def test_no_views_is_the_plain_prediction(views):
             assert result.views.shape == (1, 5, 4) and not result.spread.any()
 
 
-def test_the_default_is_four_random_views():
-    result = tta(network(), photos(), keep_views=True)
+def test_the_default_is_the_mirror_image_and_n_asks_for_random_views():
+    """The default is what the lesson recommends: there, four random views make predictions worse."""
+    assert torch.equal(tta(network(), photos()).probs, tta(network(), photos(), flip).probs)
+    result = tta(network(), photos(), n=4, keep_views=True)
     assert len(result.views) == 5
     assert torch.equal(result.probs, tta(network(), photos(), random_views(4)).probs)
-    assert not torch.equal(result.probs, tta(network(), photos(), seed=1).probs)
+    assert not torch.equal(result.probs, tta(network(), photos(), n=4, seed=1).probs)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -366,12 +368,12 @@ def fastai_learner(folder, item_tfms, batch_tfms, **loaders):
 def test_works_before_the_first_fit_and_predicts_the_validation_photos(photo_set):
     """Fault: fails before the first fit."""
     learn = learner(photo_set)
-    result = tta(learn)
+    result = tta(learn, n=4)
     x, y = (torch.cat(parts) for parts in zip(*learn.dls.valid))
     x = x.as_subclass(torch.Tensor)
     torch.testing.assert_close(result.plain, by_hand(learn.model, x))
     # random views by a photo's place
-    torch.testing.assert_close(result.probs, tta(learn.model, x).probs)
+    torch.testing.assert_close(result.probs, tta(learn.model, x, n=4).probs)
     assert torch.equal(result.targets, torch.as_tensor(photo_set.labels[photo_set.indices("valid")]))
 
 
@@ -391,8 +393,8 @@ def test_training_photos_come_in_order_whole_and_not_augmented(photo_set):
 def test_random_views_are_in_the_style_of_training(photo_set):
     augment = Augment(min_area=0.8, flip=0)
     learn = learner(photo_set, augment=augment)
-    assert torch.equal(tta(learn).probs, tta(learn, views=random_views(4, augment=augment)).probs)
-    assert torch.equal(tta(learner(photo_set, augment=False)).probs,
+    assert torch.equal(tta(learn, n=4).probs, tta(learn, views=random_views(4, augment=augment)).probs)
+    assert torch.equal(tta(learner(photo_set, augment=False), n=4).probs,
                        tta(learn, views=random_views(4)).probs)
 
 
