@@ -2,9 +2,9 @@
 
 Do techniques that fight memorizing win where training is long? Small pictures of 32 pixels, 80 epochs,
 at equal pixels. Learning rate and crops of each arm are those that `make_main.py` chose for it at 20
-epochs (main_choice.json), so that run comes first. Label smoothing's rate is six times the baseline's, so
-the baseline is trained with that rate, too. The photos of the stored table: Imagenette (fast.ai), a copy
-of 224 x 224 pixels.
+epochs (main_choice.json), so that run comes first. Label smoothing's rate is six times the baseline's,
+so the baseline is trained with that rate, too. The photos of the stored table: Imagenette (fast.ai), a
+copy of 224 x 224 pixels.
 """
 
 import json

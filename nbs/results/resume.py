@@ -67,6 +67,8 @@ class Arm:
     stats: Any = None  # to normalize with, where not the usual ones
     # more rows of the table, predicted with the same weights
     views: Mapping[str, Predict] = field(default_factory=dict)
+    # more columns: what is measured on the trained network
+    measures: Mapping[str, Callable[[Learner], float]] = field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name or self.technique.variant)
@@ -90,9 +92,10 @@ def train(images: ImageSet, about: str, stats: Any, arm: Arm,
           seed: int) -> list[tuple[dict, np.ndarray]]:
     """Train once; for each way to predict a row of the table, and which photos were right."""
     torch.set_num_threads(1)  # two trainings side by side
-    found = {}
+    found, measured = {}, {}
 
     def predict(learn: Learner) -> Tensor:
+        measured.update({name: measure(learn) for name, measure in arm.measures.items()})
         for name, look in ({arm.name: arm.technique.predict or predict_plain} | dict(arm.views)).items():
             start = time.perf_counter()
             found[name] = look(learn), round(time.perf_counter() - start, 3)
@@ -112,6 +115,7 @@ def train(images: ImageSet, about: str, stats: Any, arm: Arm,
     for name, (probs, seconds) in found.items():
         row = {"id": arm.row_id(name, seed), "images": about, "technique": name} | arm.columns(seed)
         row |= score(probs, targets) | cost | {"predict_seconds": seconds, "photos": len(targets)}
+        row |= measured
         rows.append((row, probs.argmax(1).numpy() == targets))
     return rows
 
