@@ -1,5 +1,4 @@
-"""Made subset.csv: python make_subset.py FOLDER_WITH_PHOTOS [SEEDS] [EPOCHS] and subset_bundled.csv:
-python make_subset.py bundled [SEEDS] [EPOCHS]
+"""Made subset.csv: python make_subset.py FOLDER_WITH_PHOTOS [SEEDS] [EPOCHS]
 
 Chooses 2 to 50 % of the training photos by each method (at random three times), and trains the baseline
 on each subset; on those chosen by facility location and by two of the random draws also several
@@ -79,9 +78,8 @@ def run(images, picks, steps, name, seed, stats, about):
 
 def main(folder, seeds=3, epochs=5):
     images = load_images(folder)
-    name = "subset_bundled" if folder == "bundled" else "subset"
-    table = Rows(name)
-    features_file = Path(tempfile.gettempdir()) / f"lessonkit_{name}_features.npy"
+    table = Rows("subset")
+    features_file = Path(tempfile.gettempdir()) / "lessonkit_subset_features.npy"
     features = np.array(embed(images, out=features_file, size=64))
     stats = channel_stats(images, SIZE)  # of all training photos, so that subsets differ in nothing else
     steps = epochs * steps_per_epoch(len(images.indices("train")), BATCH)
