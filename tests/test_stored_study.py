@@ -19,6 +19,7 @@ from lessonkit.photos.bundled import make_bundled
 from lessonkit.study.techniques import comparisons
 from lessonkit.study.settings import Settings
 from lessonkit.study.trials import fingerprint
+from lessonkit.study.worth import read_study
 
 RESULTS = Path(__file__).parent.parent / "nbs" / "results"
 STUDIES = ["ablation_photos", "ablation_bundled"]
@@ -123,6 +124,18 @@ def test_enough_seeds_for_an_interval(name):
     for _, group in rows:
         summary = summarize(group, pairs=comparisons(), correct=correct)
         assert (summary["seeds"] >= 3).all() and summary["covers"].dropna().eq("seeds and photos").all()
+
+
+# tables that grew with `resume.run`, with their photos and runs beside them
+GROWN = sorted(path.stem for path in RESULTS.glob("*.json")
+               if path.with_name(f"{path.stem}_correct.npz").exists() and path.stem not in STUDIES)
+
+
+@pytest.mark.parametrize("name", GROWN)
+def test_a_rows_accuracy_is_that_of_its_stored_answers(name):
+    table, right = read_study(RESULTS / f"{name}.csv")
+    assert not table["id"].duplicated().any() and set(right) == set(table["id"])
+    assert [right[name].mean() for name in table["id"]] == pytest.approx(table["accuracy"].tolist())
 
 
 def test_a_table_grows_and_is_found_again(tmp_path, monkeypatch):
