@@ -140,6 +140,8 @@ def tta(
     Source: Krizhevsky et al. 2012, ImageNet Classification with Deep CNNs, section 4.1.
     """
     seed = checks.whole_number(seed, "seed", 0)  # also where no view is random
+    if views is not None and n is not None:
+        raise ValueError(f"Give views or n={n} random views, not both: [*views, *random_views(n)].")
     if views is None:
         views = flip if n is None else random_views(n, seed, training_style(model))
     network, found, first = TTAModel(model, views, merge, beta, activation), [], 0

@@ -33,11 +33,12 @@ def wrong_places(photos: int, share: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(photos)[: round(share * photos)]
 
 
-def wrong_labels(images: ImageSet, share: float, seed: int) -> ImageSet:
-    """Give a share of the training photos another class at random."""
+def wrong_labels(images: ImageSet, share: float, seed: int,
+                 random: np.random.Generator | None = None) -> ImageSet:
+    """Give a share of the training photos another class, drawn by `random` or by a stream of its own."""
     train, labels, classes = images.indices("train"), images.labels.copy(), len(images.classes)
     rows = train[wrong_places(len(train), share, seed)]
-    random = np.random.default_rng([seed, 1])
+    random = random or np.random.default_rng([seed, 1])
     labels[rows] = (labels[rows] + random.integers(1, classes, len(rows))) % classes
     return replace(images, labels=labels)
 
@@ -63,9 +64,13 @@ def arm(share: float, eps: float, seed: int) -> Arm:
                choose=partial(wrong_labels, share=share, seed=seed), measures=measures)
 
 
+def arms(seed: int) -> list[Arm]:
+    """All that are trained with a seed, on its own wrong labels."""
+    return [arm(share, eps, seed) for share in SHARES for eps in STRENGTHS]
+
+
 def main(folder: str, seeds: int = 10) -> None:
-    for seed in range(seeds):
-        run("noise", folder, [arm(share, eps, seed) for share in SHARES for eps in STRENGTHS], [seed])
+    run("noise", folder, arms, range(seeds))
 
 
 if __name__ == "__main__":

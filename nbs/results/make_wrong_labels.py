@@ -84,6 +84,13 @@ def trial(images: ImageSet, features: np.ndarray, arm: str, lr: float, decay: fl
     return score(probs, images.labels[valid]), probs.argmax(1).numpy() == images.labels[valid]
 
 
+def noisy_set(images: ImageSet, share: float, seed: int) -> ImageSet:
+    """Wrong labels whose places and classes come from one generator, one after the other."""
+    random = np.random.default_rng(seed)
+    random.permutation(len(images.indices("train")))  # the places, which `wrong_labels` draws itself
+    return wrong_labels(images, share, seed, random)
+
+
 def main(folder: str, seeds: int = 10) -> None:
     torch.set_num_threads(1)
     images = load_images(folder)
@@ -97,7 +104,7 @@ def main(folder: str, seeds: int = 10) -> None:
         about_it = {"technique": arm, "noise": share, "seed": seed, "lr": lr, "decay": decay}
         name = " ".join(f"{key}={value}" for key, value in about_it.items())
         if name not in to.done:
-            noisy = wrong_labels(images, share, seed)
+            noisy = noisy_set(images, share, seed)
             part, seen = noisy, features
             if to is tuning:
                 part, seen = inner_split(noisy), features[images.indices("train")]

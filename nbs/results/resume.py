@@ -227,15 +227,15 @@ def commit() -> str:
 COMMIT = commit()  # when this was started
 
 
-def run(name: str, folder: str, arms: Sequence[Arm], seeds: Iterable[int],
-        jobs: int = 2) -> pd.DataFrame:
-    """Train all arms with each seed, but for what is stored; the rows of these arms."""
+def run(name: str, folder: str, arms: Sequence[Arm] | Callable[[int], Sequence[Arm]],
+        seeds: Iterable[int], jobs: int = 2) -> pd.DataFrame:
+    """Train all arms (or those of a seed) with each seed, but for what is stored; their rows."""
     os.environ["OMP_NUM_THREADS"] = "1"
     whole, about = load_images(folder), Path(folder).resolve().name
     table = Table(name, photos_identity(whole))
-    if other := {row["precision"] for row in table.rows} - {arm.precision for arm in arms}:
+    trials = [(seed, arm) for seed in seeds for arm in (arms(seed) if callable(arms) else arms)]
+    if other := {row["precision"] for row in table.rows} - {arm.precision for _, arm in trials}:
         raise ValueError(f"{name}.csv was trained in {other.pop()}: one table, one precision.")
-    trials = [(seed, arm) for seed in seeds for arm in arms]
     missing = [
         t for t in trials if not {t[1].row_id(n, t[0]) for n in (t[1].name, *t[1].views)} <= table.done
     ]

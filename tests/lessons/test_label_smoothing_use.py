@@ -18,6 +18,7 @@ from fastai.data.core import DataLoaders, TfmdDL
 from fastai.learner import Learner
 from fastai.torch_core import TensorCategory, TensorImage
 from make_noise import SHARES, wrong_labels, wrong_places
+from make_wrong_labels import noisy_set
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -282,6 +283,11 @@ def test_the_studys_wrong_labels():
             steps = np.bincount((noisy.labels - images.labels)[wrong] % 7, minlength=7)
             # each other class about equally often
             assert steps[0] == 0 and steps[1:].min() > 0.5 * steps.sum() / 6
+        # the labels of wrong_labels.csv: places and classes from one generator
+        random, labels = np.random.default_rng(3), images.labels.copy()
+        rows = random.permutation(images.indices("train"))[: round(share * 800)]
+        labels[rows] = (labels[rows] + random.integers(1, 7, len(rows))) % 7
+        assert np.array_equal(noisy_set(images, share, seed=3).labels, labels)
 
 
 def test_import_needs_no_fastai():

@@ -57,12 +57,12 @@ def test_the_plain_result_stands_beside_it():
             and result.spread is None)
 
 
-@pytest.mark.parametrize("views", [None, ()])
-def test_no_views_is_the_plain_prediction(views):
+@pytest.mark.parametrize("how", [{"n": 0}, {"views": ()}])
+def test_no_views_is_the_plain_prediction(how):
     """Fault: fails with n = 0."""
     for merge in MERGES:
         for beta in (None, 0, 0.25):
-            result = tta(network(), photos(), views, n=0, merge=merge, beta=beta, keep_views=True)
+            result = tta(network(), photos(), **how, merge=merge, beta=beta, keep_views=True)
             torch.testing.assert_close(result.probs, by_hand(network(), photos()))
             assert result.views.shape == (1, 5, 4) and not result.spread.any()
 
@@ -74,6 +74,12 @@ def test_the_default_is_the_mirror_image_and_n_asks_for_random_views():
     assert len(result.views) == 5
     assert torch.equal(result.probs, tta(network(), photos(), random_views(4)).probs)
     assert not torch.equal(result.probs, tta(network(), photos(), n=4, seed=1).probs)
+
+
+@pytest.mark.parametrize("n", [0, 4])
+def test_views_and_n_together_are_refused(n):
+    with pytest.raises(ValueError, match=f"views or n={n}"):
+        tta(network(), photos(), flip, n=n)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
