@@ -474,6 +474,12 @@ def test_readme_says_what_its_figure_shows():
         rounded = [round(100 * row["difference"], 1) + 0 for row in four]
         points = [f"{value:+.1f}{star}" for value, star in zip(rounded, stars)]
         assert f"{words[0].upper()}{words[1:]}: {', '.join(points[:3])} and {points[3]}." in alt
+    told = " ".join(README.split())
+    alone = [f"{rows.loc[(photos, 'baseline', epochs), 'mean']:.1%}"
+             for photos in ("Imagenette", "clothes") for epochs in (5, 20)]
+    assert "{} and {} of Imagenette right, and {} and {} of the clothes".format(*alone) in told
+    rival = pd.read_csv(ROOT / "nbs/results/rival.csv").query("train_photos == 3068 and size == 160")
+    assert f"network get {rival['accuracy'].item():.1%} of them" in told
 
 
 def test_readme_is_short():

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / ".github" / "pictures"
 ROWS = ("smaller_pictures progressive_resizing progressive_resizing+tta tta normalization "
         "label_smoothing mixup".split())
-TITLE = "Growing and the mirrored view win on Imagenette, MixUp hurts on both sets in five epochs"
+TITLE = "Progressive resizing and TTA help on Imagenette, MixUp hurts on both sets in five epochs"
 STUDIES = {"Imagenette": "main", "clothes": "clothing"}
 
 

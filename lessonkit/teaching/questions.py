@@ -1147,8 +1147,8 @@ QUESTIONS: dict[str, Question] = {
     "06.sum": Question(
         "number",
         "Somebody gave each wrong class all of ε = 0.1, so a network with softmax and cross-entropy is "
-        "trained with the labels [0.1, 0.9, 0.1, 0.1], which sum to 1.2. Which probability has class 1 "
-        "where the loss is lowest?",
+        "trained with the labels [0.1, 0.9, 0.1, 0.1], which sum to 1.2. What probability does class 1 "
+        "get where the loss is lowest?",
         answer=0.75,
         why=(
             "Divided by 1.2 the label is [0.083, 0.75, 0.083, 0.083]. The loss is that label's, "
@@ -1222,9 +1222,9 @@ QUESTIONS: dict[str, Question] = {
     "06.loss": Question(
         "function",
         "Some papers give ε to the *wrong* classes only: the right class gets 1 − ε, each other one "
-        "ε/(N − 1). Write smoothed_loss(logits, y, eps), the mean cross-entropy with such labels, "
-        "for B items and N classes: logits (B, N), class numbers y (B,), eps from 0 to 1, a tensor with "
-        "one number back.",
+        "ε/(N − 1). Write smoothed_loss(logits, y, eps), the mean cross-entropy with such labels. "
+        "It gets logits (B, N), class numbers y (B,) and eps from 0 to 1, and returns a tensor with one "
+        "number.",
         answer=smoothed_loss,
         why=(
             "Labels are 1 − ε for the right class and ε/(N − 1) for the others. "
