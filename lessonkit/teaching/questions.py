@@ -996,7 +996,8 @@ QUESTIONS: dict[str, Question] = {
                  "in the short.",
             "b": "It can't tell: the interval of the row for 40 epochs contains zero.",
             "c": "Leave it out: it cost 6 points there, and the interval lies below zero.",
-            "d": "Use it if confidence should match accuracy: MixUp made the network better calibrated.",
+            "d": "Use it if confidence should match accuracy: after 80 epochs its networks were better "
+                 "calibrated.",
         },
         why=(
             "The row for 10 epochs says -6.0 points, settled. A remedy for memorizing costs something "
@@ -1006,7 +1007,7 @@ QUESTIONS: dict[str, Question] = {
         mistakes=(
             ("a", "The sign changes with the length: that is what the figure shows."),
             ("b", "That row is about 40 epochs. Yours has an interval of its own."),
-            ("d", "So it was after 80 epochs. After 20, MixUp made the network underconfident."),
+            ("d", "They were, after 80 epochs. After 20, MixUp made the network underconfident."),
         ),
     ),
     "05.tuned": Question(
@@ -1441,7 +1442,7 @@ QUESTIONS: dict[str, Question] = {
             "a": "MixUp will win there as well, though perhaps by less.",
             "b": "MixUp will win there, if facility location chose the subset.",
             "c": "MixUp will lose there, because the order is reversed on small subsets.",
-            "d": "Little, since each photo was seen far more often here.",
+            "d": "Little: on so few photos the order is often another one.",
         },
         why=(
             "Each photo was seen twenty times as often as on the whole set, which favours what prevents "
