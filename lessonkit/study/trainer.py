@@ -311,10 +311,12 @@ def epochs_at_cost(
     technique: Technique,
     settings: Settings,
     seconds: float = 1.0,  # of an epoch, as a multiple of the baseline's; for `cost="seconds"`
-) -> int:  # as many as cost no more than the baseline's; 1 at least
+) -> int:  # as many as cost no more than the baseline's, or half a percent more; 1 at least
     """Return how many epochs a technique is trained, so that it costs as much as the baseline."""
     share = {"epochs": 1.0, "pixels": technique.train_cost, "seconds": seconds}[settings.cost]
-    return max(1, math.floor(settings.epochs / share + 1e-9))
+    exact = settings.epochs / share
+    nearest = round(exact)
+    return max(1, nearest if nearest <= 1.005 * exact else math.floor(exact))
 
 
 def relative_epoch_seconds(

@@ -143,7 +143,7 @@ def test_no_technique_trains_on_more_pixels_than_the_baseline(pixels, name, epoc
     assert (
         own_epochs >= epochs and counts[1] <= counts[0] * 1.02
     )  # sizes that grow are rounded to whole pixels
-    if epochs == 10:
+    if epochs in (4, 10):
         assert counts[1] > 0.85 * counts[0]  # and what it saves is given to it
 
 
@@ -153,6 +153,13 @@ def test_epochs_in_each_currency():
     assert epochs_at_cost(half, Settings(epochs=5, cost="epochs")) == 5
     assert epochs_at_cost(half, Settings(epochs=5, cost="seconds"), seconds=0.7) == 7
     assert epochs_at_cost(Technique("dear", train_cost=9), Settings(epochs=5)) == 1
+
+
+@pytest.mark.parametrize("share, epochs, own", [(2 / 3 + 1e-3, 4, 6), (2 / 3 + 1e-3, 20, 30),
+                                                (0.67, 20, 29), (0.995, 200, 201), (1, 1000, 1000)])
+def test_an_epoch_is_not_lost_for_half_a_percent(share, epochs, own):
+    assert epochs_at_cost(Technique("cheap", train_cost=share), Settings(epochs=epochs)) == own
+    assert own * share <= 1.005 * epochs
 
 
 def test_the_pilot_finds_a_dearer_training(images, monkeypatch):
