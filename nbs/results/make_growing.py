@@ -3,8 +3,8 @@
 Where is growing worth it? From 64 to 128 pixels, against 64, 96 and 128 pixels throughout, each for the
 pixels of five epochs at 128, which are those of twenty at 64. Each is judged at the size at which it
 ends, and has the learning rate and crops that were best for it on set-aside training photos, one seed.
-In one arm the crops grow stronger with the pictures, as in EfficientNetV2 (Tan & Le 2021, section 4): from
-whole photos in the first epoch to its own crops in the last.
+In one arm the crops grow stronger with the pictures, as in EfficientNetV2 (Tan & Le 2021, section 4):
+from whole photos in the first epoch to its own crops in the last.
 The photos of the stored table: Imagenette (fast.ai), a copy of 224 x 224 pixels.
 """
 
@@ -16,10 +16,9 @@ from make_main import AREAS, PRECISION, RATES
 from resume import HERE, Arm, run, tune
 
 from lessonkit.ablation import Technique, TECHNIQUES
-from lessonkit.progressive_resizing import ProgressiveResize
 from lessonkit.foundation.files import write_atomic
+from lessonkit.progressive_resizing import ProgressiveResize
 from lessonkit.study.settings import Settings
-
 
 
 class GrowingCrops(Callback):
