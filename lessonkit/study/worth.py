@@ -83,7 +83,8 @@ def _draw_row(ax: Axes, at: float, row: pd.Series, color: str) -> None:
     """The interval of a row, and its mark: filled where it helps or hurts, gray for no difference."""
     face = {"helps": color, "hurts": color}.get(row["verdict"], "white")
     face = "0.75" if row["verdict"].startswith("no difference") else face
-    ax.plot([100 * row["low"], 100 * row["high"]], [at, at], color=color, linewidth=2.5, alpha=0.6)
+    ends = [100 * row["low"], 100 * row["high"]]
+    ax.plot(ends, [at, at], color=color, linewidth=2.5, alpha=0.6, solid_capstyle="butt")
     ax.plot(100 * row["difference"], at, "o", color=color, markersize=8, markerfacecolor=face)
 
 # %% ../../nbs/study/worth.ipynb #a1c0fff0

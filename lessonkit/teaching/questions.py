@@ -1594,14 +1594,15 @@ QUESTIONS: dict[str, Question] = {
     ),
     "08.stack": Question(
         "choice",
-        "In twenty epochs on Imagenette label smoothing alone added 1.2 points (+0.7 to +1.7). Beside "
-        "growing and the mirrored view it added 0.2 (−0.2 to +0.6). What follows?",
+        "In twenty epochs on Imagenette label smoothing alone added 0.6 points (+0.2 to +1.1) to the "
+        "better baseline. Beside growing and the mirrored view it added 0.2 (−0.2 to +0.6). What "
+        "follows?",
         answer="a",
         choices={
             "a": "Beside these two it adds less than a point.",
-            "b": "It disturbs the other two, since 1.2 became 0.2.",
-            "c": "One of the two results must be wrong: the intervals don't overlap.",
-            "d": "All three together add 1.2 points more than the two alone.",
+            "b": "It disturbs the other two, since 0.6 became 0.2.",
+            "c": "One of the two results must be wrong, since they differ.",
+            "d": "All three together add 0.6 points more than the two alone.",
         },
         why=(
             "What a technique adds depends on what else is there. Two of them may solve the same "
