@@ -1,4 +1,4 @@
-"""Made ladder.csv: python make_ladder.py FOLDER [SEEDS]
+"""Made ladder.csv and ladder_seconds.csv: python make_ladder.py FOLDER [SEEDS | seconds]
 
 How good can the small network get on small photos in a minute or two of one core? A ladder from the
 recipe of fastai's chapter 7, rung by rung. On the first part each rung changes the one before; the rungs
@@ -6,7 +6,8 @@ after `twice_as_long` each add to that one, at equal pixels. What else changes w
 columns: stronger crops come with a higher learning rate, bfloat16 with more epochs, since it is quicker,
 and Muon with fewer, since its steps take longer. Settings were chosen on photos set aside from the
 training part. The last epoch's weights are judged, none are chosen; each rung is predicted with the
-mirrored view, too. The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and
+mirrored view, too. What a rung costs is taken from one more run of it, on a machine that does nothing
+else (`seconds`). The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and
 contributors, its ten most frequent classes, 160 pixels on the shortest side.
 """
 
@@ -50,4 +51,7 @@ RUNGS = [
 
 
 if __name__ == "__main__":
-    run("ladder", sys.argv[1], RUNGS, range(*map(int, sys.argv[2:3] or [10])))
+    if sys.argv[2:] == ["seconds"]:
+        run("ladder_seconds", sys.argv[1], RUNGS, [0], jobs=1)
+    else:
+        run("ladder", sys.argv[1], RUNGS, range(*map(int, sys.argv[2:3] or [10])))
