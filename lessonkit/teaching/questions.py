@@ -1605,13 +1605,12 @@ QUESTIONS: dict[str, Question] = {
             "d": "All three together add 0.6 points more than the two alone.",
         },
         why=(
-            "What a technique adds depends on what else is there. Two of them may solve the same "
-            "problem, or share a better learning rate. Here the interval beside the others ends at "
-            "+0.6, so a point is ruled out."
+            "Beside the other two the interval ends at +0.6, so a point is ruled out. The two intervals "
+            "overlap: perhaps smoothing adds as much in both places, perhaps less beside the others."
         ),
         hint="Are the two numbers answers to the same question?",
         mistakes=(
-            ("b", "The two keep what they added. Smoothing only has less to add to it."),
+            ("b", "The two intervals overlap. And this is about smoothing, not about what the two add."),
             ("c", "They answer two questions: what it adds to the baseline, and what to the two."),
             ("d", "That is what it adds to the baseline. The other number was measured beside them."),
         ),
