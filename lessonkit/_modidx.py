@@ -1440,6 +1440,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'lessonkit/study/tables.py'),
                                         'lessonkit.study.tables.format_table': ( 'study/tables.html#format_table',
                                                                                  'lessonkit/study/tables.py'),
+                                        'lessonkit.study.tables.in_words': ('study/tables.html#in_words', 'lessonkit/study/tables.py'),
                                         'lessonkit.study.tables.interaction_table': ( 'study/tables.html#interaction_table',
                                                                                       'lessonkit/study/tables.py'),
                                         'lessonkit.study.tables.level_text': ('study/tables.html#level_text', 'lessonkit/study/tables.py'),

@@ -20,9 +20,9 @@ from .planner import counted
 
 # %% auto #0
 __all__ = ['MOST_SEEDS', 'METRICS', 'metric_of', 'unit_of', 'amount', 'level_text', 'change', 'mean_and_spread', 'row_names',
-           'scale_of', 'verdict_in_points', 'readable', 'fold_name', 'format_table', 'readable_so_far', 'format_so_far',
-           'explain_interval', 'sentences', 'interaction_table', 'smallest_passing', 'subset_sentences',
-           'format_subsets', 'format_choice', 'measures', 'class_table']
+           'scale_of', 'verdict_in_points', 'in_words', 'readable', 'fold_name', 'format_table', 'readable_so_far',
+           'format_so_far', 'explain_interval', 'sentences', 'interaction_table', 'smallest_passing',
+           'subset_sentences', 'format_subsets', 'format_choice', 'measures', 'class_table']
 
 # %% ../../nbs/study/tables.ipynb #fa529ba3
 MOST_SEEDS = 30  # more than that nobody trains
@@ -68,8 +68,8 @@ def change(value: float, metric: str = "accuracy") -> str:
 def _interval(low: float, high: float, metric: str = "accuracy") -> str:
     """Both ends in points or nats; an end close to 0 shows on which side it lies."""
     scale = 1 if metric == "nll" else 100
-    ends = (change(x, metric) if abs(x) >= 0.05 / scale else f"{scale * x:+.1g}".replace("-", "−")
-            for x in (low, high))
+    ends = (change(x, metric) if abs(x) >= 0.0005 else f"{scale * x:+.1g}".replace("-", "−")
+            for x in (low, high))  # closer to 0, `change` would show neither digit nor side
     return " to ".join(ends) if np.isfinite([low, high]).all() else "–"
 
 
@@ -109,6 +109,16 @@ def verdict_in_points(text: str, metric: str = "accuracy") -> str:
         margin = 100 * float(text.rsplit(" ", 1)[1])
         return f"no difference beyond {margin:g} point{'' if margin == 1 else 's'}"
     return text
+
+
+def in_words(row: pd.Series, metric: str = "accuracy") -> str:
+    """What a row of `summarize` says, in a few words; the reference says nothing."""
+    if row["verdict"] == "reference":
+        return ""
+    interval = _interval(row["low"], row["high"], metric)
+    verdict = verdict_in_points(row["verdict"], metric)
+    return f"{change(row['difference'], metric)} ({interval}) {verdict}"
+
 
 # %% ../../nbs/study/tables.ipynb #774b15d7
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
