@@ -23,9 +23,22 @@ from lessonkit.study.settings import Settings
 from lessonkit.study.techniques import combine, EXTRAS
 
 SIZE, QUICK, LONG = 64, 19, 38
+SMALL, LAST = 48, 0.2  # pixels of the smaller size, and the share of the steps after it
 BASE, MUON, GROWING = TECHNIQUES["baseline"], EXTRAS["muon"], TECHNIQUES["progressive_resizing"]
-NEARLY_FULL = Technique("from_48_px", callbacks=lambda: [ProgressiveResize(start=48, kind="steps")],
-                        train_cost=pixel_share(size_schedule(100, 48, SIZE, kind="steps")))
+
+
+class TwoSizes(ProgressiveResize):
+    """Small images, and full size in the last stretch only."""
+
+    def plan_sizes(self, steps: int, full: int) -> list[int]:
+        last = max(1, round(LAST * steps))
+        return [SMALL] * (steps - last) + [full] * last
+
+
+NEARLY_FULL = Technique("from_48_px", callbacks=lambda: [ProgressiveResize(start=SMALL, kind="steps")],
+                        train_cost=pixel_share(size_schedule(100, SMALL, SIZE, kind="steps")))
+TWO_SIZES = Technique("48_then_64_px", callbacks=lambda: [TwoSizes(start=SMALL)],
+                      train_cost=(1 - LAST) * (SMALL / SIZE) ** 2 + LAST)
 
 
 def rung(name: str, technique: Technique, epochs: int, lr: float = 5e-3, min_area: float = 0.35,
@@ -45,6 +58,7 @@ RUNGS = [
     longer("twice_as_long", MUON),
     longer("growing", combine(MUON, GROWING)),
     longer("from_48_px", combine(MUON, NEARLY_FULL)),
+    longer("48_then_64_px", combine(MUON, TWO_SIZES)),
     longer("label_smoothing", combine(MUON, TECHNIQUES["label_smoothing"])),
     longer("growing+label_smoothing", combine(MUON, GROWING, TECHNIQUES["label_smoothing"])),
 ]
