@@ -10,7 +10,7 @@ photos only. `seed` is the draw. `core_seconds` are those of the features of the
 rival.json holds processor and commit, rival_correct.npz which validation photos were right, as bits.
 The photos of the stored table: the clothing dataset (small) by Alexey Grigorev and contributors, its ten
 most frequent classes, 160 pixels on the shortest side. Not on Imagenette, whose photos are ImageNet's:
-the network has been trained on them. The machine did other work too: seconds are rough, pixels exact.
+the network has been trained on them. The machine did nothing else.
 """
 
 import sys
