@@ -1,10 +1,11 @@
-"""Made growing.csv, growing_tuning.csv and growing_choice.json: python make_growing.py FOLDER [SEEDS]
+"""Made growing.csv, its tuning and growing_seconds.csv: python make_growing.py FOLDER [SEEDS | seconds]
 
 Where is growing worth it? From 64 to 128 pixels, against 64, 96 and 128 pixels throughout, each for the
 pixels of five epochs at 128, which are those of twenty at 64. Each is judged at the size at which it
 ends, and has the learning rate and crops that were best for it on set-aside training photos, one seed.
 In one arm the crops grow stronger with the pictures, as in EfficientNetV2 (Tan & Le 2021, section 4):
-from whole photos in the first epoch to its own crops in the last.
+from whole photos in the first epoch to its own crops in the last. What an arm costs is taken from one
+more run of it, on a machine that does nothing else (`seconds`).
 The photos of the stored table: Imagenette (fast.ai), a copy of 224 x 224 pixels.
 """
 
@@ -39,12 +40,15 @@ HALF = Technique("half_size", data={"size_share": 0.5}, train_cost=0.25)
 ARMS = [TECHNIQUES["baseline"], GROWING, TECHNIQUES["smaller_pictures"], HALF, BOTH]
 
 
-def main(folder: str, seeds: int = 10) -> None:
+def main(folder: str, asked: str = "10") -> None:
     arms = [Arm(technique, Settings(128, 5), precision=PRECISION) for technique in ARMS]
     chosen, found = tune("growing_tuning", folder, arms, RATES, AREAS)
     write_atomic(HERE / "growing_choice.json", json.dumps(found, indent=1) + "\n")
-    run("growing", folder, chosen, range(seeds))
+    if asked == "seconds":
+        run("growing_seconds", folder, chosen, [0], jobs=1)
+    else:
+        run("growing", folder, chosen, range(int(asked)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(*sys.argv[1:])
