@@ -18,7 +18,7 @@ TITLES = {
     "resizing": "Growing pictures, from stored trainings (intervals over seeds)",
     "selecting": "Choosing a subset",
     "studying": "A whole study",
-    "recipe": "The best recipe against the chapter's",
+    "recipe": "The best recipe against the chapter's, with fastai's loader",
     "growth": "Growth: four times as many things",
 }
 # Why goals are missed, as far as rows beside them tell.
