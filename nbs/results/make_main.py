@@ -148,14 +148,19 @@ def other_crops(name: str, epochs: int) -> Arm:
     return Arm(TECHNIQUES["baseline"], settings, called, float(best["min_area"]), PRECISION, views=views)
 
 
-def main(folder: str, seeds: int = 10, lengths: Sequence[int] = (5, 20), name: str = "main") -> None:
-    for epochs in lengths:
-        run(name, folder, tuned(name, folder, epochs), range(seeds))
+def choose_again(folder: str, seeds: int, lengths: Sequence[int], name: str) -> None:
+    """Step 4: the baseline with the settings that it didn't choose."""
     for epochs in lengths:
         rates, few = other_rates(name, epochs), range(min(seeds, 5))
         best = run(name, folder, rates, few).groupby("technique")["accuracy"].mean().idxmax()
         run(name, folder, [arm for arm in rates if arm.name == best], range(seeds))
         run(name, folder, [other_crops(name, epochs)], few)
+
+
+def main(folder: str, seeds: int = 10, lengths: Sequence[int] = (5, 20), name: str = "main") -> None:
+    for epochs in lengths:
+        run(name, folder, tuned(name, folder, epochs), range(seeds))
+    choose_again(folder, seeds, lengths, name)
 
 
 if __name__ == "__main__":
